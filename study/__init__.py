@@ -1,0 +1,27 @@
+"""Full fine-tuning or LIFT? Studies that answer for a model, its data and a budget.
+
+    from study import load_config, plan_study, run_study, open_study
+
+    config = load_config("study.yaml")
+    print(plan_study(config).warnings)
+    results = run_study(config)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from study.api import open_study, plan_study, run_study
+    from study.config import load_config
+
+__all__ = ["load_config", "open_study", "plan_study", "run_study"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `study --help` must not wait for Optuna, and workers need none of it.
+    if name not in __all__:
+        raise AttributeError(f"module 'study' has no attribute {name!r}")
+    from study import api
+
+    return getattr(api, name)

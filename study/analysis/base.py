@@ -1,0 +1,293 @@
+"""What the analysis hands to reports: frozen records of numbers that were computed once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from study.config import StudyConfig
+from study.records import BaseModelRecord, TrialRecord
+
+Split = Literal["test", "validation"]
+
+ARM_LABELS = {"full": "full", "lift": "LIFT"}
+
+
+def arm_label(arm: str) -> str:
+    """How an arm is written for people, e.g. ``LIFT`` for ``lift``."""
+    return ARM_LABELS.get(arm, arm)
+
+
+def score_of(trial: TrialRecord) -> float | None:
+    """The trial's lowest validation loss in nats, or None if it has none that is finite."""
+    score = trial.score
+    return score if score is not None and math.isfinite(score) else None
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 run``, ``2 runs``, ``2 losses`` (with `plural`)."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def extent(replicates: int, runs: int) -> str:
+    """How many runs stand behind a mean, e.g. ``3 replicates x 2 seeds``."""
+    if runs == replicates:
+        return counted(replicates, "replicate")
+    if runs % replicates == 0:
+        return f"{counted(replicates, 'replicate')} x {counted(runs // replicates, 'seed')}"
+    return f"{counted(runs, 'run')} of {counted(replicates, 'replicate')}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over replicates, each of them first averaged over its runs.
+
+    Attributes:
+        mean: mean of the replicate means.
+        low, high: lowest and highest replicate mean.
+        sd: sample standard deviation of the replicate means, None with fewer than two.
+        replicates: how many replicates have at least one run.
+        runs: how many runs over all replicates.
+        equal_runs: whether every replicate has the same number of runs.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sd: float | None
+    replicates: int
+    runs: int
+    equal_runs: bool = True
+
+    @property
+    def extent(self) -> str:
+        """E.g. ``3 replicates x 2 seeds``."""
+        if not self.equal_runs:
+            return f"{counted(self.runs, 'run')} of {counted(self.replicates, 'replicate')}"
+        return extent(self.replicates, self.runs)
+
+
+@dataclass(frozen=True)
+class StateCounts:
+    """Trials by state; `stopped_early` (patience) and `diverged` are shares of others.
+
+    Attributes:
+        waiting: nobody started them; confirm runs of winners not yet known are among them.
+        stopped_early: of `complete`: ended by patience.
+        diverged: of `failed`: ended by a loss that was not finite.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    stopped_early: int = 0
+    diverged: int = 0
+
+    @property
+    def planned(self) -> int:
+        return self.waiting + self.running + self.ended
+
+    @property
+    def ended(self) -> int:
+        return self.complete + self.pruned + self.failed
+
+
+@dataclass(frozen=True)
+class ReplicateSummary:
+    """One replicate of one cell: its winner and the winner's confirm runs.
+
+    Attributes:
+        arm, size, replicate: which one.
+        winner: the COMPLETE search trial with the lowest validation loss; None while any search
+            trial has not ended (the arms must have had equally many), or when none completed.
+        leader: the same without waiting for the rest.
+        search_complete, search_planned: search trials that may win, and all of them.
+        confirm: COMPLETE confirm runs of this winner, in plan order.
+        confirm_failed: confirm runs that failed; they are in no mean.
+        confirm_stale: COMPLETE confirm runs of a former winner (a study that was extended); they
+            are in no mean either.
+        validation_losses: nats, best evaluation of each confirm run.
+        test_losses: nats, of each confirm run that has one.
+        retention_rises: nats, of each confirm run over the base model's retention loss.
+    """
+
+    arm: str
+    size: int
+    replicate: int
+    winner: TrialRecord | None
+    leader: TrialRecord | None
+    search_complete: int
+    search_planned: int
+    confirm: tuple[TrialRecord, ...]
+    confirm_failed: int
+    confirm_stale: int
+    validation_losses: tuple[float, ...]
+    test_losses: tuple[float, ...]
+    retention_rises: tuple[float, ...]
+
+    @property
+    def search_score(self) -> float | None:
+        """The winner's own validation loss in the search, nats."""
+        return None if self.winner is None else score_of(self.winner)
+
+    @property
+    def confirm_score(self) -> float | None:
+        """Mean validation loss of the confirm runs, nats; None without any."""
+        return mean(self.validation_losses)
+
+    @property
+    def test_loss(self) -> float | None:
+        """Mean test loss of the confirm runs, nats; None without any."""
+        return mean(self.test_losses)
+
+    @property
+    def retention_rise(self) -> float | None:
+        """Mean rise of the retention loss over the base model's, nats; None if not measured."""
+        return mean(self.retention_rises)
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """What one arm at one size cost.
+
+    Attributes:
+        device_seconds: of every trial, pruned and failed ones too.
+        run_device_seconds: mean of the COMPLETE trials that trained to their last step (one per
+            run, not per replicate); None without any.
+        run_count: how many such trials.
+        run_steps: their optimizer steps (the mean, should they differ).
+        run_tokens: their mean training tokens, padding excluded.
+        peak_memory_bytes: largest over the COMPLETE trials; None without any.
+    """
+
+    device_seconds: float
+    run_device_seconds: float | None
+    run_count: int
+    run_steps: float | None
+    run_tokens: float | None
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """One arm at one dataset size.
+
+    Attributes:
+        validation: the winners' validation loss in the search. It picked them, so it flatters.
+        test: test loss of the winners' confirm runs.
+        retention_rise: rise of their retention loss over the base model's.
+        metrics: classification: mean test metric over all confirm runs, by name.
+    """
+
+    arm: str
+    size: int
+    counts: StateCounts
+    replicates: tuple[ReplicateSummary, ...]
+    validation: Estimate | None
+    test: Estimate | None
+    retention_rise: Estimate | None
+    metrics: dict[str, float]
+    cost: CellCost
+
+    def loss(self, split: Split) -> Estimate | None:
+        return self.test if split == "test" else self.validation
+
+    @property
+    def best(self) -> ReplicateSummary | None:
+        """The replicate whose winner to reuse: lowest mean confirm validation loss; lowest search
+        validation loss while no winner has a confirm run; None without a winner."""
+        confirmed = [r for r in self.replicates if r.confirm_score is not None]
+        if confirmed:
+            return min(confirmed, key=lambda r: (r.confirm_score, r.replicate))
+        won = [r for r in self.replicates if r.search_score is not None]
+        return min(won, key=lambda r: (r.search_score, r.replicate), default=None)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """full - LIFT at one dataset size, paired over replicates: above 0 favours LIFT.
+
+    Attributes:
+        split: ``test`` (confirm runs) or ``validation`` (winners' search scores).
+        mean: nats, mean over the paired replicates.
+        low, high: nats, lowest and highest replicate.
+        full, lift: the arms' mean losses over the same replicates.
+        device_seconds_ratio: measured device-seconds of one LIFT run over one full run; None
+            when either arm has no run that went to its last step.
+    """
+
+    size: int
+    split: Split
+    mean: float
+    low: float
+    high: float
+    full: Estimate
+    lift: Estimate
+    device_seconds_ratio: float | None
+
+    @property
+    def extent(self) -> str:
+        """How many runs per arm, e.g. ``3 replicates x 2 seeds``."""
+        if self.full.runs == self.lift.runs and self.full.equal_runs == self.lift.equal_runs:
+            return self.full.extent
+        return f"{self.full.extent} (full), {self.lift.extent} (LIFT)"
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """Everything a report says in numbers.
+
+    Attributes:
+        cells: in the order of the arms, then of ascending size; one per arm and size of the study.
+        differences: test-loss differences by ascending size; empty for one arm or no confirm runs.
+        validation_differences: the same for the winners' validation losses.
+        counts: over all trials.
+        unlearned: (arm, size) of cells whose mean loss is not below the base model's.
+    """
+
+    config: StudyConfig
+    base: BaseModelRecord | None
+    cells: tuple[CellSummary, ...]
+    differences: tuple[Difference, ...]
+    validation_differences: tuple[Difference, ...]
+    counts: StateCounts
+    unlearned: tuple[tuple[str, int], ...]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return self.config.arms.names
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(sorted({cell.size for cell in self.cells}))
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing waits or runs any more."""
+        return self.counts.planned == self.counts.ended
+
+    @property
+    def split(self) -> Split:
+        """The split that the study's losses are read on: test as soon as any is on record."""
+        return "test" if any(cell.test for cell in self.cells) else "validation"
+
+    def base_loss(self, split: Split) -> float | None:
+        if self.base is None:
+            return None
+        return self.base.test_loss if split == "test" else self.base.validation_loss
+
+    def cell(self, arm: str, size: int) -> CellSummary:
+        """Raises KeyError when the study has no such cell."""
+        for cell in self.cells:
+            if (cell.arm, cell.size) == (arm, size):
+                return cell
+        raise KeyError((arm, size))
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Arithmetic mean, None of nothing."""
+    return math.fsum(values) / len(values) if values else None

@@ -1,0 +1,157 @@
+"""From trial records to winners, means and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from study.analysis.base import (
+    CellSummary,
+    Difference,
+    Estimate,
+    ReplicateSummary,
+    Split,
+    StateCounts,
+    mean,
+    score_of,
+)
+from study.records import BaseModelRecord, Stage, TrialRecord, TrialState
+from study.store import winner_of
+
+
+def count_states(trials: Sequence[TrialRecord], confirm_seeds: int) -> StateCounts:
+    """Trials by state.
+
+    Args:
+        confirm_seeds: confirm runs per replicate; those of a replicate whose search has not ended
+            are not on record yet and count as waiting.
+    """
+    open_states = (TrialState.WAITING, TrialState.RUNNING)
+    searching = {
+        (t.spec.arm, t.spec.size, t.spec.replicate)
+        for t in trials
+        if t.spec.stage is Stage.SEARCH and t.state in open_states
+    }
+    states = [t.state for t in trials]
+    ends = [(t.state, t.outcome.status) for t in trials if t.outcome is not None]
+    return StateCounts(
+        waiting=states.count(TrialState.WAITING) + confirm_seeds * len(searching),
+        running=states.count(TrialState.RUNNING),
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        stopped_early=ends.count((TrialState.COMPLETE, "stopped_early")),
+        diverged=ends.count((TrialState.FAIL, "diverged")),
+    )
+
+
+def estimate(groups: Iterable[Sequence[float]]) -> Estimate | None:
+    """Mean of replicate means.
+
+    Args:
+        groups: per replicate the values of its runs; empty ones are left out.
+    """
+    kept = [tuple(group) for group in groups if len(group)]
+    if not kept:
+        return None
+    means = np.array([np.mean(group) for group in kept])
+    return Estimate(
+        mean=float(means.mean()),
+        low=float(means.min()),
+        high=float(means.max()),
+        sd=float(means.std(ddof=1)) if len(means) > 1 else None,
+        replicates=len(kept),
+        runs=sum(map(len, kept)),
+        equal_runs=len({len(group) for group in kept}) == 1,
+    )
+
+
+def summarise_replicate(
+    trials: Sequence[TrialRecord], base: BaseModelRecord | None
+) -> ReplicateSummary:
+    """One replicate of one cell.
+
+    Args:
+        trials: all its trials, search and confirm; at least one.
+        base: for the retention rise; None leaves it out.
+    """
+    search = [t for t in trials if t.spec.stage is Stage.SEARCH]
+    confirm = [t for t in trials if t.spec.stage is Stage.CONFIRM]
+    able = [t for t in search if t.state is not TrialState.COMPLETE or score_of(t) is not None]
+    winner = winner_of(able, len(able))
+    done = [t for t in confirm if t.state is TrialState.COMPLETE]
+    chosen = None if winner is None else winner.spec.hyperparameters
+    ours = tuple(t for t in done if chosen is not None and t.spec.hyperparameters == chosen)
+    tests = [t.outcome.test_loss for t in ours if t.outcome is not None]
+    kept = [t.outcome.retention_loss for t in ours if t.outcome is not None]
+    before = None if base is None else base.retention_loss
+    spec = trials[0].spec
+    return ReplicateSummary(
+        arm=spec.arm,
+        size=spec.size,
+        replicate=spec.replicate,
+        winner=winner,
+        leader=winner_of(able, 0),
+        search_complete=sum(t.state is TrialState.COMPLETE for t in search),
+        search_planned=len(search),
+        confirm=ours,
+        confirm_failed=sum(t.state is TrialState.FAIL for t in confirm),
+        confirm_stale=len(done) - len(ours),
+        validation_losses=_finite(score_of(t) for t in ours),
+        test_losses=_finite(tests),
+        retention_rises=() if before is None else tuple(k - before for k in _finite(kept)),
+    )
+
+
+def cell_losses(
+    replicates: Sequence[ReplicateSummary],
+) -> tuple[Estimate | None, Estimate | None, Estimate | None, dict[str, float]]:
+    """(winners' search validation loss, test loss, retention rise, mean test metrics)."""
+    validation = estimate(_finite([r.search_score]) for r in replicates)
+    test = estimate(r.test_losses for r in replicates)
+    rise = estimate(r.retention_rises for r in replicates)
+    outcomes = [t.outcome for r in replicates for t in r.confirm if t.outcome is not None]
+    names = sorted({name for o in outcomes for name in o.test_metrics})
+    metrics = {
+        name: value
+        for name in names
+        if (value := mean([o.test_metrics[name] for o in outcomes if name in o.test_metrics]))
+        is not None
+    }
+    return validation, test, rise, metrics
+
+
+def paired_difference(full: CellSummary, lift: CellSummary, split: Split) -> Difference | None:
+    """full - LIFT over the replicates that both arms have; None if there is none.
+
+    Replicates of one number share their data subset in both arms, hence the pairs.
+    """
+    left = {r.replicate: runs for r in full.replicates if (runs := _losses(r, split))}
+    right = {r.replicate: runs for r in lift.replicates if (runs := _losses(r, split))}
+    pairs = sorted(left.keys() & right.keys())
+    ours = estimate(left[p] for p in pairs)
+    theirs = estimate(right[p] for p in pairs)
+    if ours is None or theirs is None:
+        return None
+    gaps = [float(np.mean(left[p]) - np.mean(right[p])) for p in pairs]
+    costs = full.cost.run_device_seconds, lift.cost.run_device_seconds
+    return Difference(
+        size=full.size,
+        split=split,
+        mean=float(np.mean(gaps)),
+        low=min(gaps),
+        high=max(gaps),
+        full=ours,
+        lift=theirs,
+        device_seconds_ratio=costs[1] / costs[0] if costs[0] and costs[1] else None,
+    )
+
+
+def _losses(replicate: ReplicateSummary, split: Split) -> tuple[float, ...]:
+    return replicate.test_losses if split == "test" else _finite([replicate.search_score])
+
+
+def _finite(values: Iterable[float | None]) -> tuple[float, ...]:
+    return tuple(v for v in values if v is not None and math.isfinite(v))

@@ -1,0 +1,190 @@
+"""The few sentences a reader takes away. They say what was measured and no more."""
+
+from __future__ import annotations
+
+from study.analysis.base import (
+    CellSummary,
+    Difference,
+    Split,
+    StudySummary,
+    arm_label,
+    counted,
+)
+
+BASIS_PHRASES = {
+    "device_seconds": "at equal device seconds",
+    "updates_per_parameter": "at equal updates per parameter",
+    "tokens": "at equal tokens",
+}
+_LOSS_NAMES: dict[Split, str] = {"test": "mean test loss", "validation": "mean validation loss"}
+_EQUAL_COST = (0.9, 1.1)
+
+
+def found_sentences(summary: StudySummary) -> tuple[str, str]:
+    """(what was found, what stands behind it and what it does not show), one sentence each."""
+    if not any(cell.loss(summary.split) for cell in summary.cells):
+        return _nothing_found(summary)
+    if len(summary.arms) > 1:
+        found = _asked_difference(summary)
+        if found is not None:
+            return _compared(summary, found), _behind_comparison(summary, found)
+    cell = _asked_cell(summary)
+    return _one_arm(summary, cell), _behind_one_arm(summary, cell)
+
+
+def caveats(summary: StudySummary) -> tuple[str, ...]:
+    """What a reader must know beside the headline, one plain sentence each."""
+    notes = []
+    for arm, size in summary.unlearned:
+        split = "test" if summary.cell(arm, size).test else "validation"
+        notes.append(
+            f"At {size:,} examples {arm_label(arm)} did not learn the task: its mean {split} loss "
+            f"is not below the base model's."
+        )
+    lost = sum(r.confirm_failed for cell in summary.cells for r in cell.replicates)
+    if lost:
+        notes.append(f"{counted(lost, 'confirm run')} failed and {_is_are(lost)} in no mean.")
+    stale = sum(r.confirm_stale for cell in summary.cells for r in cell.replicates)
+    if stale:
+        notes.append(
+            f"{counted(stale, 'confirm run')} of former winners (the search went on after them) "
+            f"{_is_are(stale)} in no mean."
+        )
+    if summary.config.comparison == "device_seconds":
+        notes += [
+            f"At {d.size:,} examples one LIFT run took {d.device_seconds_ratio:.2f} times the "
+            "device seconds of a full one, so the arms did not cost the same there."
+            for d in summary.differences or summary.validation_differences
+            if d.device_seconds_ratio is not None and not _same_cost(d.device_seconds_ratio)
+        ]
+    return tuple(notes)
+
+
+def _asked_difference(summary: StudySummary) -> Difference | None:
+    known = summary.differences if summary.split == "test" else summary.validation_differences
+    asked = summary.config.decision.dataset_size
+    return next((d for d in known if d.size == asked), known[-1] if known else None)
+
+
+def _asked_cell(summary: StudySummary) -> CellSummary:
+    known = [cell for cell in summary.cells if cell.loss(summary.split)]
+    asked = summary.config.decision.dataset_size
+    return next((c for c in known if c.size == asked), max(known, key=lambda c: c.size))
+
+
+def _compared(summary: StudySummary, found: Difference) -> str:
+    where = f"At {found.size:,} examples, {BASIS_PHRASES[summary.config.comparison]},"
+    name = _LOSS_NAMES[found.split]
+    losses = f"({found.lift.mean:.3f} against {found.full.mean:.3f})"
+    gap = f"{abs(found.mean):.3f}"
+    if float(gap) == 0:
+        text = f"{where} LIFT's {name} was the same as full's to three decimals {losses}"
+    else:
+        side = "lower" if found.mean > 0 else "higher"
+        text = f"{where} LIFT's {name} was {gap} nats {side} than full's {losses}"
+    return f"{text}{_unlearned_clause(summary, found)}{_other_sizes_clause(summary)}."
+
+
+def _unlearned_clause(summary: StudySummary, found: Difference) -> str:
+    base = summary.base_loss(found.split)
+    if base is None:
+        return ""
+    arms = {"full": found.full.mean, "lift": found.lift.mean}
+    flat = [arm_label(arm) for arm, loss in arms.items() if loss >= base]
+    if not flat:
+        return ""
+    who = "neither arm" if len(flat) == 2 else f"{flat[0]} did not get"
+    verb = " got" if len(flat) == 2 else ""
+    return f", but {who}{verb} below the base model's {base:.3f}"
+
+
+def _other_sizes_clause(summary: StudySummary) -> str:
+    known = summary.differences if summary.split == "test" else summary.validation_differences
+    if len(known) < 2:
+        return ""
+    lower = sum(d.mean > 0 for d in known)
+    where = {0: "none of the", len(known): "all"}.get(lower, f"{lower} of")
+    return f"; LIFT's was the lower one at {where} {len(known)} sizes"
+
+
+def _behind_comparison(summary: StudySummary, found: Difference) -> str:
+    if found.split == "test":
+        text = f"Each mean is over {found.extent}"
+    else:
+        text = f"Each mean is over the search winners of {found.extent}, on the validation split "
+        text += "that picked them, and no test loss was measured"
+    if found.full.replicates > 1:
+        text += f"; full minus LIFT ranged from {found.low:+.3f} to {found.high:+.3f} nats over "
+        text += counted(found.full.replicates, "replicate")
+    if found.device_seconds_ratio is not None:
+        text += f"; one LIFT run took {found.device_seconds_ratio:.2f} times the device seconds of "
+        text += "a full one"
+    return f"{text}{_so_far(summary)}; no statistical claim is made."
+
+
+def _one_arm(summary: StudySummary, cell: CellSummary) -> str:
+    loss = cell.loss(summary.split)
+    assert loss is not None  # the caller picked a cell that has one
+    name = _LOSS_NAMES[summary.split]
+    start = f"At {cell.size:,} examples {arm_label(cell.arm)}'s {name} was {loss.mean:.3f}"
+    base = summary.base_loss(summary.split)
+    if base is None:
+        return f"{start}; the base model's was not measured."
+    gap = base - loss.mean
+    if gap <= 0:
+        return f"{start}, not below the base model's {base:.3f}, so it did not learn the task."
+    return f"{start}, {gap:.3f} nats below the base model's {base:.3f}."
+
+
+def _behind_one_arm(summary: StudySummary, cell: CellSummary) -> str:
+    loss = cell.loss(summary.split)
+    assert loss is not None  # as above
+    if summary.split == "test":
+        text = f"The mean is over {loss.extent}"
+    else:
+        text = f"The mean is over the search winners of {loss.extent}, on the validation split "
+        text += "that picked them, and no test loss was measured"
+    if loss.replicates > 1:
+        text += f", with replicates from {loss.low:.3f} to {loss.high:.3f}"
+    if len(summary.arms) > 1:
+        others = " and ".join(arm_label(a) for a in summary.arms if a != cell.arm)
+        text += f"; {others} has no result to compare it with"
+    else:
+        text += "; with one arm nothing is compared"
+    return f"{text}{_so_far(summary)}."
+
+
+def _nothing_found(summary: StudySummary) -> tuple[str, str]:
+    counts = summary.counts
+    if counts.ended and counts.ended == counts.failed:
+        every = "The one trial" if counts.ended == 1 else f"All {counts.ended} trials"
+        diverged = f" ({counts.diverged} of them diverged)" if counts.diverged else ""
+        first = f"{every} that ended failed{diverged}, so there is no result."
+        return first, "The report lists every failure with its reason."
+    state = ", ".join(
+        f"{number} {name}"
+        for number, name in (
+            (counts.running, "running"),
+            (counts.waiting, "waiting"),
+            (counts.pruned, "pruned"),
+            (counts.failed, "failed"),
+        )
+        if number
+    )
+    first = f"No trial is complete yet: {state}." if state else "The study has no trials."
+    return first, "Nothing can be said about the arms yet."
+
+
+def _so_far(summary: StudySummary) -> str:
+    counts = summary.counts
+    if summary.finished:
+        return ""
+    return f"; the study is unfinished ({counts.ended} of {counts.planned} trials ended)"
+
+
+def _same_cost(ratio: float) -> bool:
+    return _EQUAL_COST[0] <= ratio <= _EQUAL_COST[1]
+
+
+def _is_are(number: int) -> str:
+    return "is" if number == 1 else "are"

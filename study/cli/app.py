@@ -1,0 +1,166 @@
+"""The verbs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="study",
+    help="Full fine-tuning or LIFT (layer-wise)? Run the experiment on Ray, read the report, "
+    "reuse the best configuration.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Start with [bold]study run demo[/bold], or with [bold]study init[/bold] for your own "
+    "model and data.",
+)
+
+
+Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study file, or the results folder of a study; [bold]demo[/bold] for the "
+        "embedded example.",
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"study {installed_version('finetune-study')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The study file to write.")] = Path("study.yaml"),
+    template: Annotated[
+        str,
+        typer.Option(help="causal-lm, classification, gpu-cluster or demo."),
+    ] = "causal-lm",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented study file to start from."""
+    from study.cli.files import write_study_file
+
+    write_study_file(path, template, force=force)
+    typer.echo(f"Wrote {path}. Edit model.path, data.train and dataset_sizes, then:")
+    typer.echo(f"  study plan {path}")
+
+
+@app.command()
+def plan(study: Study = "study.yaml") -> None:
+    """Check a study file, its data and its model, and print what would run. Trains nothing."""
+    from study import load_config, plan_study
+    from study.cli.files import study_file
+    from study.cli.views import print_plan
+
+    config = load_config(study_file(study))
+    print_plan(plan_study(config))
+
+
+@app.command()
+def run(study: Study = "study.yaml") -> None:
+    """Run a study, or continue one: what is on record stays. Ends with a report."""
+    from study import load_config
+    from study.cli.files import study_file
+    from study.cli.run import run_and_report
+
+    path = study_file(study)
+    run_and_report(load_config(path), study)
+
+
+@app.command()
+def status(study: Study = "study.yaml") -> None:
+    """Print how far a study is; also while it runs."""
+    from study.cli.files import open_named
+    from study.cli.views import print_status
+
+    print_status(open_named(study).results())
+
+
+@app.command()
+def show(
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="For example lift-n512-r0-s3.")],
+    study: Study = "study.yaml",
+    lines: Annotated[int, typer.Option(min=0, help="Lines of the trial's log to print.")] = 20,
+) -> None:
+    """Print one trial: configuration, curve, outcome, log."""
+    from study.cli.files import open_named
+    from study.cli.views import print_trial
+
+    print_trial(open_named(study).results(), trial, lines)
+
+
+@app.command()
+def report(
+    study: Study = "study.yaml",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write to [results folder/report].")
+    ] = None,
+) -> None:
+    """Write the report: one HTML file that opens offline, and Markdown with figures."""
+    from study.cli.files import open_named
+    from study.paths import StudyPaths
+    from study.report import write_report
+
+    results = open_named(study).results()
+    paths = write_report(results, output or StudyPaths(results.config.results_dir).report)
+    typer.echo(f"Wrote {paths.html} and {paths.markdown}")
+
+
+@app.command()
+def best(
+    study: Study = "study.yaml",
+    arm: Annotated[str | None, typer.Option(help="full or lift.")] = None,
+    dataset_size: Annotated[
+        int | None, typer.Option(min=1, help="One of the study's sizes [the largest].")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write to [standard output].")
+    ] = None,
+) -> None:
+    """Print an arm's best configuration as YAML."""
+    from study.cli.files import open_named, write_text
+    from study.errors import UserError
+    from study.reuse import best_configuration
+
+    results = open_named(study).results()
+    arms = results.config.arms.names
+    if arm is None and len(arms) > 1:
+        raise UserError(f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm lift.")
+    text = best_configuration(results, arm or arms[0], dataset_size).to_yaml()
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(output, text)
+        typer.echo(f"Wrote {output}")
+
+
+@app.command()
+def clean(
+    study: Study = "study.yaml",
+    everything: Annotated[
+        bool, typer.Option("--all", help="The results too, not just what can be made again.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove what a study can make again (tokenised data, Ray's files), after asking."""
+    from study.cli.files import clean_study
+
+    clean_study(study, everything=everything, yes=yes)

@@ -1,0 +1,163 @@
+"""Follows a running study: a live view in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from study.cli.output import duration
+from study.plan import StudyPlan, cell_of
+from study.records import Measurement, Stage, TrialOutcome, TrialRecord, TrialSpec, TrialState
+
+_COLOURS = {
+    TrialState.COMPLETE: "green",
+    TrialState.RUNNING: "cyan",
+    TrialState.PRUNED: "yellow",
+    TrialState.FAIL: "red",
+    TrialState.WAITING: "dim",
+}
+
+
+class LiveView:
+    """An `Observer`; use as a context manager around the run."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._plan: StudyPlan | None = None
+        self._states: dict[str, TrialState] = {}
+        self._running: dict[str, tuple[TrialSpec, float, Measurement | None]] = {}
+        self._best: dict[tuple[str, int], float] = {}
+        self._seconds: list[float] = []
+        self._doing = ""
+        # Draws once when it is made, so it comes last.
+        self._live = Live(
+            get_renderable=self._render, console=console, refresh_per_second=2, transient=True
+        )
+
+    def __enter__(self) -> LiveView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    # Observer
+
+    def planned(self, plan: StudyPlan, records: Sequence[TrialRecord]) -> None:
+        self._plan = plan
+        self._states = {r.spec.trial_id: r.state for r in records}
+        for record in records:
+            if record.state is TrialState.RUNNING:  # left over from a driver that was killed
+                self._states[record.spec.trial_id] = TrialState.WAITING
+            elif record.state is TrialState.COMPLETE and record.score is not None:
+                self._keep_best(record.spec, record.score)
+
+    def message(self, text: str) -> None:
+        self._doing = text
+        self._console.print(Text(f"{text} ...", style="dim"))
+
+    def started(self, spec: TrialSpec) -> None:
+        self._doing = ""
+        self._states[spec.trial_id] = TrialState.RUNNING
+        self._running[spec.trial_id] = (spec, time.monotonic(), None)
+
+    def measured(self, spec: TrialSpec, measurement: Measurement) -> None:
+        _, since, _ = self._running[spec.trial_id]
+        self._running[spec.trial_id] = (spec, since, measurement)
+
+    def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
+        _, since, _ = self._running.pop(spec.trial_id)
+        seconds = time.monotonic() - since
+        self._seconds.append(seconds)
+        self._states[spec.trial_id] = state
+        if state is TrialState.COMPLETE and outcome.score is not None:
+            self._keep_best(spec, outcome.score)
+        self._console.print(self._line(spec, state, outcome, seconds))
+
+    # Text
+
+    def _keep_best(self, spec: TrialSpec, score: float) -> None:
+        key = (spec.arm, spec.size)
+        self._best[key] = min(score, self._best.get(key, score))
+
+    def _line(
+        self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome, seconds: float
+    ) -> Text:
+        line = Text(f"[{self._ended():>3}/{self._total()}] {spec.trial_id:<17} ")
+        line.append(f"{state.value:<8}", style=_COLOURS[state])
+        if outcome.score is not None:
+            line.append(f" val {outcome.score:.4f}")
+        if outcome.test_loss is not None:
+            line.append(f" test {outcome.test_loss:.4f}")
+        line.append(f" lr {spec.hyperparameters['learning_rate']:.1e}", style="dim")
+        line.append(f" {duration(seconds)}", style="dim")
+        if state is TrialState.FAIL:
+            line.append(f"\n      {outcome.reason}", style="red")
+        return line
+
+    def _ended(self) -> int:
+        return sum(
+            s not in (TrialState.WAITING, TrialState.RUNNING) for s in self._states.values()
+        )
+
+    def _total(self) -> int:
+        return self._plan.trials if self._plan else 0
+
+    def _render(self) -> RenderableType:
+        if self._plan is None or not (self._running or self._seconds):
+            return Text(f"{self._doing} ..." if self._doing else "")
+        return Group(self._cells(), self._running_lines(), self._summary())
+
+    def _cells(self) -> Table:
+        assert self._plan is not None
+        sizes = sorted({c.size for c in self._plan.cells})
+        table = Table(title="Best validation loss so far", title_justify="left", box=None)
+        table.add_column("examples", style="dim")
+        for size in sizes:
+            table.add_column(str(size), justify="right")
+        for arm in self._plan.config.arms.names:
+            best = (self._best.get((arm, size)) for size in sizes)
+            table.add_row(arm, *(f"{b:.4f}" if b is not None else "-" for b in best))
+        return table
+
+    def _running_lines(self) -> Group:
+        lines = []
+        for spec, since, measurement in self._running.values():
+            done = f"step {measurement.step}/{spec.steps}" if measurement else "starting"
+            loss = f", val {measurement.validation_loss:.4f}" if measurement else ""
+            passed = duration(time.monotonic() - since)
+            lines.append(Text(f"running {spec.trial_id}: {done}{loss} ({passed})", style="cyan"))
+        return Group(*lines)
+
+    def _summary(self) -> Text:
+        counts = Counter(self._states.values())
+        counts[TrialState.WAITING] = self._total() - self._ended() - len(self._running)
+        text = Text(" ")
+        for state in _COLOURS:
+            if counts[state]:
+                text.append(f" {counts[state]} {state.value.lower()}", style=_COLOURS[state])
+        left = self._time_left()
+        if left is not None:
+            text.append(f"  about {duration(left)} left")
+        return text
+
+    def _time_left(self) -> float | None:
+        if not self._seconds:
+            return None
+        mean = sum(self._seconds) / len(self._seconds)
+        open_trials = self._total() - self._ended()
+        running = sum(time.monotonic() - since for _, since, _ in self._running.values())
+        return max(0.0, open_trials * mean - running) / max(1, len(self._running))
+
+
+def stage_name(spec: TrialSpec) -> str:
+    """``search trial 3`` or ``confirm seed 1``, for people."""
+    word = "confirm seed" if spec.stage is Stage.CONFIRM else "search trial"
+    return f"{word} {spec.index + 1} of replicate {cell_of(spec).replicate + 1}"

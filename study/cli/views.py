@@ -1,0 +1,247 @@
+"""Tables for the terminal: a plan, a study's state, a trial."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from study.cli.output import duration, size
+from study.errors import UserError
+from study.orchestration.prepare import Prepared
+from study.paths import StudyPaths
+from study.plan import StudyPlan, full_steps, step_multiplier, trial_steps
+from study.records import TrialRecord, TrialState
+from study.store import StudyResults
+from study.training.zero import resolve_micro_batch_size
+
+
+def print_plan(prepared: Prepared) -> None:
+    """What would run, and what to know beforehand."""
+    console = Console(highlight=False)
+    plan, data, config = prepared.plan, prepared.data, prepared.plan.config
+    print_facts(
+        console,
+        {
+            "Study": f"{config.name} (seed {config.seed})",
+            "Model": f"{config.model.path}, {plan.model.num_blocks} blocks",
+            "Data": f"{data.pool} to train on, {data.validation} validation, {data.test} test, "
+            f"{data.retention or 'no'} retention",
+            "Dropped": f"{data.duplicates_removed} duplicates, {data.empty_removed} empty; "
+            f"{data.truncated} cut to {config.training.sequence_length} tokens",
+            "Tokens": f"{data.mean_tokens:.0f} per example on average, "
+            f"{data.mean_target_tokens:.0f} of them with loss",
+            "Batch": _batch(plan),
+            "Basis": _basis(plan),
+            "Search": f"{config.search.trials} {config.search.sampler} trials x "
+            f"{config.search.replicates} replicates per cell, pruner {config.search.pruner}; "
+            f"{config.confirm.seeds} confirm seeds",
+        },
+    )
+    console.print(_cells(prepared))
+    confirm = len(plan.cells) * config.confirm.seeds
+    console.print(
+        f"\n{plan.trials} trials: {len(plan.search)} search, {confirm} confirm. "
+        f"Results go to {config.results_dir}",
+        soft_wrap=True,
+    )
+    for warning in prepared.warnings:
+        console.print(Text("warning: ", style="yellow").append(warning, style="default"))
+    console.print("\nStart it with: study run")
+
+
+def print_facts(console: Console, facts: dict[str, str]) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    console.print(table)
+
+
+def _batch(plan: StudyPlan) -> str:
+    training = plan.config.training
+    workers = plan.config.resources.workers_per_trial
+    micro = resolve_micro_batch_size(training, workers)
+    accumulation = -(-training.global_batch_size // (workers * micro))
+    return (
+        f"{training.global_batch_size} examples per step = {workers} workers x {micro} x "
+        f"{accumulation} accumulation; ZeRO-{plan.config.zero.stage}"
+    )
+
+
+def _basis(plan: StudyPlan) -> str:
+    config = plan.config
+    if len(config.arms.names) < 2:
+        return "one arm, nothing to equalise"
+    steps = full_steps(config, config.dataset_sizes[-1])
+    lift = trial_steps(config, plan.model, "lift", config.dataset_sizes[-1], {})
+    known = plan.model.cost_ratio is not None or config.comparison != "device_seconds"
+    note = "" if known else " (predicted; measured before the first trial)"
+    return f"{config.comparison}: LIFT takes {lift / steps:.2f} times full's steps{note}"
+
+
+def _cells(prepared: Prepared) -> Table:
+    plan, data = prepared.plan, prepared.data
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("arm")
+    for name in ("examples", "search", "confirm", "steps", "epochs", "tokens/trial"):
+        table.add_column(name, justify="right")
+    config = plan.config
+    for arm in config.arms.names:
+        for examples in config.dataset_sizes:
+            specs = [s for s in plan.search if s.arm == arm and s.size == examples]
+            steps = sorted({s.steps for s in specs})
+            # LIFT steps vary with a searched structure.
+            shown = str(steps[0]) if len(steps) == 1 else f"{steps[0]}-{steps[-1]}"
+            seen = steps[-1] * config.training.global_batch_size
+            table.add_row(
+                arm,
+                str(examples),
+                str(len(specs)),
+                str(config.search.replicates * config.confirm.seeds),
+                shown,
+                f"{seen / examples:.3g}",
+                f"{seen * data.mean_tokens:,.0f}",
+            )
+    return table
+
+
+def print_status(results: StudyResults) -> None:
+    """States, the best of each cell, and what runs now."""
+    console = Console(highlight=False)
+    counts = Counter(r.state for r in results.trials)
+    states = ", ".join(f"{counts[s]} {s.value.lower()}" for s in TrialState if counts[s])
+    print_facts(
+        console,
+        {
+            "Study": results.config.name,
+            "Trials": states or "none yet: the data and model are still being prepared",
+            "Ran for": duration(results.seconds),
+            "Results": str(results.config.results_dir),
+        },
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("arm")
+    for name in ("examples", "ended", "best val", "confirm test", "failed"):
+        table.add_column(name, justify="right")
+    for arm in results.config.arms.names:
+        for examples in results.config.dataset_sizes:
+            cell = [r for r in results.trials if r.spec.arm == arm and r.spec.size == examples]
+            table.add_row(arm, str(examples), *_cell_status(cell))
+    console.print(table)
+    for record in results.trials:
+        if record.state is TrialState.RUNNING:
+            done = record.measurements[-1].step if record.measurements else 0
+            console.print(f"running {record.spec.trial_id}: step {done}/{record.spec.steps}")
+
+
+def _cell_status(cell: list[TrialRecord]) -> tuple[str, str, str, str]:
+    ended = [r for r in cell if r.state not in (TrialState.WAITING, TrialState.RUNNING)]
+    scores = [r.score for r in cell if r.state is TrialState.COMPLETE and r.score is not None]
+    tests = [r.outcome.test_loss for r in cell if r.outcome and r.outcome.test_loss is not None]
+    failed = sum(r.state is TrialState.FAIL for r in cell)
+    return (
+        f"{len(ended)}/{len(cell)}",
+        f"{min(scores):.4f}" if scores else "-",
+        f"{sum(tests) / len(tests):.4f}" if tests else "-",
+        str(failed) if failed else "-",
+    )
+
+
+def print_trial(results: StudyResults, trial_id: str, log_lines: int) -> None:
+    """Configuration, curve, outcome and the end of the log.
+
+    Raises:
+        UserError: the study has no such trial.
+    """
+    found = next((r for r in results.trials if r.spec.trial_id == trial_id), None)
+    if found is None:
+        examples = ", ".join(r.spec.trial_id for r in results.trials[:4])
+        raise UserError(
+            f"No trial {trial_id!r} in study {results.config.name}. Its trials are named like "
+            f"{examples}; `study report` lists all."
+        )
+    console = Console(highlight=False)
+    print_facts(console, _trial_facts(found))
+    if found.measurements:
+        console.print(_curve(found))
+    if found.outcome and found.outcome.phases:
+        console.print(_phases(found))
+    if found.outcome and found.outcome.deepspeed_config:
+        console.print(Text("\nDeepSpeed configuration (first phase)", style="dim"))
+        console.print(Text(yaml.safe_dump(found.outcome.deepspeed_config, sort_keys=True)))
+    _print_log(console, results, trial_id, log_lines)
+
+
+def _trial_facts(record: TrialRecord) -> dict[str, str]:
+    spec, outcome = record.spec, record.outcome
+    facts = {
+        "Trial": spec.trial_id,
+        "State": record.state.value + (f": {outcome.reason}" if outcome and outcome.reason else ""),
+        "Cell": f"{spec.arm}, {spec.size} examples, replicate {spec.replicate + 1}, {spec.stage}",
+        "Steps": str(spec.steps),
+        "Seeds": f"trial {spec.seed}, subset {spec.subset_seed}, order {spec.order_seed}",
+        "Parameters": json.dumps(spec.hyperparameters),
+    }
+    if record.ray_train_job:
+        facts["Ray Train job"] = record.ray_train_job
+    if outcome and outcome.score is not None:
+        facts["Best"] = f"validation loss {outcome.score:.4f} at step {outcome.best_step}"
+    if outcome and outcome.test_loss is not None:
+        facts["Test loss"] = f"{outcome.test_loss:.4f}"
+    if outcome and outcome.retention_loss is not None:
+        facts["Retention"] = f"{outcome.retention_loss:.4f}"
+    if outcome and outcome.versions:
+        facts["Versions"] = ", ".join(f"{k} {v}" for k, v in outcome.versions.items())
+    return facts
+
+
+def _curve(record: TrialRecord) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    names = ("step", "epoch", "phase", "train", "val", "lr", "norm", "clipped", "tok/s", "memory")
+    for name in names:
+        table.add_column(name, justify="right")
+    for m in record.measurements:
+        table.add_row(
+            str(m.step),
+            f"{m.epoch:.2f}",
+            str(m.phase + 1),
+            f"{m.train_loss:.4f}",
+            f"{m.validation_loss:.4f}",
+            f"{m.learning_rate:.1e}",
+            f"{m.grad_norm:.2f}",
+            f"{m.clipped_share:.0%}",
+            f"{m.tokens_per_second:.0f}",
+            size(m.peak_memory_bytes),
+        )
+    return table
+
+
+def _phases(record: TrialRecord) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("phase")
+    for name in ("steps", "trainable", "switch", "training"):
+        table.add_column(name, justify="right")
+    for phase in record.outcome.phases if record.outcome else ():
+        table.add_row(
+            phase.name,
+            str(phase.steps),
+            f"{phase.trainable_parameters:,}",
+            f"{phase.switch_seconds:.2f} s",
+            f"{phase.train_seconds:.1f} s",
+        )
+    return table
+
+
+def _print_log(console: Console, results: StudyResults, trial_id: str, lines: int) -> None:
+    path = StudyPaths(results.config.results_dir).trial_log(trial_id)
+    if not lines or not path.is_file():
+        return
+    console.print(Text(f"Last lines of {path}", style="dim"), soft_wrap=True)
+    for line in path.read_text(errors="replace").splitlines()[-lines:]:
+        console.print(Text(line), soft_wrap=True)

@@ -1,0 +1,280 @@
+"""The sections of `study.yaml`: the reference of its keys, their types and their defaults.
+
+Rules that concern several keys are in `config_checks`, the files they name in `config_paths`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from study.space import ARMS, SearchSpace, load_space
+from study.yaml_source import suggestion
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Task = Literal["causal-lm", "sequence-classification"]
+Basis = Literal["device_seconds", "updates_per_parameter", "tokens"]
+
+
+class _Section(BaseModel):
+    # Strict, or `trials: true` would run one trial. The docstrings below the fields become
+    # their descriptions, which messages show.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class ModelConfig(_Section):
+    path: str
+    """Local folder or hub id of a Hugging Face model (safetensors)."""
+    revision: str | None = None
+    """Hub branch, tag or commit."""
+    tokenizer: str | None = None
+    """Folder or hub id when the tokenizer is not in `path`."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Overrides every dropout probability of the model; null keeps the model's own."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Only for models you have read."""
+
+
+class DataConfig(_Section):
+    train: str | list[str]
+    """File, glob, list of them, or hub id: JSONL, JSON, CSV, Parquet, plain text."""
+    validation: str | list[str] | None = None
+    """Same; null cuts `validation_size` from train."""
+    test: str | list[str] | None = None
+    validation_size: PositiveInt | Fraction = 0.1
+    """Examples, or share of the training file, to cut when no validation file is given."""
+    test_size: PositiveInt | Fraction = 0.1
+    subset: str | None = None
+    """Configuration name of a hub dataset."""
+    text: str | None = None
+    """causal-lm: column with raw text (loss on all of it). Classification: the text column."""
+    prompt: str | None = None
+    """Template over the columns, e.g. ``"{instruction}\\n"``; no loss on it."""
+    response: str | None = None
+    """Template over the columns, e.g. ``"{output}"``; the loss is on it."""
+    messages: str | None = None
+    """Column with chat messages; the tokenizer's chat template is applied, loss on the last
+    assistant message."""
+    label: str | None = None
+    """Classification: label column (integers or names)."""
+    retention: str | list[str] | None = "general"
+    """`general`: the text shipped with the package; a file or hub id; null: not measured."""
+    retention_text: str = "text"
+    """Text column of the retention data."""
+    retention_size: PositiveInt = 200
+    """At most so many retention examples."""
+
+
+class FullConfig(_Section):
+    """Full-parameter fine-tuning has nothing of its own to set."""
+
+
+class LiftConfig(_Section):
+    group_size: PositiveInt | None = None
+    """Transformer blocks per group; null: a quarter of them, rounded up."""
+    sweeps: PositiveInt = 1
+    """Times the whole top-down pass is repeated."""
+    cumulative: bool = False
+    """Earlier groups keep training (gradual unfreezing)."""
+    group_lr_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning-rate factor per group below the top one."""
+    rewarmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    """Share of each phase, from the second on, that warms up again."""
+
+
+class ArmsConfig(_Section):
+    full: FullConfig | None = None
+    lift: LiftConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_names(cls, data: object) -> object:
+        """``arms: [full, lift]`` stands for both arms with their defaults."""
+        names = [data] if isinstance(data, str) else data
+        if not isinstance(names, list):
+            return data
+        for index, name in enumerate(names):
+            if not isinstance(name, str) or name not in ARMS:
+                remedy = suggestion(str(name), ARMS)
+                raise PydanticCustomError("arm", f"`{name}` is no arm.", {"remedy": remedy})
+            if name in names[:index]:
+                rule = f"`{name}` is listed twice."
+                raise PydanticCustomError("arm", rule, {"remedy": "Keep one of them."})
+        return {name: {} for name in names}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(n for n in ("full", "lift") if getattr(self, n) is not None)
+
+
+class SearchConfig(_Section):
+    space: str | dict[str, Any] = "default"
+    """Name in search_spaces/, path of a YAML file, or a space written inline."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Replaces single domains of the space, e.g. ``learning_rate: {low: 1e-5}``."""
+    trials: PositiveInt = 8
+    """Search trials per arm, dataset size and replicate; the same in both arms."""
+    replicates: PositiveInt = 3
+    """Independent repetitions of the whole tuning procedure."""
+    sampler: Literal["sobol", "tpe", "random"] = "sobol"
+    pruner: Literal["none", "asha", "median"] = "none"
+
+
+class ConfirmConfig(_Section):
+    seeds: int = Field(default=2, ge=0)
+    """Fresh seeds each replicate's winner is retrained with; 0: no confirm runs, no test loss."""
+
+
+class TrainingConfig(_Section):
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the subset (3 when neither epochs nor steps is given)."""
+    steps: PositiveInt | None = None
+    """Optimizer steps at every size, instead of epochs."""
+    min_steps: PositiveInt = 100
+    """Floor on optimizer steps, so that a small dataset is not starved into looking bad."""
+    global_batch_size: PositiveInt = 16
+    """Examples per optimizer step over all workers."""
+    micro_batch_size_per_worker: PositiveInt | None = None
+    """Examples per forward pass on one worker; null: the largest that needs no accumulation,
+    at most 8."""
+    sequence_length: PositiveInt = 512
+    """Tokens per example; longer ones are cut."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 on GPUs that have it, fp32 elsewhere."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    """AdamW's decay rates; the second one where the search space does not decide it."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """SGD only."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Used where the search space does not decide it."""
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    """After the warmup."""
+    evaluations: PositiveInt = 5
+    """Validation evaluations per trial, evenly spaced, the last one at the end."""
+    patience: PositiveInt | None = None
+    """Search trials stop after so many evaluations without a new lowest validation loss."""
+
+
+class ZeroConfig(_Section):
+    stage: Literal[0, 1, 2, 3] = 2
+    offload_optimizer: Literal["none", "cpu"] = "none"
+    offload_parameters: Literal["none", "cpu"] = "none"
+    """Stage 3 only."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Raw DeepSpeed configuration, merged last; keys the study owns are refused."""
+
+
+class ResourcesConfig(_Section):
+    workers_per_trial: PositiveInt = 1
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    """auto: 1 when the cluster has GPUs, else 0. A worker trains on one GPU, or shares one."""
+    concurrent_trials: PositiveInt | Literal["auto"] = "auto"
+
+
+class StorageConfig(_Section):
+    results: str | None = None
+    """Folder for everything the study writes; null: ``results/<name>`` beside study.yaml."""
+    database: str | None = None
+    """Optuna storage URL; null: SQLite inside `results`."""
+
+
+class DecisionConfig(_Section):
+    dataset_size: PositiveInt | None = None
+    """The size the user will fine-tune on; null: the largest tested."""
+    rho: float = Field(default=0.01, gt=0)
+    """The difference in loss that matters to you, in nats (0.01 is about 1 % perplexity)."""
+    memory_limit_gib: float | None = Field(default=None, gt=0)
+    """Memory of one device of yours; an arm that needs more is ruled out."""
+
+
+class StudyConfig(_Section):
+    """One declared comparison: a model, a task's data, arms, dataset sizes and a budget.
+
+    `study.config.load_config` makes one from a file. Its paths are then absolute and its search
+    space is written out in it, so that it means the same on any machine and at any later time.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Names the results folder and the Optuna studies."""
+    seed: int = Field(default=0, ge=0)
+    """Every subset, design and initialisation follows from it."""
+    model: ModelConfig
+    task: Task = "causal-lm"
+    data: DataConfig
+    dataset_sizes: list[PositiveInt] = Field(min_length=1)
+    """Training examples to compare the arms at; ascending once loaded."""
+    arms: ArmsConfig
+    """The strategies to run: `full`, `lift`, or both."""
+    comparison: Basis = "device_seconds"
+    search: SearchConfig = SearchConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+    training: TrainingConfig = TrainingConfig()
+    zero: ZeroConfig = ZeroConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    storage: StorageConfig = StorageConfig()
+    decision: DecisionConfig = DecisionConfig()
+
+    @field_validator("dataset_sizes", mode="before")
+    @classmethod
+    def _one_size(cls, data: object) -> object:
+        return [data] if isinstance(data, int) else data
+
+    @field_validator("dataset_sizes")
+    @classmethod
+    def _ascending(cls, sizes: list[int]) -> list[int]:
+        repeated = sorted({size for size in sizes if sizes.count(size) > 1})
+        if repeated:
+            listed = ", ".join(map(str, repeated))
+            remedy = "List each size once; repetitions are `search.replicates`."
+            raise PydanticCustomError("sizes", f"{listed} is listed twice.", {"remedy": remedy})
+        return sorted(sizes)
+
+    @property
+    def results_dir(self) -> Path:
+        """Folder for everything the study writes."""
+        return Path(self.storage.results or Path("results") / self.name)
+
+    @property
+    def database_url(self) -> str:
+        """Optuna storage URL."""
+        return self.storage.database or f"sqlite:///{self.results_dir.absolute()}/study.db"
+
+    def space(self) -> SearchSpace:
+        """The search space with the study's overrides.
+
+        Raises:
+            ConfigError: a configuration that did not come from `load_config` and is at fault.
+        """
+        space = load_space(self.search.space, arms=())
+        return space.with_overrides(self.search.overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The configuration that `to_dict` wrote; files are not looked at again.
+
+        Raises:
+            pydantic.ValidationError: the data is of another version of the package.
+        """
+        return cls.model_validate(data)

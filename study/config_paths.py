@@ -1,0 +1,243 @@
+"""The files and the database that a study file names: made absolute, and looked at.
+
+Nothing here imports torch or opens a data file: it finds what can be found in a moment. It asks
+`os.path` whether files exist, since `Path.exists` raises where a folder above is not readable.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from study.config_models import DataConfig, StudyConfig
+from study.errors import Fault
+from study.yaml_source import did_you_mean
+
+# What `training.readers` can read, also with .gz after it.
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
+GENERAL_TEXT = "general"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_DATA_FIELDS = ("train", "validation", "test", "retention")
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt",
+    "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+
+
+def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
+    """`config` with its relative local paths made absolute against `base_dir`."""
+    model, data, storage = config.model, config.data, config.storage
+    tokenizer = model.tokenizer and _absolute_model(model.tokenizer, base_dir)
+    results = storage.results or f"results/{config.name}"
+    return config.model_copy(
+        update={
+            "model": model.model_copy(
+                update={"path": _absolute_model(model.path, base_dir), "tokenizer": tokenizer}
+            ),
+            "data": data.model_copy(
+                update={name: _absolute_data(data, name, base_dir) for name in _DATA_FIELDS}
+            ),
+            "storage": storage.model_copy(
+                update={
+                    "results": str(_local(results, base_dir)),
+                    "database": _absolute_database(storage.database, base_dir),
+                }
+            ),
+        }
+    )
+
+
+def check_paths(config: StudyConfig) -> list[Fault]:
+    """What is wrong with the local files that a resolved `config` names; hub ids pass."""
+    faults = list(_model_faults("model.path", config.model.path))
+    if config.model.tokenizer is not None:
+        faults += _tokenizer_faults("model.tokenizer", config.model.tokenizer)
+    elif not faults:
+        faults += _tokenizer_faults("model.path", config.model.path)
+    for name in _DATA_FIELDS:
+        value = getattr(config.data, name)
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                faults += _data_faults(f"data.{name}.{index}", item)
+            if not value:
+                remedy = "Name at least one file."
+                faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
+        elif value is not None and not (name == "retention" and value == GENERAL_TEXT):
+            faults += _data_faults(f"data.{name}", value)
+    results = config.results_dir
+    blocked = next((p for p in (results, *results.parents) if os.path.isfile(p)), None)
+    if blocked is not None:
+        remedy = "Name a folder; it need not exist."
+        rule = f"{blocked} is a file, so nothing can be written below it."
+        faults.append(Fault("storage.results", None, str(results), rule, remedy))
+    return faults
+
+
+def database_faults(database: str | None) -> Iterator[Fault]:
+    """What is wrong with an Optuna storage URL. Passwords are not repeated."""
+    if database is None:
+        return
+    from sqlalchemy.engine import make_url  # a third of a second, for the few who set it
+    from sqlalchemy.exc import ArgumentError
+
+    path = "storage.database"
+    remedy = "E.g. `postgresql://user@host:5432/study` or `sqlite:///study.db`; null: a file "
+    remedy += "in the results folder."
+    try:
+        url = make_url(database)
+    except (ArgumentError, ValueError):
+        hidden = re.sub(r":[^:@/]*@", ":***@", database)
+        yield Fault(path, None, hidden, "not a database URL.", remedy)
+        return
+    shown = url.render_as_string(hide_password=True)
+    backend = url.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        rule = f"must be a sqlite or postgresql URL, not `{backend}`."
+        yield Fault(path, None, shown, rule, remedy)
+    elif backend == "sqlite" and url.database in (None, "", ":memory:"):
+        rule = "a database in memory is lost when the study stops."
+        yield Fault(path, None, shown, rule, "Name a file: `sqlite:///study.db`.")
+    elif backend == "postgresql" and not url.database:
+        yield Fault(path, None, shown, "the URL names no database.", remedy)
+
+
+def _absolute_model(path: str, base_dir: Path) -> str:
+    return str(_local(path, base_dir).resolve()) if _is_local(path, base_dir) else path
+
+
+def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[str] | None:
+    value: str | list[str] | None = getattr(data, name)
+    if value is None or (name == "retention" and value == GENERAL_TEXT):
+        return value
+    if isinstance(value, list):
+        return [_absolute_file(item, base_dir) for item in value]
+    return _absolute_file(value, base_dir)
+
+
+def _absolute_file(path: str, base_dir: Path) -> str:
+    local = _is_local(path, base_dir) or _is_data_file(path)
+    return str(_local(path, base_dir)) if local else path
+
+
+def _local(path: str, base_dir: Path) -> Path:
+    return base_dir / os.path.expanduser(path)
+
+
+def _is_local(path: str, base_dir: Path) -> bool:
+    """Whether a path is a local one, existing or not, rather than a hub id."""
+    if path.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(path):
+        return True
+    local = base_dir / path
+    # `models/llama` with a local folder `models` is a mistyped path, not somebody's model.
+    return os.path.exists(local) or ("/" in path and os.path.exists(local.parent))
+
+
+def _is_data_file(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
+
+
+def _absolute_database(database: str | None, base_dir: Path) -> str | None:
+    """SQLite's relative paths are relative to the working directory otherwise."""
+    prefix = "sqlite:///"
+    if database is None or not database.startswith(prefix):
+        return database
+    file = database.removeprefix(prefix)
+    return database if file in ("", ":memory:") else f"{prefix}{base_dir / file}"
+
+
+def _model_faults(path: str, value: str) -> Iterator[Fault]:
+    folder = Path(value)
+    if not folder.is_absolute():
+        return
+    weights = list(folder.glob("*.safetensors"))
+    if not os.path.exists(folder):
+        remedy = f"{_near_name(folder)}Or give a hub id such as `Qwen/Qwen3-0.6B`."
+        yield Fault(path, None, value, "there is no such model folder.", remedy)
+    elif not os.path.isdir(folder):
+        remedy = "Give the folder with config.json and the weights."
+        yield Fault(path, None, value, "must be a folder, not a file.", remedy)
+    elif not os.path.isfile(folder / "config.json"):
+        remedy = "Save the model with `model.save_pretrained(folder)`."
+        if os.path.isfile(folder / "adapter_config.json"):
+            remedy = "This is an adapter: merge it into its base model first."
+        yield Fault(path, None, value, "the folder has no config.json.", remedy)
+    elif not weights and list(folder.glob("*.bin")):
+        remedy = "Convert them: load with `from_pretrained`, then `save_pretrained(folder)`."
+        rule = "the folder has weights as .bin but none as .safetensors."
+        yield Fault(path, None, value, rule, remedy)
+    elif not weights:
+        remedy = "Copy or download them there, or save with `model.save_pretrained(folder)`."
+        yield Fault(path, None, value, "the folder has no weights (*.safetensors).", remedy)
+    else:
+        yield from _shard_faults(path, folder)
+
+
+def _shard_faults(path: str, folder: Path) -> Iterator[Fault]:
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+        shards = set(index["weight_map"].values())
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, AttributeError, OSError):
+        rule = "model.safetensors.index.json cannot be read."
+        yield Fault(path, None, str(folder), rule, "Download or save the model again.")
+        return
+    missing = sorted(shard for shard in shards if not os.path.isfile(folder / shard))
+    if missing:
+        rule = f"{len(missing)} of {len(shards)} weight files are missing, e.g. {missing[0]}."
+        yield Fault(path, None, str(folder), rule, "Download the model again.")
+
+
+def _tokenizer_faults(path: str, value: str) -> Iterator[Fault]:
+    folder = Path(value)
+    if not folder.is_absolute() or any(os.path.isfile(folder / name) for name in _TOKENIZER_FILES):
+        return
+    if not os.path.isdir(folder):
+        remedy = "Give a folder that exists, or a hub id."
+        yield Fault(path, None, value, "there is no such tokenizer folder.", remedy)
+    else:
+        remedy = "Set `model.tokenizer` to a folder or hub id that has one."
+        yield Fault(path, None, value, "the folder has no tokenizer.", remedy)
+
+
+def _data_faults(path: str, value: str) -> Iterator[Fault]:
+    place = Path(value)
+    if not place.is_absolute():
+        return
+    if os.path.isdir(place):
+        files = [str(place / name) for name in _names_in(place) if _is_data_file(name)]
+    elif os.path.isfile(place):
+        files = [value]
+    else:
+        files = glob.glob(value, recursive=True)
+    known = f"Known formats: {', '.join(DATA_SUFFIXES)}."
+    if not files and os.path.isdir(place):
+        yield Fault(path, None, None, "the folder holds no data file.", known)
+    elif not files:
+        near = _near_name(place) or "Check the path. "
+        remedy = f"{near}Relative paths are relative to the study file's folder."
+        yield Fault(path, None, None, f"no file matches {value}.", remedy)
+    for file in map(Path, files):
+        if not _is_data_file(file.name):
+            yield Fault(path, None, None, f"{file.name} has no known data format.", known)
+        elif os.path.isfile(file) and os.path.getsize(file) == 0:
+            remedy = "Write examples into it, or take it out."
+            yield Fault(path, None, None, f"{file.name} is empty.", remedy)
+
+
+def _near_name(missing: Path) -> str:
+    """A sentence that names the entry of the same folder that was probably meant, or nothing."""
+    near = did_you_mean(missing.name, _names_in(missing.parent))
+    return f"Did you mean `{missing.parent / near}`? " if near else ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Names in a folder; none if there is no such folder or it is not readable."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

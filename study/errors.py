@@ -1,0 +1,100 @@
+"""Every exception the package raises on purpose.
+
+    StudyError                  the base; the CLI prints its text and exits with `exit_code`
+    |-- UserError               something the user can mend (exit code 2)
+    |   |-- ConfigError         faults in study.yaml or a search space, all of them at once
+    |   |-- DataError           data files: missing, unreadable, empty, wrong columns
+    |   |-- ModelError          model folder or architecture that cannot be used
+    |   |-- ResourceError       resources that the cluster can never give
+    |   `-- StoreError          a store that is missing, of another study, or of another version
+    `-- TrialError              one trial is lost, the study goes on (exit code 1)
+        |-- NonFiniteLossError  the loss became NaN or infinite
+        `-- AuditError          a phase changed what it must not, or did not change what it must
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class StudyError(Exception):
+    """Base of every error the package raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(StudyError):
+    """The user's input is at fault; the message says what, where, and how to mend it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a YAML file.
+
+    Attributes:
+        path: dotted YAML path, e.g. ``training.global_batch_size``.
+        line: 1-based line in the file, or None when the path is not in the file.
+        value: the offending value as written, or None when a key is missing.
+        rule: what must hold.
+        remedy: what to do about it.
+    """
+
+    path: str
+    line: int | None
+    value: object
+    rule: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{self.path} (line {self.line})" if self.line else self.path
+        shown = "" if self.value is None else f" Found: {_shorten(self.value)}."
+        return f"{where}: {self.rule}{shown} {self.remedy}".rstrip()
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class ConfigError(UserError):
+    """All faults of one file, shown together."""
+
+    def __init__(self, source: str, faults: Sequence[Fault]) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__(f"{source}: {count}\n" + "\n".join(f"  - {f}" for f in self.faults))
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[Fault, ...]]]:
+        return type(self), (self.source, self.faults)
+
+
+class DataError(UserError):
+    """Data files that are missing, unreadable, empty or lack a column."""
+
+
+class ModelError(UserError):
+    """A model that cannot be loaded, or an architecture that cannot be split into blocks."""
+
+
+class ResourceError(UserError):
+    """Resources that no node of the cluster can give."""
+
+
+class StoreError(UserError):
+    """A store that is missing, belongs to another study, or has an unknown schema version."""
+
+
+class TrialError(StudyError):
+    """One trial is lost; the study goes on."""
+
+
+class NonFiniteLossError(TrialError):
+    """The loss or gradient norm became NaN or infinite."""
+
+
+class AuditError(TrialError):
+    """An inactive parameter moved, or an active one with a gradient did not."""

@@ -1,0 +1,46 @@
+"""What a study needs before Ray: tokenised data, a model that can be split, a plan.
+
+No Ray in here: `study plan` uses it on a laptop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from study.config import StudyConfig
+from study.paths import StudyPaths
+from study.plan import ModelFacts, StudyPlan, plan_study, plan_warnings
+from study.records import DataSummary
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that is ready to run.
+
+    Attributes:
+        plan: with the cost ratio that was handed in.
+        data: what preparing the data found.
+        warnings: what a reader of the results should know beforehand.
+    """
+
+    plan: StudyPlan
+    data: DataSummary
+    warnings: tuple[str, ...]
+
+
+def prepare_study(config: StudyConfig, cost_ratio: float | None = None) -> Prepared:
+    """Tokenise the data once, look at the model, lay out the plan.
+
+    Raises:
+        DataError: the data cannot be used, or a dataset size is beyond the pool.
+        ModelError: the model or tokenizer cannot be loaded, or cannot be split into blocks.
+    """
+    from study.training.data import check_sizes, prepare_data
+    from study.training.model import check_splittable, load_tokenizer
+
+    tokenizer = load_tokenizer(config.model)
+    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer)
+    check_sizes(config, data)
+    blocks = check_splittable(config.model, config.task, max(2, len(data.label_names)))
+    plan = plan_study(config, ModelFacts(blocks, cost_ratio))
+    return Prepared(plan, data, tuple(plan_warnings(plan, data)))

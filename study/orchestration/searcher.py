@@ -1,0 +1,59 @@
+"""A Ray Tune searcher that walks the plan."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from study.orchestration.ledger import Ledger
+from study.records import Measurement, TrialOutcome
+
+
+class PlanSearcher(Searcher):
+    """Gives Tune the ledger's next trial, and the ledger what Tune says of it.
+
+    Tune's own trial ids are mapped to the plan's. Nothing is saved or restored here: a study
+    continues from its store with a new Tuner.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.trial_ids: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        spec = self.ledger.next()
+        if spec is not None:
+            self.trial_ids[trial_id] = spec.trial_id
+            # JSON, for Tune flattens nested dictionaries wherever it meets them.
+            return {"spec": json.dumps(spec.to_dict())}
+        return Searcher.FINISHED if self.ledger.has_nothing_to_start else None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        found = (result or {}).get("outcome")
+        outcome = TrialOutcome.from_dict(json.loads(found)) if found and not error else None
+        self.ledger.ended(self.trial_ids[trial_id], outcome)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tuner pickles its parts for Tuner.restore, which is not used; a database connection
+        # cannot be pickled.
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: Tune would pickle the searcher, and the store already has everything."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as `save`."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing, as `save`."""
+
+
+def read_measurement(result: dict[str, Any]) -> Measurement | None:
+    """The evaluation a Tune result carries; a trial's last result has an outcome instead."""
+    found = result.get("measurement")
+    return Measurement.from_dict(json.loads(found)) if found else None

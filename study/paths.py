@@ -1,0 +1,50 @@
+"""The one place that names the files of a study's results folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files and folders below `root`, the study's results folder."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Tokenised data."""
+        return self.root / "data"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def log(self) -> Path:
+        """What the libraries said on the driver."""
+        return self.logs / "study.log"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Train's and Tune's own files: nothing there is needed after a run."""
+        return self.root / "ray"
+
+    @property
+    def database(self) -> Path:
+        """The default storage."""
+        return self.root / "study.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the driver that runs the study."""
+        return self.root / ".driver.lock"
+
+    def trial_log(self, trial_id: str) -> Path:
+        """Log of a trial's rank 0."""
+        return self.logs / f"{trial_id}.log"

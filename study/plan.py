@@ -1,0 +1,333 @@
+"""Pure `StudyConfig -> StudyPlan`: every cell, replicate, seed, subset and budget.
+
+Nothing here reads a file, a clock or a global random state: the same study file and the same
+`ModelFacts` give the same plan, on any machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from study.config import StudyConfig
+from study.records import DataSummary, Stage, TrialSpec
+from study.strategies.lift import LiftStrategy
+
+DEFAULT_EPOCHS = 3.0
+
+
+class _Stream(IntEnum):
+    """Independent random streams of a study; the numbers are part of every plan, so new ones
+    are added at the end."""
+
+    SUBSET = 1
+    TRIAL = 2
+    DESIGN = 3
+    ORDER = 4
+    SAMPLER = 5
+
+
+def derive_seed(study_seed: int, *key: int) -> int:
+    """A 31-bit seed that depends on `study_seed` and `key` alone (NumPy's SeedSequence)."""
+    state = np.random.SeedSequence(study_seed, spawn_key=key).generate_state(1, np.uint32)
+    return int(state[0] >> 1)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the plan must know of the model.
+
+    Attributes:
+        num_blocks: transformer blocks.
+        cost_ratio: measured seconds per full step over seconds per LIFT step, LIFT in the
+            structure that the `arms` section gives; None before the probe has run.
+    """
+
+    num_blocks: int
+    cost_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm at one dataset size, in one replicate: what one Optuna study holds."""
+
+    arm: str
+    size: int
+    replicate: int
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """Everything a study will run.
+
+    Attributes:
+        config: the study file.
+        model: see `ModelFacts`.
+        search: every search trial, in the order they are handed out. Hyperparameters are
+            filled in for the `sobol` sampler; for others they come when a trial starts.
+    """
+
+    config: StudyConfig
+    model: ModelFacts
+    search: tuple[TrialSpec, ...]
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Cells in the order of their first trial."""
+        return tuple(dict.fromkeys(cell_of(spec) for spec in self.search))
+
+    def confirm(self, cell: Cell, hyperparameters: Mapping[str, Any]) -> tuple[TrialSpec, ...]:
+        """The confirm trials of a replicate whose winner has `hyperparameters`."""
+        return tuple(
+            _make_spec(self.config, self.model, cell, Stage.CONFIRM, index, hyperparameters)
+            for index in range(self.config.confirm.seeds)
+        )
+
+    def resolve(self, spec: TrialSpec, hyperparameters: Mapping[str, Any]) -> TrialSpec:
+        """`spec` with its hyperparameters and the number of steps that follows from them."""
+        return _make_spec(
+            self.config, self.model, cell_of(spec), spec.stage, spec.index, hyperparameters
+        )
+
+    def sampler_seed(self, spec: TrialSpec) -> int:
+        """Seed for a sampler that is asked for this one trial. A function of the plan index,
+        so that a killed and continued study asks the same questions."""
+        return derive_seed(
+            self.config.seed, _Stream.SAMPLER, _arm_number(spec.arm), spec.size, spec.replicate,
+            spec.index,
+        )
+
+    @property
+    def first_rung(self) -> int:
+        """Evaluations that every search trial completes before a pruner may stop it: those
+        inside the longest warmup, and one more."""
+        warmup = self.config.space().upper_bound("warmup_ratio")
+        return min(math.floor(warmup * self.config.training.evaluations) + 1,
+                   self.config.training.evaluations)
+
+    @property
+    def trials(self) -> int:
+        """Search and confirm trials in all."""
+        return len(self.search) + len(self.cells) * self.config.confirm.seeds
+
+
+def cell_of(spec: TrialSpec) -> Cell:
+    return Cell(spec.arm, spec.size, spec.replicate)
+
+
+def plan_study(config: StudyConfig, model: ModelFacts) -> StudyPlan:
+    """Lay out the study.
+
+    Trials are ordered replicate by replicate, so that an interrupted study has whole replicates,
+    and within a replicate by size and index with both arms side by side.
+    """
+    specs: list[TrialSpec] = []
+    for replicate in range(config.search.replicates):
+        for size in config.dataset_sizes:
+            designs = {arm: _design(config, arm, size, replicate) for arm in config.arms.names}
+            for index in range(config.search.trials):
+                for arm in config.arms.names:
+                    cell = Cell(arm, size, replicate)
+                    specs.append(
+                        _make_spec(config, model, cell, Stage.SEARCH, index, designs[arm][index])
+                    )
+    return StudyPlan(config, model, tuple(specs))
+
+
+def _make_spec(
+    config: StudyConfig,
+    model: ModelFacts,
+    cell: Cell,
+    stage: Stage,
+    index: int,
+    hyperparameters: Mapping[str, Any],
+) -> TrialSpec:
+    place = (cell.size, cell.replicate)
+    subset_seed = derive_seed(config.seed, _Stream.SUBSET, *place)
+    confirming = stage is Stage.CONFIRM
+    steps = trial_steps(config, model, cell.arm, cell.size, hyperparameters)
+    letter = "c" if confirming else "s"
+    return TrialSpec(
+        trial_id=f"{cell.arm}-n{cell.size}-r{cell.replicate}-{letter}{index}",
+        arm=cell.arm,
+        size=cell.size,
+        replicate=cell.replicate,
+        stage=stage,
+        index=index,
+        seed=derive_seed(
+            config.seed, _Stream.TRIAL, _arm_number(cell.arm), *place, int(confirming), index
+        ),
+        subset_seed=subset_seed,
+        order_seed=(
+            derive_seed(config.seed, _Stream.ORDER, *place, index) if confirming else subset_seed
+        ),
+        steps=steps,
+        evaluation_steps=evaluation_steps(steps, config.training.evaluations),
+        hyperparameters=dict(hyperparameters),
+    )
+
+
+def _arm_number(arm: str) -> int:
+    """A number for an arm's name that no other arm's presence changes."""
+    return int.from_bytes(arm.encode(), "big") % (1 << 31)
+
+
+def full_steps(config: StudyConfig, size: int) -> int:
+    """Optimizer steps of a full trial at a dataset size, floor included."""
+    training = config.training
+    if training.steps is not None:
+        return training.steps
+    epochs = DEFAULT_EPOCHS if training.epochs is None else training.epochs
+    return max(training.min_steps, math.ceil(epochs * size / training.global_batch_size))
+
+
+def trial_steps(
+    config: StudyConfig,
+    model: ModelFacts,
+    arm: str,
+    size: int,
+    hyperparameters: Mapping[str, Any],
+) -> int:
+    """Optimizer steps of a trial: full's steps times the multiplier of the comparison basis."""
+    steps = full_steps(config, size)
+    if arm != "lift" or len(config.arms.names) == 1:
+        return steps
+    groups, sweeps, cumulative = _lift_structure(config, model, hyperparameters)
+    multiplier = step_multiplier(config, model, groups, cumulative)
+    # Every phase needs a step; the bases never give fewer in practice, tiny step counts do.
+    return max(groups * sweeps, round(steps * multiplier))
+
+
+def step_multiplier(config: StudyConfig, model: ModelFacts, groups: int, cumulative: bool) -> float:
+    """LIFT steps per full step on the study's comparison basis.
+
+    The probe measures the structure of the `arms` section. Where a search space changes the
+    structure, the measured ratio is scaled by what the cost model predicts for the change.
+    """
+    if config.comparison == "tokens":
+        return 1.0
+    if config.comparison == "updates_per_parameter":
+        return float(groups)
+    predicted = predicted_cost_ratio(groups, cumulative)
+    if model.cost_ratio is None:
+        return predicted
+    default_groups, _, default_cumulative = _lift_structure(config, model, {})
+    return model.cost_ratio * predicted / predicted_cost_ratio(default_groups, default_cumulative)
+
+
+def predicted_cost_ratio(groups: int, cumulative: bool = False) -> float:
+    """Seconds per full step over seconds per LIFT step, by counting forward units.
+
+    Full takes 3 units (forward 1, backward 2). LIFT with the prefix recomputed takes
+    1 + (G-1)/(2G) + 2/G = 3(G+1)/(2G) on average over G equal groups; when earlier groups keep
+    training, 1 + 2(G+1)/(2G) = 2 + 1/G.
+    """
+    units = 2 + 1 / groups if cumulative else 1.5 * (groups + 1) / groups
+    return 3 / units
+
+
+def _lift_structure(
+    config: StudyConfig, model: ModelFacts, hyperparameters: Mapping[str, Any]
+) -> tuple[int, int, bool]:
+    """Groups per sweep, sweeps, cumulative: the trial's own, else the arm's."""
+    options = config.arms.lift.model_dump() if config.arms.lift else {}
+    chosen = {k: v for k, v in hyperparameters.items() if k in LiftStrategy.option_names()}
+    strategy = LiftStrategy(**(options | chosen))
+    return len(strategy.groups(model.num_blocks)), strategy.sweeps, strategy.cumulative
+
+
+def evaluation_steps(steps: int, evaluations: int) -> tuple[int, ...]:
+    """Evenly spaced steps after which validation loss is measured; the last is `steps`."""
+    count = min(steps, evaluations)
+    return tuple(round(steps * i / count) for i in range(1, count + 1))
+
+
+def _design(
+    config: StudyConfig, arm: str, size: int, replicate: int
+) -> list[dict[str, Any]]:
+    """The cell's search design: scrambled Sobol points, equal in both arms for what they share.
+
+    One design covers the union of all arms' parameters, and each arm reads its own columns:
+    scrambling two designs of different dimension with one seed would not give equal columns.
+    """
+    trials = config.search.trials
+    if config.search.sampler != "sobol":
+        return [{} for _ in range(trials)]
+    space = config.space()
+    columns = list(
+        dict.fromkeys(name for a in ("full", "lift") for name in space.for_arm(a))
+    )
+    from scipy.stats import qmc  # half a second, so only when a plan is made
+
+    rng = np.random.default_rng(derive_seed(config.seed, _Stream.DESIGN, size, replicate))
+    sobol = qmc.Sobol(d=len(columns), scramble=True, rng=rng)
+    points = sobol.random_base2(m=max(0, math.ceil(math.log2(trials))))[:trials]
+    return [
+        {
+            name: domain.from_unit(float(row[columns.index(name)]))
+            for name, domain in space.for_arm(arm).items()
+        }
+        for row in points
+    ]
+
+
+def with_cost_ratio(plan: StudyPlan, cost_ratio: float | None) -> StudyPlan:
+    """The same study planned again with the probe's ratio."""
+    return plan_study(plan.config, dataclasses.replace(plan.model, cost_ratio=cost_ratio))
+
+
+def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
+    """What a reader of the results should know beforehand, one sentence each."""
+    config = plan.config
+    warnings = _evidence_warnings(config)
+    for size in config.dataset_sizes:
+        if size > data.pool / 2 and config.search.replicates > 1:
+            share = size / data.pool
+            warnings.append(
+                f"Subsets of {size} examples overlap by about {share:.0%} between replicates "
+                f"(pool: {data.pool}); results there are about this pool, not about new data."
+            )
+    for size in config.dataset_sizes:
+        full = full_steps(config, size)
+        if config.training.steps is None and full == config.training.min_steps:
+            passes = full * config.training.global_batch_size / size
+            warnings.append(
+                f"At {size} examples the floor of {full} optimizer steps means "
+                f"{passes:.3g} epochs."
+            )
+    if config.search.pruner != "none" and plan.first_rung >= config.training.evaluations:
+        warnings.append(
+            "The longest warmup reaches past the last evaluation a pruner could act on: nothing "
+            "will be pruned. Raise training.evaluations or lower warmup_ratio."
+        )
+    return warnings
+
+
+def _evidence_warnings(config: StudyConfig) -> list[str]:
+    if len(config.arms.names) < 2:
+        return []
+    warnings = []
+    sizes = sorted(config.dataset_sizes)
+    if len(sizes) < 4 or sizes[-1] < 8 * sizes[0]:
+        warnings.append(
+            "A verdict over dataset sizes needs at least 4 sizes spanning a factor of 8; "
+            f"this study has {len(sizes)} from {sizes[0]} to {sizes[-1]}."
+        )
+    if config.search.replicates < 3:
+        warnings.append(
+            f"A verdict needs at least 3 replicates; this study has {config.search.replicates}."
+        )
+    if config.search.replicates * config.confirm.seeds < 6:
+        pairs = config.search.replicates * config.confirm.seeds
+        warnings.append(
+            "A verdict needs at least 6 confirm pairs per size (replicates times confirm seeds); "
+            f"this study has {pairs}."
+        )
+    return warnings

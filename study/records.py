@@ -1,0 +1,278 @@
+"""Immutable records that travel between planner, workers, store and report.
+
+They hold plain values only (numbers, strings, dicts, tuples), so that each goes through
+JSON unchanged: `X.from_dict(json.loads(json.dumps(x.to_dict()))) == x`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Stage(StrEnum):
+    """`search` picks a winner per replicate; `confirm` retrains it with fresh seeds."""
+
+    SEARCH = "search"
+    CONFIRM = "confirm"
+
+
+class TrialState(StrEnum):
+    """Optuna's trial states, plus WAITING for what the plan holds and nobody started."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+class _Record:
+    """JSON round trip for the dataclasses below; unknown keys are ignored, so that a store
+    written by a later minor version can still be read."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**{k: v for k, v in data.items() if k in names})
+
+
+@dataclass(frozen=True)
+class TrialSpec(_Record):
+    """One training run, as the plan wants it.
+
+    Attributes:
+        trial_id: stable name, e.g. ``lift-n512-r0-s3`` (search) or ``full-n64-r1-c0`` (confirm).
+        arm: ``full`` or ``lift``.
+        size: training examples in the subset.
+        replicate: 0-based repetition of the whole tuning procedure in this cell.
+        stage: search or confirm.
+        index: 0-based position among the cell's trials of this replicate and stage.
+        seed: seeds dropout and a randomly initialised head.
+        subset_seed: draws the training subset; equal in both arms and in all trials of a
+            replicate.
+        order_seed: draws the order of the examples; equal in both arms. Search trials of a
+            replicate share one, each confirm seed has its own: without it a model that has no
+            dropout and no new head would repeat one and the same run for every seed.
+        steps: optimizer steps in all.
+        evaluation_steps: optimizer steps after which validation loss is measured, ascending;
+            the last one is `steps`.
+        hyperparameters: what the search space decides, e.g. ``learning_rate``, ``warmup_ratio``,
+            ``max_grad_norm``; empty until a sampler that depends on results has spoken.
+    """
+
+    trial_id: str
+    arm: str
+    size: int
+    replicate: int
+    stage: Stage
+    index: int
+    seed: int
+    subset_seed: int
+    order_seed: int
+    steps: int
+    evaluation_steps: tuple[int, ...]
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", Stage(self.stage))
+        object.__setattr__(self, "evaluation_steps", tuple(self.evaluation_steps))
+
+
+@dataclass(frozen=True)
+class Measurement(_Record):
+    """One evaluation inside a trial. Losses are nats per target token (classification: per
+    example), weighted by tokens and reduced over ranks.
+
+    Attributes:
+        step: optimizer steps done.
+        tokens: target and context tokens seen in training so far, padding excluded.
+        epoch: passes over the subset so far.
+        phase: 0-based phase in which this evaluation fell.
+        train_loss: mean over the steps since the previous evaluation.
+        validation_loss: over the whole validation split.
+        learning_rate: of the last step.
+        grad_norm: mean pre-clip gradient norm since the previous evaluation.
+        clipped_share: share of those steps whose norm exceeded the clipping norm, 0 to 1.
+        tokens_per_second: training throughput over all ranks since the previous evaluation.
+        seconds: wall seconds since training began, evaluations included.
+        device_seconds: wall seconds times devices (GPUs, or CPU workers).
+        peak_memory_bytes: largest over ranks and so far; device memory, or resident set on CPU.
+        validation_metrics: classification: ``accuracy`` and ``macro_f1``.
+    """
+
+    step: int
+    tokens: int
+    epoch: float
+    phase: int
+    train_loss: float
+    validation_loss: float
+    learning_rate: float
+    grad_norm: float
+    clipped_share: float
+    tokens_per_second: float
+    seconds: float
+    device_seconds: float
+    peak_memory_bytes: int
+    validation_metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PhaseSummary(_Record):
+    """What one phase trained and cost.
+
+    Attributes:
+        name: the strategy's name for it, e.g. ``group 3 (blocks 4-5), sweep 1``.
+        steps: optimizer steps.
+        trainable_parameters: number of scalars.
+        switch_seconds: tearing the previous engine down and building this one.
+        train_seconds: forward, backward and step, evaluations excluded.
+        peak_memory_bytes: largest over ranks during the phase.
+    """
+
+    name: str
+    steps: int
+    trainable_parameters: int
+    switch_seconds: float
+    train_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class TrialOutcome(_Record):
+    """How a trial ended on the workers.
+
+    Attributes:
+        status: ``finished``, ``stopped_early`` (patience; complete all the same), ``diverged``
+            (non-finite loss) or ``error``.
+        reason: one line for people; empty when finished.
+        score: lowest validation loss over the evaluations, or None if there is none.
+        best_step: the step of that evaluation.
+        phases: what each phase trained and cost.
+        train_seconds: wall seconds of forward, backward and step.
+        device_seconds: wall seconds of the whole trial inside the workers times devices.
+        test_loss: at the best evaluation's weights; confirm trials only.
+        test_losses: loss of every test example, in test-split order.
+        test_metrics: classification: ``accuracy`` and ``macro_f1`` on the test split.
+        retention_loss: on the retention text at the same weights; None when not measured.
+        versions: library versions on the worker.
+        deepspeed_config: the resolved DeepSpeed configuration of the first phase.
+    """
+
+    status: str
+    reason: str = ""
+    score: float | None = None
+    best_step: int | None = None
+    phases: tuple[PhaseSummary, ...] = ()
+    train_seconds: float = 0.0
+    device_seconds: float = 0.0
+    test_loss: float | None = None
+    test_losses: tuple[float, ...] = ()
+    test_metrics: dict[str, float] = field(default_factory=dict)
+    retention_loss: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    deepspeed_config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        phases = tuple(
+            p if isinstance(p, PhaseSummary) else PhaseSummary.from_dict(p) for p in self.phases
+        )
+        object.__setattr__(self, "phases", phases)
+        object.__setattr__(self, "test_losses", tuple(self.test_losses))
+
+
+@dataclass(frozen=True)
+class TrialRecord(_Record):
+    """A trial as the store knows it.
+
+    Attributes:
+        spec: what was to be run (with its hyperparameters once they are known).
+        state: see `TrialState`.
+        measurements: one per evaluation, by ascending step.
+        outcome: None while the trial waits or runs.
+        ray_train_job: name of the Ray Train run that trained it.
+        started, finished: seconds since the epoch (UTC), None when it has not.
+    """
+
+    spec: TrialSpec
+    state: TrialState
+    measurements: tuple[Measurement, ...] = ()
+    outcome: TrialOutcome | None = None
+    ray_train_job: str | None = None
+    started: float | None = None
+    finished: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", TrialState(self.state))
+        if isinstance(self.spec, Mapping):
+            object.__setattr__(self, "spec", TrialSpec.from_dict(self.spec))
+        measurements = tuple(
+            m if isinstance(m, Measurement) else Measurement.from_dict(m)
+            for m in self.measurements
+        )
+        object.__setattr__(self, "measurements", measurements)
+        if isinstance(self.outcome, Mapping):
+            object.__setattr__(self, "outcome", TrialOutcome.from_dict(self.outcome))
+
+    @property
+    def score(self) -> float | None:
+        """Lowest validation loss, or None if nothing was measured."""
+        losses = [m.validation_loss for m in self.measurements]
+        return min(losses) if losses else None
+
+
+@dataclass(frozen=True)
+class BaseModelRecord(_Record):
+    """The untouched base model's losses, measured once per study.
+
+    Attributes:
+        validation_loss, test_loss: on the task's splits (causal-lm: nats per target token;
+            classification: the class prior's entropy on that split, since the head is random).
+        retention_loss: on the retention text, or None when not measured.
+        test_losses: per test example, same order as `TrialOutcome.test_losses`.
+    """
+
+    validation_loss: float
+    test_loss: float
+    retention_loss: float | None
+    test_losses: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "test_losses", tuple(self.test_losses))
+
+
+@dataclass(frozen=True)
+class DataSummary(_Record):
+    """What preparing the data found. Counts are examples.
+
+    Attributes:
+        fingerprint: hash of the tokenised data and of everything that shaped it.
+        pool, validation, test, retention: examples in each split (retention 0: not measured).
+        duplicates_removed: exact duplicates dropped so that none straddles two splits.
+        truncated: examples cut to the sequence length, all splits together.
+        empty_removed: examples dropped because no target token was left.
+        mean_tokens: mean tokens per pool example.
+        mean_target_tokens: mean tokens per pool example that carry loss.
+        label_names: classification: label names by id, else empty.
+    """
+
+    fingerprint: str
+    pool: int
+    validation: int
+    test: int
+    retention: int
+    duplicates_removed: int
+    truncated: int
+    empty_removed: int
+    mean_tokens: float
+    mean_target_tokens: float
+    label_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label_names", tuple(self.label_names))

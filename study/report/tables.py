@@ -1,0 +1,286 @@
+"""The tables: laid-out numbers of the analysis, one row per size, winner or trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from study.analysis import (
+    CellSummary,
+    Difference,
+    StudySummary,
+    arm_label,
+    device_seconds_of,
+    peak_memory_of,
+    score_of,
+    steps_done,
+)
+from study.records import TrialRecord, TrialState
+from study.report.base import (
+    MISSING,
+    Column,
+    Table,
+    between,
+    column_of,
+    count,
+    gib,
+    loss,
+    seconds,
+)
+
+_ARM, _SIZE = Column("Arm"), Column("Examples", number=True)
+
+
+def loss_table(summary: StudySummary) -> Table:
+    """Means per arm and size, with their spread and how many runs stand behind each."""
+    split = summary.split
+    metrics = sorted({name for cell in summary.cells for name in cell.metrics})
+    columns = (
+        _SIZE,
+        _ARM,
+        Column(f"Mean {split} loss", number=True),
+        Column("SD", number=True),
+        Column("Range of replicates", number=True),
+        Column("Runs"),
+        Column("Below base", number=True),
+        *(Column(name.replace("_", " ").capitalize(), number=True) for name in metrics),
+    )
+    base = summary.base_loss(split)
+    rows = []
+    for cell in _by_size(summary):
+        found = cell.loss(split)
+        shown = [loss(cell.metrics.get(name)) for name in metrics]
+        if found is None:
+            rows.append((count(cell.size), arm_label(cell.arm), *[MISSING] * 5, *shown))
+            continue
+        rows.append(
+            (
+                count(cell.size),
+                arm_label(cell.arm),
+                loss(found.mean),
+                loss(found.sd),
+                between(found.low, found.high),
+                found.extent,
+                loss(None if base is None else base - found.mean, sign=True),
+                *shown,
+            )
+        )
+    caption = (
+        f"Mean {split} loss in nats. SD: over replicate means. Below base: the base model's loss "
+        "minus the mean; above 0 means that something was learned."
+    )
+    return Table(caption, columns, tuple(rows))
+
+
+def difference_table(differences: Iterable[Difference]) -> Table:
+    """full - LIFT per size."""
+    columns = (
+        _SIZE,
+        Column("Full minus LIFT", number=True),
+        Column("Range of replicates", number=True),
+        Column("Lower loss"),
+        Column("Runs per arm"),
+        Column("LIFT/full seconds", number=True),
+    )
+    rows = tuple(
+        (
+            count(d.size),
+            loss(d.mean, sign=True),
+            between(d.low, d.high, sign=True),
+            _lower(d),
+            d.extent,
+            MISSING if d.device_seconds_ratio is None else f"{d.device_seconds_ratio:.2f}",
+        )
+        for d in differences
+    )
+    caption = (
+        "Difference of the arms' losses in nats, paired over replicates. Above 0 LIFT's loss is "
+        "lower. LIFT/full seconds: measured device-seconds of one LIFT run over one full run."
+    )
+    return Table(caption, columns, rows)
+
+
+def _lower(difference: Difference) -> str:
+    if round(difference.mean, 3) == 0:
+        return "equal"
+    return "LIFT" if difference.mean > 0 else "full"
+
+
+def cost_table(summary: StudySummary) -> Table:
+    """Steps, device-seconds and memory per arm and size."""
+    columns = (
+        _SIZE,
+        _ARM,
+        Column("Steps per run", number=True),
+        Column("Tokens per run", number=True),
+        Column("Device-seconds per run", number=True),
+        Column("Runs", number=True),
+        Column("Peak memory (GiB)", number=True),
+        Column("All device-seconds", number=True),
+    )
+    rows = tuple(
+        (
+            count(cell.size),
+            arm_label(cell.arm),
+            count(cell.cost.run_steps),
+            count(cell.cost.run_tokens),
+            seconds(cell.cost.run_device_seconds),
+            count(cell.cost.run_count),
+            gib(cell.cost.peak_memory_bytes),
+            seconds(cell.cost.device_seconds),
+        )
+        for cell in _by_size(summary)
+    )
+    caption = (
+        "Per run: mean over complete trials that trained to their last step. All device-seconds: "
+        "every trial of the arm at this size, pruned and failed ones too."
+    )
+    return Table(caption, columns, rows)
+
+
+def forgetting_table(summary: StudySummary) -> Table:
+    """Rise of the retention loss per arm and size."""
+    columns = (
+        _SIZE,
+        _ARM,
+        Column("Mean rise", number=True),
+        Column("Range of replicates", number=True),
+        Column("Runs"),
+    )
+    rows = tuple(
+        (
+            count(cell.size),
+            arm_label(cell.arm),
+            loss(found.mean, sign=True),
+            between(found.low, found.high, sign=True),
+            found.extent,
+        )
+        for cell in _by_size(summary)
+        if (found := cell.retention_rise) is not None
+    )
+    return Table("Rise of the retention loss over the base model's, in nats.", columns, rows)
+
+
+def winners_table(summary: StudySummary) -> Table:
+    """Every replicate's winner with its hyperparameters and losses."""
+    won = [
+        (cell, replicate, replicate.winner)
+        for cell in _by_size(summary)
+        for replicate in cell.replicates
+        if replicate.winner is not None
+    ]
+    names, values = _hyperparameters([winner for _, _, winner in won])
+    columns = (
+        _SIZE,
+        _ARM,
+        Column("Replicate", number=True),
+        *(Column(n, number=True) for n in names),
+        Column("Search validation", number=True),
+        Column("Confirm validation", number=True),
+        Column("Test", number=True),
+        Column("Best of its size"),
+        Column("Trial"),
+    )
+    rows = tuple(
+        (
+            count(cell.size),
+            arm_label(cell.arm),
+            str(replicate.replicate),
+            *values[k],
+            loss(replicate.search_score),
+            loss(replicate.confirm_score),
+            loss(replicate.test_loss),
+            "best" if cell.best is replicate else "",
+            winner.spec.trial_id,
+        )
+        for k, (cell, replicate, winner) in enumerate(won)
+    )
+    caption = (
+        "Losses in nats, those of confirm runs as means. Best of its size: the lowest mean "
+        "validation loss over its confirm runs (without confirm runs, in the search)."
+    )
+    return Table(caption, columns, rows)
+
+
+def trials_table(trials: tuple[TrialRecord, ...], summary: StudySummary) -> Table:
+    """Every trial of the study."""
+    winners = {
+        r.winner.spec.trial_id for c in summary.cells for r in c.replicates if r.winner is not None
+    }
+    names, values = _hyperparameters(trials)
+    columns = (
+        Column("Trial"),
+        Column("State"),
+        *(Column(n, number=True) for n in names),
+        Column("Validation", number=True),
+        Column("Test", number=True),
+        Column("Steps", number=True),
+        Column("Device-seconds", number=True),
+        Column("Peak (GiB)", number=True),
+        Column("Reason", wide=True),
+    )
+    rows = tuple(
+        (
+            t.spec.trial_id,
+            _state(t, winners),
+            *values[k],
+            loss(score_of(t)),
+            loss(None if t.outcome is None else t.outcome.test_loss),
+            f"{steps_done(t):,}/{t.spec.steps:,}",
+            seconds(device_seconds_of(t) or None),
+            gib(peak_memory_of(t)),
+            "" if t.outcome is None else t.outcome.reason,
+        )
+        for k, t in enumerate(trials)
+    )
+    caption = (
+        "s: search trial, c: confirm run; n: training examples, r: replicate. Validation: lowest "
+        "loss so far, whatever the state. Losses in nats."
+    )
+    return Table(caption, columns, rows)
+
+
+def failures_table(trials: tuple[TrialRecord, ...]) -> Table | None:
+    """Failed trials with their reasons; None when nothing failed."""
+    lost = [t for t in trials if t.state is TrialState.FAIL]
+    if not lost:
+        return None
+    names, values = _hyperparameters(lost)
+    columns = (
+        Column("Trial"),
+        Column("Ended as"),
+        *(Column(n, number=True) for n in names),
+        Column("Reason", wide=True),
+    )
+    rows = tuple(
+        (
+            t.spec.trial_id,
+            t.outcome.status if t.outcome else "lost",
+            *values[k],
+            (t.outcome.reason if t.outcome else "") or "no reason on record",
+        )
+        for k, t in enumerate(lost)
+    )
+    return Table("Failed trials enter no mean and win nothing.", columns, rows)
+
+
+def _state(trial: TrialRecord, winners: set[str]) -> str:
+    text = {"FAIL": "failed"}.get(trial.state.value, trial.state.value.lower())
+    if trial.outcome is not None and trial.outcome.status in ("stopped_early", "diverged"):
+        text = trial.outcome.status.replace("_", " ")
+    return f"{text}, winner" if trial.spec.trial_id in winners else text
+
+
+def _hyperparameters(
+    trials: Iterable[TrialRecord],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(names of all hyperparameters, per trial the texts of their values)."""
+    trials = tuple(trials)
+    names = tuple(dict.fromkeys(name for t in trials for name in t.spec.hyperparameters))
+    if not names:
+        return (), [() for _ in trials]
+    texts = [column_of([t.spec.hyperparameters.get(name) for t in trials]) for name in names]
+    return names, list(zip(*texts, strict=True))
+
+
+def _by_size(summary: StudySummary) -> list[CellSummary]:
+    return sorted(summary.cells, key=lambda cell: cell.size)

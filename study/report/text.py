@@ -1,0 +1,279 @@
+"""The words around the numbers: what was compared, on which basis, by which methods."""
+
+from __future__ import annotations
+
+import datetime
+
+import yaml
+
+from study.analysis import (
+    StudySummary,
+    arm_label,
+    counted,
+    device_seconds_of,
+)
+from study.config import StudyConfig
+from study.records import DataSummary
+from study.report.base import MISSING, Section, Snippet, Tile, duration, loss, seconds, short_count
+from study.store import StudyResults
+
+_BASIS = {
+    "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost",
+    "updates_per_parameter": "updates per parameter: every layer trains for as many steps in both "
+    "arms, so LIFT runs take longer overall",
+    "tokens": "tokens: both arms see the same tokens, so each LIFT layer gets fewer updates",
+}
+
+Facts = tuple[tuple[str, str], ...]
+
+
+def banner(summary: StudySummary) -> str:
+    """What an unfinished study still lacks; empty when finished."""
+    counts = summary.counts
+    if summary.finished:
+        return ""
+    return (
+        f"Unfinished: {counts.ended} of {counts.planned} trials have ended, "
+        f"{counts.running} running, {counts.waiting} waiting. All numbers below are so far."
+    )
+
+
+def tiles(summary: StudySummary, results: StudyResults) -> tuple[Tile, ...]:
+    """The numbers at a glance: each arm's loss at the asked size, the base model's, the trials."""
+    split, made = summary.split, []
+    size = asked_size(summary)
+    for arm in summary.arms:
+        found = None if size is None else summary.cell(arm, size).loss(split)
+        if found is not None:
+            made.append(
+                Tile(
+                    f"{arm_label(arm)}, {split} loss",
+                    loss(found.mean),
+                    f"{size:,} examples, {found.extent}",
+                    arm,
+                )
+            )
+    base = summary.base_loss(split)
+    if base is not None:
+        made.append(Tile(f"Base model, {split} loss", loss(base), "before any fine-tuning"))
+    counts = summary.counts
+    lost = "none failed" if not counts.failed else f"{counts.failed} failed"
+    made.append(Tile("Trials", f"{counts.ended:,}", f"of {counts.planned:,} ended, {lost}"))
+    spent = sum(map(device_seconds_of, results.trials))
+    made.append(Tile("Device time", duration(spent), f"in {duration(results.seconds)} of running"))
+    return tuple(made)
+
+
+def asked_size(summary: StudySummary) -> int | None:
+    """The size the study asks about, or the largest with a loss; None without any."""
+    known = [cell.size for cell in summary.cells if cell.loss(summary.split)]
+    asked = summary.config.decision.dataset_size
+    return asked if asked in known else max(known, default=None)
+
+
+def compared_section(results: StudyResults) -> Section:
+    """Model, data, arms, basis, search and training settings."""
+    config = results.config
+    facts = (
+        *_model_facts(results),
+        *_data_facts(config, results.data),
+        *_arm_facts(results),
+        *_search_facts(config),
+        *_training_facts(config),
+    )
+    space = config.search.space
+    snippets = []
+    if isinstance(space, dict):
+        snippets.append(Snippet("Search space", _yaml(space)))
+    if config.search.overrides:
+        snippets.append(Snippet("Search space, overridden", _yaml(config.search.overrides)))
+    return Section(
+        "compared",
+        "What was compared",
+        paragraphs=results.notes,
+        facts=facts,
+        snippets=tuple(snippets),
+    )
+
+
+def _model_facts(results: StudyResults) -> Facts:
+    model = results.config.model
+    size = results.model_parameters
+    name = model.path if model.revision is None else f"{model.path} ({model.revision})"
+    if size is not None:
+        name += f", {short_count(size)} parameters"
+    return (("Model", name), ("Task", results.config.task))
+
+
+def _data_facts(config: StudyConfig, data: DataSummary | None) -> Facts:
+    train = config.data.train
+    files = train if isinstance(train, str) else ", ".join(train)
+    facts = [("Data", files)]
+    if data is None:
+        return tuple(facts)
+    kept = f"{data.retention:,} retention" if data.retention else "retention not measured"
+    facts.append(
+        (
+            "Splits",
+            f"{data.pool:,} examples to train on, {data.validation:,} validation, "
+            f"{data.test:,} test, {kept}",
+        )
+    )
+    facts.append(
+        (
+            "Cleaning",
+            f"{counted(data.duplicates_removed, 'exact duplicate')} and "
+            f"{counted(data.empty_removed, 'empty example')} removed, "
+            f"{counted(data.truncated, 'example')} cut to "
+            f"{config.training.sequence_length:,} tokens",
+        )
+    )
+    facts.append(
+        (
+            "Tokens",
+            f"{data.mean_tokens:,.1f} per example on average, {data.mean_target_tokens:,.1f} of "
+            "them carry loss",
+        )
+    )
+    if data.label_names:
+        facts.append(("Labels", ", ".join(data.label_names)))
+    facts.append(("Data fingerprint", data.fingerprint))
+    return tuple(facts)
+
+
+def _arm_facts(results: StudyResults) -> Facts:
+    config = results.config
+    facts = []
+    for arm in config.arms.names:
+        options = getattr(config.arms, arm).model_dump()
+        told = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in options.items())
+        facts.append((f"Arm: {arm_label(arm)}", told or "updates every weight at once"))
+    if len(config.arms.names) > 1:
+        basis = _BASIS[config.comparison]
+        if config.comparison == "device_seconds" and results.cost_ratio is not None:
+            basis += f"; in the probe a full step took {results.cost_ratio:.2f} times a LIFT step"
+        facts.append(("Comparison basis", basis))
+    return tuple(facts)
+
+
+def _search_facts(config: StudyConfig) -> Facts:
+    search = config.search
+    space = search.space if isinstance(search.space, str) else "written in the study file"
+    sizes = ", ".join(f"{n:,}" for n in sorted(config.dataset_sizes))
+    confirm = counted(config.confirm.seeds, "fresh seed") if config.confirm.seeds else "none"
+    return (
+        ("Dataset sizes", f"{sizes} examples"),
+        ("Search space", space),
+        (
+            "Search",
+            f"{counted(search.trials, 'trial')} ({search.sampler}, pruner {search.pruner}) per arm "
+            f"and size, in {counted(search.replicates, 'replicate')}",
+        ),
+        ("Confirm runs", f"{confirm} per replicate's winner" if config.confirm.seeds else confirm),
+    )
+
+
+def _training_facts(config: StudyConfig) -> Facts:
+    t, zero = config.training, config.zero
+    if t.steps is not None:
+        length = f"{t.steps:,} optimizer steps at every size"
+    else:
+        length = f"{t.epochs or 3:g} epochs, at least {t.min_steps:,} optimizer steps"
+    patience = f", patience {t.patience}" if t.patience else ""
+    offload = [
+        f"{what} on the CPU"
+        for what, where in (
+            ("optimizer", zero.offload_optimizer),
+            ("parameters", zero.offload_parameters),
+        )
+        if where != "none"
+    ]
+    return (
+        ("Training", f"{length}, {counted(t.evaluations, 'evaluation')} per trial{patience}"),
+        (
+            "Batch",
+            f"{t.global_batch_size:,} examples, sequences up to {t.sequence_length:,} tokens, "
+            f"precision {t.precision}",
+        ),
+        ("Optimizer", f"{t.optimizer}, {t.schedule} schedule after the warmup"),
+        (
+            "Engine",
+            ", ".join(
+                (
+                    f"DeepSpeed ZeRO stage {zero.stage}",
+                    *offload,
+                    f"{counted(config.resources.workers_per_trial, 'worker')} per trial",
+                )
+            ),
+        ),
+    )
+
+
+def methods_section(results: StudyResults, summary: StudySummary) -> Section:
+    """How winners were picked, how data and seeds were drawn, which versions ran."""
+    config, data = results.config, results.data
+    paragraphs = [
+        "A trial's score is its evaluation with the lowest validation loss. The winner of a "
+        "replicate is the complete search trial with the lowest score; pruned and failed trials "
+        "never win. A search that has not ended has no winner yet.",
+        "A confirm run trains the winner's hyperparameters again on the replicate's subset, with a "
+        "fresh seed and order of examples. Its test loss is taken at the weights with the lowest "
+        "validation loss, on a split that no selection saw."
+        if config.confirm.seeds
+        else "The study has no confirm runs, so no test loss was measured. Validation losses of "
+        "winners flatter: the same split picked them.",
+        "Each dataset size and replicate draws its own subset of the training pool; both arms "
+        "train on the same subsets. Every seed follows from the study's seed, "
+        f"{config.seed}.",
+    ]
+    if data is not None and max(summary.sizes) > data.pool / 2:
+        paragraphs.append(
+            f"Sizes above half the pool ({data.pool:,} examples) have overlapping subsets: their "
+            "replicates are not independent, and the numbers are about this pool."
+        )
+    paragraphs.append(
+        "This report states what was measured. It holds no test of significance and no "
+        "recommendation: small differences between means may be chance."
+    )
+    versions: dict[str, set[str]] = {}
+    for trial in results.trials:
+        for name, version in (trial.outcome.versions if trial.outcome else {}).items():
+            versions.setdefault(name, set()).add(version)
+    facts = tuple((name, ", ".join(sorted(found))) for name, found in sorted(versions.items()))
+    return Section("methods", "Methods", paragraphs=tuple(paragraphs), facts=facts)
+
+
+def winning_snippets(summary: StudySummary) -> tuple[Snippet, ...]:
+    """Per arm the best configuration at the asked size, as YAML."""
+    made = []
+    size = asked_size(summary)
+    for arm in summary.arms:
+        best = None if size is None else summary.cell(arm, size).best
+        if best is None or best.winner is None:
+            continue
+        section = getattr(summary.config.arms, arm).model_dump()
+        spec = best.winner.spec
+        options = {k: spec.hyperparameters.get(k, v) for k, v in section.items()}
+        rest = {k: v for k, v in spec.hyperparameters.items() if k not in options}
+        text = _yaml(
+            {"arm": arm, "arm_options": options, "hyperparameters": rest, "steps": spec.steps}
+        )
+        made.append(Snippet(f"{arm_label(arm)} at {spec.size:,} examples ({spec.trial_id})", text))
+    return tuple(made)
+
+
+def footer(results: StudyResults) -> str:
+    """When the report was written, and how long the study ran."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    ran = seconds(results.seconds) if results.seconds else MISSING
+    return f"Written {now} from the study's store. Wall seconds of running: {ran}."
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "automatic"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _yaml(data: object) -> str:
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,48 @@
+"""Which parameters train in which phase of a trial.
+
+A third strategy is one module, one line in `STRATEGIES` and one subclass of the conformance test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from study.errors import UserError
+from study.strategies.base import BlockLayout, Phase, Strategy
+from study.strategies.full import FullStrategy
+from study.strategies.lift import LiftStrategy
+
+__all__ = ["STRATEGIES", "BlockLayout", "Phase", "Strategy", "make_strategy"]
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "full": FullStrategy,
+    "lift": LiftStrategy,
+}
+
+
+def make_strategy(
+    arm: str, arm_options: Mapping[str, Any], hyperparameters: Mapping[str, Any]
+) -> Strategy:
+    """The strategy of one trial.
+
+    Args:
+        arm: a key of `STRATEGIES`.
+        arm_options: the arm's section of study.yaml.
+        hyperparameters: of the trial; those named like an option of the strategy replace it, the
+            others (learning rate, ...) are none of its business.
+
+    Raises:
+        UserError: unknown arm, unknown option, or a value outside its range.
+    """
+    if arm not in STRATEGIES:
+        raise UserError(f"arms.{arm}: unknown strategy. Use one of: {', '.join(STRATEGIES)}.")
+    strategy = STRATEGIES[arm]
+    options = dict(arm_options)
+    names = strategy.option_names()
+    unknown = sorted(set(options) - names)
+    if unknown:
+        known = ", ".join(sorted(names)) or "none"
+        raise UserError(f"arms.{arm}: unknown options {', '.join(unknown)}. Known: {known}.")
+    options.update({k: v for k, v in hyperparameters.items() if k in names})
+    return strategy(**options)

@@ -1,0 +1,16 @@
+"""Full-parameter fine-tuning: everything trains all the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from study.strategies.base import BlockLayout, Phase, Strategy, split_steps
+
+
+@dataclass(frozen=True)
+class FullStrategy(Strategy):
+    """One phase with every parameter."""
+
+    def phases(self, layout: BlockLayout, total_steps: int) -> tuple[Phase, ...]:
+        (steps,) = split_steps(total_steps, 1)
+        return (Phase("all parameters", layout.parameters, steps),)

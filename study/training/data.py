@@ -1,0 +1,226 @@
+"""The study's data: read, rendered, tokenised, split and stored, once.
+
+`prepare_data` does it before the first trial; workers only open the result
+(`study.training.tokenised.StudyData.open`). What decides the outcome, in this order:
+
+1. Every row of every given file is rendered and tokenised (`templates`, `encoding`). Examples
+   without a target (a blank text or response) are dropped and counted.
+2. Exact duplicates (same tokens, same target or label) are dropped and counted, within a split
+   and across: test keeps its own, then validation, then train, then retention.
+3. Splits without a file are cut at random from what is left of train.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from study.config import StudyConfig
+from study.errors import DataError
+from study.records import DataSummary
+from study.training.encoding import Encoder, pad_token_id, tokenizer_fingerprint
+from study.training.labels import Label, resolve_labels
+from study.training.readers import TEXT_COLUMN, Table, read_table
+from study.training.sources import Source, find_source
+from study.training.splits import Rows, clean, cut_missing, sample
+from study.training.templates import Example, RawText, make_template, render_rows
+from study.training.tokenised import (
+    SPLITS,
+    TokenisedSplit,
+    new_version,
+    stored_summary,
+    use_version,
+    write_version,
+)
+
+GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
+"""The retention text behind ``retention: general``."""
+
+# Raised whenever the same inputs would give other arrays than before.
+_FORMAT = 1
+_HUB_SPLITS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test",),
+    "retention": ("test", "validation", "train"),
+}
+
+
+def prepare_data(config: StudyConfig, folder: Path, tokenizer: Any) -> DataSummary:
+    """Tokenise the study's data into `folder`, or find it there unchanged.
+
+    Files count as unchanged while path, size and time of last change stay the same; a hub
+    dataset while its id does. Relative paths are relative to the working directory. Processes
+    that prepare the same folder at once wait for each other. For classification retention is
+    not measured: a classifier's head has nothing to say about general text.
+
+    Args:
+        config: the study.
+        folder: where the arrays go, one subfolder per version (the last one is kept).
+        tokenizer: the model's Hugging Face tokenizer.
+
+    Raises:
+        DataError: data that is missing, unreadable, malformed, empty or too small; a disk that
+            is full.
+    """
+    sources = _find_sources(config)
+    key = _version_key(config, sources, tokenizer)
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error}). Set storage.results to a folder of yours."
+        ) from error
+    try:
+        summary = stored_summary(folder, key)
+        if summary is None:
+            with new_version(folder, key) as version:
+                summary = _build(config, sources, tokenizer, version)
+        use_version(folder, key)
+    finally:
+        lock.release()
+    return summary
+
+
+def check_sizes(config: StudyConfig, summary: DataSummary) -> None:
+    """Raise DataError if a dataset size exceeds the training examples there are."""
+    too_large = [str(size) for size in config.dataset_sizes if size > summary.pool]
+    if too_large:
+        raise DataError(
+            f"dataset_sizes: {', '.join(too_large)} exceed the {summary.pool} training examples "
+            f"(left after {summary.duplicates_removed} duplicates and {summary.empty_removed} "
+            f"empty examples, {summary.validation} for validation and {summary.test} for test). "
+            f"Use sizes up to {summary.pool}, give more data, or lower data.validation_size and "
+            "data.test_size."
+        )
+
+
+def class_prior_losses(pool: TokenisedSplit, split: TokenisedSplit) -> list[float]:
+    """Loss, in nats, of each example of `split` under the class frequencies of `pool`: what a
+    classifier reaches that ignores the text. One is added to every count, so that a class the
+    pool lacks costs much but not infinitely much. Classification only."""
+    assert pool.num_labels is not None
+    counts = np.bincount(pool.targets, minlength=pool.num_labels) + 1
+    losses = -np.log(counts / counts.sum())
+    return [float(loss) for loss in losses[split.targets]]
+
+
+def _find_sources(config: StudyConfig) -> dict[str, Source]:
+    """The sources, in the order in which they keep duplicates."""
+    data = config.data
+    sources = {}
+    for name in ("test", "validation", "train"):
+        value = getattr(data, name)
+        if value is not None:
+            sources[name] = find_source(f"data.{name}", value, _HUB_SPLITS[name])
+    if data.retention is not None and config.task == "causal-lm":
+        sources["retention"] = (
+            Source("data.retention", files=(GENERAL_TEXT,))
+            if data.retention == "general"
+            else find_source("data.retention", data.retention, _HUB_SPLITS["retention"])
+        )
+    return sources
+
+
+def _version_key(config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any) -> str:
+    parts = [
+        _FORMAT,
+        {name: source.identity() for name, source in sources.items()},
+        config.data.model_dump(),
+        config.task,
+        config.training.sequence_length,
+        config.seed,
+        tokenizer_fingerprint(tokenizer),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _build(
+    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, version: Path
+) -> DataSummary:
+    rows, label_names = _read(config, sources, tokenizer, version / "arrow")
+    shutil.rmtree(version / "arrow", ignore_errors=True)
+    rows, removed = clean(rows)
+    splits = cut_missing(rows, config.data, config.seed)
+    if "retention" in splits:
+        splits["retention"] = sample(splits["retention"], config.data.retention_size, config.seed)
+    if label_names:
+        _refuse_constant_label(config, splits["pool"], label_names)
+    num_labels = len(label_names) or None
+    arrays = {
+        name: splits[name].split(num_labels, config.training.sequence_length)
+        for name in SPLITS
+        if name in splits
+    }
+    summary = DataSummary(
+        fingerprint="",
+        **{name: len(arrays[name]) if name in arrays else 0 for name in SPLITS},
+        duplicates_removed=removed.duplicates,
+        truncated=sum(e.truncated for split in splits.values() for e in split.encoded),
+        empty_removed=removed.empty,
+        mean_tokens=float(arrays["pool"].lengths.mean()),
+        mean_target_tokens=float(arrays["pool"].target_counts.mean()),
+        label_names=label_names,
+    )
+    return write_version(version, arrays, summary, pad_token_id(tokenizer))
+
+
+def _read(
+    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, cache: Path
+) -> tuple[dict[str, Rows], tuple[str, ...]]:
+    """All sources tokenised, and the label names by id (none for causal-lm)."""
+    template = make_template(config, tokenizer)
+    retention = config.data.retention
+    encoder = Encoder(tokenizer, config.training.sequence_length)
+    tables: dict[str, Table] = {}
+    examples: dict[str, list[Example]] = {}
+    rows: dict[str, Rows] = {}
+    for name, source in sources.items():
+        # The subset names a configuration of the task's dataset, not of the retention text's.
+        subset = config.data.subset if name != "retention" else None
+        tables[name] = read_table(source, subset, cache / name)
+        column = TEXT_COLUMN if retention == "general" else config.data.retention_text
+        used = RawText(column, "data.retention_text") if name == "retention" else template
+        examples[name] = render_rows(used, tables[name])
+        if config.task == "sequence-classification":
+            rows[name] = Rows(source, encoder.encode_texts(examples[name]))
+        else:
+            encoded = encoder.encode(examples[name], used.add_special_tokens)
+            rows[name] = Rows(source, encoded)
+    if config.task == "causal-lm":
+        return rows, ()
+    names, ids = _labels(str(config.data.label), tables, examples)
+    return {name: Rows(r.source, r.encoded, ids[name]) for name, r in rows.items()}, names
+
+
+def _labels(
+    column: str, tables: Mapping[str, Table], examples: Mapping[str, list[Example]]
+) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+    declared = [names for t in tables.values() if (names := t.label_names(column)) is not None]
+    if any(names != declared[0] for names in declared):
+        raise DataError(
+            f"data.label: the splits declare different class names for '{column}': "
+            f"{' and '.join(map(str, declared))}. Give splits of the same dataset."
+        )
+    found: dict[str, list[Label]] = {
+        name: [e.label for e in split if e.label is not None] for name, split in examples.items()
+    }
+    return resolve_labels(found, declared[0] if declared else None)
+
+
+def _refuse_constant_label(config: StudyConfig, pool: Rows, names: tuple[str, ...]) -> None:
+    if len(set(pool.labels)) == 1:
+        raise DataError(
+            f"data.label: all {len(pool)} training examples of {pool.source.name} have the label "
+            f"'{names[pool.labels[0]]}' in column '{config.data.label}', so there is nothing to "
+            "learn. Name another column, or give data with at least two classes."
+        )

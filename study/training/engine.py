@@ -1,0 +1,317 @@
+"""One DeepSpeed engine per phase, over the phase's parameters only.
+
+ZeRO lays out its partitions when an engine is built. Switching `requires_grad` inside a live one
+makes frozen layers drift on stages 1 and 2 and new ones stand still on stage 3, so each phase
+builds its own engine and takes it down completely.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from study.config import TrainingConfig, ZeroConfig
+from study.training.losses import TaskLoss
+from study.training.zero import deepspeed_config
+
+if TYPE_CHECKING:
+    from deepspeed.runtime.engine import DeepSpeedEngine
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimizer step, the same on every rank.
+
+    Attributes:
+        loss_sum: summed loss over the global batch's targets, in nats, before the step.
+        targets: targets in the global batch.
+        grad_norm: of the active parameters' mean gradient, before clipping; nan if not finite.
+        clipped: whether the norm exceeded the clipping norm.
+    """
+
+    loss_sum: float
+    targets: int
+    grad_norm: float
+    clipped: bool
+
+    @property
+    def loss(self) -> float:
+        """Nats per target."""
+        return self.loss_sum / self.targets
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss_sum) and math.isfinite(self.grad_norm)
+
+
+class PhaseEngine:
+    """Trains exactly the `active` parameters of `model`; a context manager.
+
+    The process group must exist, and every rank must make the same calls in the same order. After
+    `close` the model holds the trained weights. On stage 3 its parameters stay partitioned, so
+    that the next phase need not gather and cut them again (`full_state` reads them whole).
+
+    Attributes:
+        model: as given.
+        active: names that train, as given.
+        config: the DeepSpeed configuration in use.
+        world_size, device, precision: as given.
+        learning_rate: of the step in progress or made last.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        active: Sequence[str],
+        *,
+        training: TrainingConfig,
+        zero: ZeroConfig,
+        hyperparameters: Mapping[str, Any],
+        precision: str,
+        device: torch.device,
+        micro_batch_size: int,
+        world_size: int,
+    ) -> None:
+        """
+        Args:
+            active: names from `model.named_parameters()`.
+            hyperparameters: of the trial; ``max_grad_norm`` and ``weight_decay`` are used.
+            precision: ``bf16`` (fp32 master weights on every stage) or ``fp32``.
+            micro_batch_size: examples per forward pass on one worker.
+        """
+        self.model = model
+        self.active = tuple(active)
+        self.precision = precision
+        self.device = device
+        self.world_size = world_size
+        self.learning_rate = 0.0
+        self.training = training
+        parameters = _activate(model, self.active)
+        self.config = deepspeed_config(
+            training,
+            zero,
+            hyperparameters,
+            world_size,
+            micro_batch_size,
+            precision,
+            sum(parameter_numel(p) for p in parameters),
+            device.type,
+        )
+        optimizer = make_optimizer(parameters, training, hyperparameters, device.type)
+        self._engine: DeepSpeedEngine | None = _initialize(model, optimizer, self.config, device)
+
+    @property
+    def engine(self) -> DeepSpeedEngine:
+        """The live DeepSpeed engine."""
+        if self._engine is None:
+            raise RuntimeError("this phase's engine is closed")
+        return self._engine
+
+    @property
+    def stage(self) -> int:
+        """ZeRO stage, 0 to 3."""
+        return int(self.engine.zero_optimization_stage())
+
+    @property
+    def max_grad_norm(self) -> float:
+        """Clipping norm; 0 clips nothing."""
+        return float(self.engine.gradient_clipping())
+
+    def train_step(
+        self,
+        micro_batches: Sequence[Mapping[str, Tensor]],
+        loss: TaskLoss,
+        learning_rate: float,
+    ) -> StepResult:
+        """One optimizer step on this rank's share of the global batch.
+
+        Each micro-batch's loss is weighted so that the gradient is that of the mean over the
+        *global* batch's targets: the step does not depend on the number of workers or on how the
+        batch is cut, beyond floating-point order.
+
+        Args:
+            micro_batches: the same number on every rank; every key but ``labels`` goes to the
+                model.
+            learning_rate: of this step.
+        """
+        engine = self.engine
+        self.learning_rate = learning_rate
+        for group in engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        targets = int(self._summed(float(sum(loss.count(b) for b in micro_batches))))
+        engine.train()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        for index, batch in enumerate(micro_batches):
+            total = loss.total(self._logits(batch), batch_to(batch, self.device))
+            loss_sum += total.detach()
+            # DeepSpeed reduces at the boundary and divides the sum over ranks by their number.
+            engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
+            engine.backward(total * (self.world_size / max(targets, 1)), scale_wrt_gas=False)
+        grad_norm = self._step()
+        return StepResult(
+            loss_sum=self._summed(float(loss_sum)),
+            targets=targets,
+            grad_norm=grad_norm,
+            clipped=0 < self.max_grad_norm < grad_norm,
+        )
+
+    @torch.no_grad()
+    def evaluate(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits of one batch, dropout off. On stage 3 all ranks must call equally often."""
+        self.engine.eval()
+        return self._logits(batch)
+
+    def close(self) -> None:
+        """Take the engine down; a second call does nothing."""
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        engine.destroy()
+        # destroy() leaves these on the model: each would keep the engine and its optimizer
+        # state alive and run in every later forward pass.
+        for handle in (engine.module_forward_pre_hook, engine.module_forward_post_hook):
+            if handle is not None:
+                handle.remove()
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        del engine, handle
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        inputs = {k: v for k, v in batch_to(batch, self.device).items() if k != "labels"}
+        return self.engine(**inputs).logits
+
+    def _step(self) -> float:
+        engine = self.engine
+        # Stage 0 in fp32 clips in place and keeps no norm: take it before the step.
+        own = self.stage == 0 and self.precision == "fp32"
+        norm = _grad_norm(engine.module) if own else None
+        engine.step()
+        value = float(engine.get_global_grad_norm() if norm is None else norm)
+        # DeepSpeed reports an overflowing norm as -1.
+        return value if math.isfinite(value) and value >= 0 else math.nan
+
+    def _summed(self, value: float) -> float:
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total)
+
+
+def make_optimizer(
+    parameters: Sequence[nn.Parameter],
+    training: TrainingConfig,
+    hyperparameters: Mapping[str, Any],
+    device_type: str,
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over `parameters`; vectors (biases, norms) do not decay.
+
+    torch's fused AdamW needs no compiler, neither on GPUs nor for states offloaded to the CPU.
+    The learning rate is set before every step.
+    """
+    decay = float(hyperparameters.get("weight_decay", training.weight_decay))
+    groups = [{"params": list(parameters), "weight_decay": 0.0}]
+    if decay:
+        matrices = [p for p in parameters if len(parameter_shape(p)) > 1]
+        vectors = [p for p in parameters if len(parameter_shape(p)) <= 1]
+        # ZeRO stages 1 and 2 fail on an empty group.
+        groups = [
+            {"params": members, "weight_decay": value}
+            for members, value in ((matrices, decay), (vectors, 0.0))
+            if members
+        ]
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum)
+    fused = device_type in ("cuda", "cpu")
+    return torch.optim.AdamW(
+        groups, lr=0.0, betas=training.betas, eps=training.epsilon, fused=fused
+    )
+
+
+def batch_to(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch's tensors on `device`."""
+    return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+
+
+def parameter_shape(parameter: nn.Parameter) -> torch.Size:
+    """Shape of the whole parameter, also while ZeRO-3 holds a shard of it."""
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
+def parameter_numel(parameter: nn.Parameter) -> int:
+    """Scalars in the whole parameter, also while ZeRO-3 holds a shard of it."""
+    return parameter_shape(parameter).numel()
+
+
+def full_state(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all parameters on the CPU, by name; on stage 3 gathered one at a time.
+
+    Every rank must call it, between phases or after the last one; every rank gets all of it.
+    """
+    state: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if hasattr(parameter, "ds_id"):
+            from deepspeed import zero
+
+            with zero.GatheredParameters([parameter]):
+                state[name] = parameter.detach().to("cpu", copy=True)
+        else:
+            state[name] = parameter.detach().to("cpu", copy=True)
+    return state
+
+
+def _activate(model: nn.Module, active: Sequence[str]) -> list[nn.Parameter]:
+    by_name = dict(model.named_parameters())
+    missing = [name for name in active if name not in by_name]
+    if missing or not active:
+        raise ValueError(f"no such parameters to train: {missing or 'none given'}")
+    wanted = set(active)
+    for name, parameter in by_name.items():
+        parameter.requires_grad_(name in wanted)
+        parameter.grad = None
+    return [by_name[name] for name in active]
+
+
+def _initialize(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: dict[str, Any],
+    device: torch.device,
+) -> DeepSpeedEngine:
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    else:
+        torch.cuda.set_device(device)
+    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))
+    import deepspeed
+
+    engine, *_ = deepspeed.initialize(
+        model=model, optimizer=optimizer, config=config, dist_init_required=False
+    )
+    return engine
+
+
+def _grad_norm(module: nn.Module) -> float:
+    norms = [p.grad.norm() for p in module.parameters() if p.grad is not None]
+    return float(torch.stack(norms).norm()) if norms else 0.0

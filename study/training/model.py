@@ -1,0 +1,227 @@
+"""Loads models and tokenizers; every failure is one clear line."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from study.config import ModelConfig
+from study.errors import ModelError
+from study.training.layout import check_blocks
+
+CLASSIFICATION = "sequence-classification"
+
+
+def load_model(
+    config: ModelConfig, task: str, num_labels: int, dtype: torch.dtype, seed: int
+) -> PreTrainedModel:
+    """A model ready to train, on the CPU.
+
+    Args:
+        task: ``causal-lm`` or ``sequence-classification``.
+        num_labels: classes; ignored for a causal LM.
+        dtype: of the parameters, bf16 or fp32.
+        seed: initialises a head that the checkpoint lacks, whatever was drawn before.
+
+    Returns:
+        The model; `new_head(model)` names the parameters that were initialised at random.
+
+    Raises:
+        ModelError: no such folder, no weights, damaged weights, an unknown architecture, an
+            unreachable hub, or an architecture that does not fit the task.
+    """
+    hf_config = _read_config(config, task, num_labels)
+    options: dict[str, Any] = {
+        "config": hf_config,
+        "dtype": dtype,
+        "use_safetensors": True,
+        "output_loading_info": True,
+        **_source(config),
+    }
+    with _explained(config), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, info = _with_attention(config, _auto_class(task).from_pretrained, options)
+    _check_weights(config, task, info)
+    if config.gradient_checkpointing:
+        _enable_checkpointing(config, model)
+    model.study_new_head = tuple(sorted(info["missing_keys"]))
+    return model
+
+
+def new_head(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the parameters that `load_model` initialised at random."""
+    return model.study_new_head  # type: ignore[return-value]
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; one without a padding token pads with its end-of-text token.
+
+    Raises:
+        ModelError: no tokenizer there, or neither of the two tokens.
+    """
+    path = config.tokenizer or config.path
+    with _explained(config, path):
+        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(path), **_source(config))
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"model.tokenizer: {path} defines neither a pad nor an eos token.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> int:
+    """Refuse an architecture that LIFT cannot split, without reading its weights.
+
+    Returns:
+        The number of transformer blocks.
+
+    Raises:
+        ModelError: as `check_blocks`, or as `load_model` for what the configuration shows.
+    """
+    hf_config = _read_config(config, task, num_labels)
+    options = {"dtype": torch.bfloat16, "trust_remote_code": config.trust_remote_code}
+    with _explained(config), torch.device("meta"):
+        model = _with_attention(config, _auto_class(task).from_config, options, hf_config)
+    return check_blocks(model)
+
+
+def model_fingerprint(config: ModelConfig) -> str:
+    """Hash that changes with the model's files: names, sizes and times of a local folder's
+    weights and configuration, else hub id and revision."""
+    digest = hashlib.sha256(f"{config.path}@{config.revision}".encode())
+    folder = Path(config.path).expanduser()
+    if folder.is_dir():
+        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+            stat = file.stat()
+            digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _auto_class(task: str) -> Any:
+    return AutoModelForSequenceClassification if task == CLASSIFICATION else AutoModelForCausalLM
+
+
+def _source(config: ModelConfig) -> dict[str, Any]:
+    source: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    if config.revision is not None:
+        source["revision"] = config.revision
+    return source
+
+
+def _read_config(config: ModelConfig, task: str, num_labels: int) -> PretrainedConfig:
+    _check_folder(config)
+    labels = {"num_labels": num_labels} if task == CLASSIFICATION else {}
+    with _explained(config):
+        path = os.path.expanduser(config.path)
+        hf_config = AutoConfig.from_pretrained(path, **labels, **_source(config))
+    # Every architecture has use_cache in some form; a cache is useless in training.
+    hf_config.use_cache = False
+    if task == CLASSIFICATION:
+        # Decoders classify at the last token that is not padding: the data's padding.
+        hf_config.pad_token_id = load_tokenizer(config).pad_token_id
+        hf_config.problem_type = "single_label_classification"
+    elif getattr(hf_config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"model.path: {config.path} is an encoder-decoder ({hf_config.model_type}); task "
+            "causal-lm needs a decoder-only model, such as Llama, Qwen or Mistral."
+        )
+    elif hf_config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        hf_config, "is_decoder", False
+    ):
+        raise ModelError(
+            f"model.path: {config.path} is a bidirectional encoder ({hf_config.model_type}), which "
+            "sees the tokens it should predict. Use task: sequence-classification, or a causal LM."
+        )
+    if config.dropout is not None:
+        _override_dropout(hf_config, config.dropout)
+    return hf_config
+
+
+def _check_folder(config: ModelConfig) -> None:
+    folder = Path(config.path).expanduser()
+    if not folder.exists():
+        if config.path.startswith((".", "/", "~")) or config.path.count("/") > 1:
+            raise ModelError(f"model.path: the folder {config.path} does not exist.")
+        return
+    if not folder.is_dir():
+        raise ModelError(f"model.path: {config.path} is a file. Give the folder it is in.")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model.path: {config.path} has no config.json; it is no model folder.")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"model.path: {config.path} has no *.safetensors file. Save the model with "
+            "save_pretrained(), which writes one; pickled weights are not read."
+        )
+
+
+def _override_dropout(hf_config: PretrainedConfig, dropout: float) -> None:
+    for name, value in hf_config.to_dict().items():
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, int | float):
+            setattr(hf_config, name, dropout)
+
+
+def _with_attention(
+    config: ModelConfig, build: Any, options: dict[str, Any], *leading: Any
+) -> Any:
+    """Build with the wanted attention; SDPA falls back to eager where it is not implemented."""
+    leading = leading or (os.path.expanduser(config.path),)
+    try:
+        return build(*leading, attn_implementation=config.attention, **options)
+    except ValueError as error:
+        if config.attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
+            raise
+        return build(*leading, attn_implementation="eager", **options)
+
+
+def _check_weights(config: ModelConfig, task: str, info: dict[str, Any]) -> None:
+    if info["mismatched_keys"]:
+        names = ", ".join(sorted(key for key, *_ in info["mismatched_keys"])[:3])
+        raise ModelError(f"model.path: {config.path}: wrong shapes in the weights: {names}.")
+    if task != CLASSIFICATION and info["missing_keys"]:
+        names = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(
+            f"model.path: {config.path} has no weights for {names}. Use a complete causal LM."
+        )
+
+
+def _enable_checkpointing(config: ModelConfig, model: PreTrainedModel) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise ModelError(
+            f"model.gradient_checkpointing: {type(model).__name__} does not support it. Set false."
+        )
+    # The re-entrant kind loses the gradients of blocks above a frozen prefix.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+@contextmanager
+def _explained(config: ModelConfig, path: str | None = None) -> Iterator[None]:
+    """Turn whatever transformers, safetensors or the hub raise into one line."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except SafetensorError as error:
+        raise ModelError(
+            f"model.path: {config.path} has a damaged safetensors file ({error}). Download or save "
+            "the model again."
+        ) from error
+    except Exception as error:
+        first_line = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
+        raise ModelError(f"model.path: cannot load {path or config.path}: {first_line}") from error

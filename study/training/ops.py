@@ -1,0 +1,55 @@
+"""Compiles DeepSpeed's CPU communication op once per environment, before workers need it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+
+def prepare_ops(device_type: str = "cpu") -> Path:
+    """Make sure that no worker has to compile, or waits for a compiler that is gone.
+
+    DeepSpeed compiles `deepspeed_shm_comm` (about 26 s) when the first CPU process group starts,
+    into a folder that all environments of a user share by default and then recompile in turns; a
+    worker killed meanwhile leaves a lock on which every later one waits for ever. So each
+    environment has its own folder, and one process at a time compiles there, under a lock that
+    the system frees when its holder dies. Call it on every node before the process group starts.
+
+    Args:
+        device_type: ``cpu`` compiles; on ``cuda`` nothing is needed and only the folder is set.
+
+    Returns:
+        The folder, also in the environment variable ``TORCH_EXTENSIONS_DIR``, which is kept when
+        already set.
+    """
+    folder = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_default_folder())))
+    folder.mkdir(parents=True, exist_ok=True)
+    if device_type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        with (folder / ".study.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _build_shm_comm(folder)
+    return folder
+
+
+def _default_folder() -> Path:
+    folder = Path(sys.prefix) / "torch_extensions"
+    if os.access(folder if folder.exists() else sys.prefix, os.W_OK):
+        return folder
+    return Path.home() / ".cache" / "study" / sys.prefix.strip("/").replace("/", "_")
+
+
+def _build_shm_comm(folder: Path) -> None:
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    # Without a compiler DeepSpeed falls back to gloo by itself.
+    if builder is None or not deepspeed.ops.__compatible_ops__.get(builder.NAME, False):
+        return
+    # Whoever compiles holds our lock, so a lock of torch's that is there now was left behind.
+    for stale in folder.glob(f"**/{builder.NAME}/lock"):
+        stale.unlink(missing_ok=True)
+    builder.load(verbose=False)

@@ -1,0 +1,255 @@
+"""Tokenised splits as memory-mapped arrays: written once per study, read by every worker.
+
+A study's data folder holds one subfolder per version of the data and a file `current` that
+names the one in use. Nothing is ever changed in place: a version is written to a temporary
+folder, renamed, and only then named by `current`, so a reader sees all of it or none of it.
+Reading back needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from study.errors import DataError
+from study.records import DataSummary
+
+SPLITS = ("pool", "validation", "test", "retention")
+IGNORED = -100
+"""Label of a token that carries no loss (Hugging Face's convention)."""
+
+_CURRENT = "current"
+_SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class TokenisedSplit:
+    """Examples of one split, unpadded.
+
+    Attributes:
+        tokens: (all tokens,) int32, the examples one after the other.
+        offsets: (examples + 1,) int64; example i is ``tokens[offsets[i]:offsets[i + 1]]``.
+        targets: (examples,) int32. causal-lm: where the loss begins inside the example, at least
+            1, since a model that predicts the next token never predicts the first.
+            Classification: the label's id.
+        num_labels: number of classes, or None for causal-lm.
+        sequence_length: no example is longer than this many tokens.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    targets: np.ndarray
+    num_labels: int | None
+    sequence_length: int
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def is_classification(self) -> bool:
+        return self.num_labels is not None
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """(examples,) int64: tokens per example."""
+        return np.diff(self.offsets)
+
+    @functools.cached_property
+    def target_counts(self) -> np.ndarray:
+        """(examples,) int64: tokens that carry loss once labels are shifted by one;
+        classification: ones."""
+        if self.is_classification:
+            return np.ones(len(self), dtype=np.int64)
+        return self.lengths - self.targets
+
+    def input_ids(self, index: int) -> np.ndarray:
+        """(tokens,) int32: the example's tokens."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def labels(self, index: int) -> np.ndarray:
+        """(tokens,) int32, aligned with `input_ids` (not shifted); -100 where there is no loss."""
+        labels = np.array(self.input_ids(index))
+        labels[: self.targets[index]] = IGNORED
+        return labels
+
+    def label(self, index: int) -> int:
+        """Classification: the id of the example's class."""
+        return int(self.targets[index])
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """A study's tokenised data. `retention` is None when it is not measured.
+
+    `pad_token_id` must also be the model's (``model.config.pad_token_id``): classifiers built on
+    decoders find the last token of a sequence by it. `num_labels` is None for causal-lm.
+    """
+
+    pool: TokenisedSplit
+    validation: TokenisedSplit
+    test: TokenisedSplit
+    retention: TokenisedSplit | None
+    summary: DataSummary
+    pad_token_id: int
+    num_labels: int | None
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map the data that `prepare_data` left in `folder`.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+        """
+        try:
+            return cls._load(folder / (folder / _CURRENT).read_text(encoding="utf-8").strip())
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{folder}: no tokenised data here ({error.filename} is missing). Run the study "
+                "once more: it is prepared at its start."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder}: the tokenised data is damaged ({error}). Delete this folder and run "
+                "the study again: it is then made anew."
+            ) from error
+
+    @classmethod
+    def _load(cls, version: Path) -> Self:
+        header = json.loads((version / _SUMMARY).read_text(encoding="utf-8"))
+        summary = DataSummary.from_dict(header["summary"])
+        splits = {
+            name: _load_split(version, name, header["num_labels"], header["sequence_length"])
+            for name in SPLITS
+            if getattr(summary, name)
+        }
+        for name, split in splits.items():
+            if len(split) != getattr(summary, name):
+                raise ValueError(f"{name} has {len(split)} examples, not as in {_SUMMARY}")
+        return cls(
+            pool=splits["pool"],
+            validation=splits["validation"],
+            test=splits["test"],
+            retention=splits.get("retention"),
+            summary=summary,
+            pad_token_id=header["pad_token_id"],
+            num_labels=header["num_labels"],
+        )
+
+
+def _load_split(
+    version: Path, name: str, num_labels: int | None, sequence_length: int
+) -> TokenisedSplit:
+    tokens, offsets, targets = (
+        np.load(version / f"{name}.{part}.npy", mmap_mode="r")
+        for part in ("tokens", "offsets", "targets")
+    )
+    if len(offsets) != len(targets) + 1 or offsets[-1] != len(tokens):
+        raise ValueError(f"the lengths of {name}'s arrays do not fit each other")
+    # Small and read at every step: worth holding as plain arrays.
+    return TokenisedSplit(tokens, np.array(offsets), np.array(targets), num_labels, sequence_length)
+
+
+def stored_summary(folder: Path, key: str) -> DataSummary | None:
+    """The summary of version `key` if that version is complete in `folder`, else None."""
+    path = folder / key / _SUMMARY
+    if not path.is_file():
+        return None
+    return DataSummary.from_dict(json.loads(path.read_text(encoding="utf-8"))["summary"])
+
+
+def use_version(folder: Path, key: str) -> None:
+    """Make `key` the version that `StudyData.open` reads, and remove all others.
+
+    Raises:
+        DataError: the disk is full or not writable.
+    """
+    temporary = folder / f".{_CURRENT}.{os.getpid()}"
+    with _disk_errors(folder):
+        temporary.write_text(key, encoding="utf-8")
+        os.replace(temporary, folder / _CURRENT)
+    for other in folder.iterdir():
+        if other.is_dir() and other.name != key:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_version(folder: Path, key: str) -> Iterator[Path]:
+    """A temporary folder that becomes version `key` if the block succeeds, else goes away.
+
+    Raises:
+        DataError: the disk is full or not writable.
+    """
+    temporary = folder / f".tmp-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with _disk_errors(folder):
+            temporary.mkdir(parents=True)
+            yield temporary
+            os.replace(temporary, folder / key)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot write the tokenised data ({error}). Free disk space, or set "
+            "storage.results to a folder with room."
+        ) from error
+
+
+def write_version(
+    version: Path,
+    splits: Mapping[str, TokenisedSplit],
+    summary: DataSummary,
+    pad_token_id: int,
+) -> DataSummary:
+    """Write the splits' arrays and the summary into `version`.
+
+    Returns the summary with its fingerprint: a hash over every array's bytes, so two machines
+    that prepare the same data agree on it.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        for part in ("tokens", "offsets", "targets"):
+            array = getattr(split, part)
+            digest.update(f"{name}.{part}:{array.dtype}:{len(array)}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+            with (version / f"{name}.{part}.npy").open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+                _to_disk(file)
+    pool = splits["pool"]
+    header: dict[str, Any] = {
+        "num_labels": pool.num_labels,
+        "sequence_length": pool.sequence_length,
+        "pad_token_id": pad_token_id,
+    }
+    digest.update(json.dumps([header, summary.label_names]).encode())
+    summary = replace(summary, fingerprint=digest.hexdigest())
+    with (version / _SUMMARY).open("w", encoding="utf-8") as file:
+        json.dump(header | {"summary": summary.to_dict()}, file, indent=2)
+        _to_disk(file)
+    return summary
+
+
+def _to_disk(file: Any) -> None:
+    # A rename may reach the disk before the contents do; after a power cut the version would
+    # then look complete with empty arrays.
+    file.flush()
+    os.fsync(file.fileno())

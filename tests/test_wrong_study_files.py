@@ -1,0 +1,419 @@
+"""Wrong study files: each fault with its path, its line, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from study.config import load_config, parse_config
+from study.errors import ConfigError, Fault
+
+GOOD = """\
+name: tiny
+task: causal-lm
+model:
+  path: ./model
+data:
+  train: ./train.jsonl
+  prompt: "{q}"
+  response: "{a}"
+dataset_sizes: [64, 512]
+arms: [full, lift]
+"""
+LAST = len(GOOD.splitlines())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a model and data files that the good study file points at."""
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / "model" / name).write_text("{}")
+    (tmp_path / "train.jsonl").write_text('{"q": "1", "a": "2"}\n')
+    return tmp_path
+
+
+def faults_of(folder: Path, text: str) -> tuple[Fault, ...]:
+    (folder / "study.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(folder / "study.yaml")
+    assert caught.value.exit_code == 2
+    return caught.value.faults
+
+
+def replaced(line: str, by: str) -> str:
+    assert line in GOOD
+    return GOOD.replace(line, by)
+
+
+def test_the_good_file_is_good(folder: Path) -> None:
+    (folder / "study.yaml").write_text(GOOD)
+    assert load_config(folder / "study.yaml").name == "tiny"
+
+
+# (study file, path of the one fault, its line, what its message must say)
+WRONG: dict[str, tuple[str, str, int | None, str]] = {
+    # Schema.
+    "unknown key": (GOOD + "serch: {}\n", "serch", LAST + 1, "Did you mean `search`"),
+    "unknown key, none near": (GOOD + "zero: {qqq: 1}\n", "zero.qqq", LAST + 1, "Valid: stage"),
+    "key of another section": (GOOD + "epochs: 3\n", "epochs", LAST + 1, "below `training:`"),
+    "searched, not set": (
+        GOOD + "training: {learning_rate: 5e-5}\n", "training.learning_rate", LAST + 1,
+        "search: {overrides: {learning_rate",
+    ),
+    "misspelt required key": (
+        replaced("model:\n", "modle:\n"), "modle", 3, "Did you mean `model`"),
+    "missing section": (
+        replaced("model:\n  path: ./model\n", ""), "model", None, "Add `model:`"),
+    "missing key": (
+        replaced("  path: ./model", "  revision: main"), "model.path", 3, "Add `path:`"),
+    "section as a value": (
+        replaced("model:\n  path: ./model", "model: ./model"), "model", 3, "`path: ...`"),
+    "number as text": (
+        GOOD + 'search: {trials: "8"}\n', "search.trials", LAST + 1, "Remove the quotes"),
+    "text as a number": (replaced("tiny", "2024"), "name", 1, "64 letters"),
+    "true as a number": (
+        GOOD + "search: {trials: true}\n", "search.trials", LAST + 1, "whole number"),
+    "fraction as a count": (
+        GOOD + "training:\n  steps: 1.5\n", "training.steps", LAST + 2, "whole number"),
+    "text as a switch": (
+        replaced("  path: ./model", "  path: ./model\n  trust_remote_code: sometimes"),
+        "model.trust_remote_code", 5, "true or false",
+    ),
+    "zero trials": (GOOD + "search: {trials: 0}\n", "search.trials", LAST + 1, "at least 1"),
+    "negative seeds": (GOOD + "confirm: {seeds: -1}\n", "confirm.seeds", LAST + 1, "at least 0"),
+    "infinite": (GOOD + "training: {epochs: .inf}\n", "training.epochs", LAST + 1, "finite"),
+    "misspelt choice": (
+        GOOD + "training: {schedule: cosin}\n", "training.schedule", LAST + 1,
+        "Did you mean `cosine`",
+    ),
+    "unknown stage": (GOOD + "zero: {stage: 4}\n", "zero.stage", LAST + 1, "0, 1, 2 or 3"),
+    "unknown task": (
+        replaced("causal-lm", "classification"), "task", 2, "`sequence-classification`"),
+    "bad name": (replaced("tiny", "my study/1"), "name", 1, "letter or digit"),
+    "one beta": (GOOD + "training: {betas: [0.9]}\n", "training.betas", LAST + 1, "two numbers"),
+    "beta of one": (
+        GOOD + "training: {betas: [0.9, 1.0]}\n", "training.betas.1", LAST + 1, "below 1"),
+    "split above one": (
+        replaced("data:", "data:\n  test_size: 1.5"), "data.test_size", 6, "share"),
+    "number in a list of files": (
+        replaced("./train.jsonl", "[./train.jsonl, 7]"), "data.train.1", 6, "quotes"),
+    "gpus as a word": (
+        GOOD + "resources: {gpus_per_worker: all}\n", "resources.gpus_per_worker", LAST + 1,
+        "`auto`",
+    ),
+    "several gpus per worker": (
+        GOOD + "resources: {gpus_per_worker: 2}\n", "resources.gpus_per_worker", LAST + 1,
+        "from 0 to 1",
+    ),
+    # Sizes and arms.
+    "no sizes": (replaced("[64, 512]", "[]"), "dataset_sizes", 9, "at least 1"),
+    "negative size": (replaced("[64, 512]", "[64, -5]"), "dataset_sizes.1", 9, "at least 1"),
+    "size of zero": (replaced("[64, 512]", "0"), "dataset_sizes", 9, "number of examples"),
+    "repeated size": (replaced("[64, 512]", "[64, 512, 64]"), "dataset_sizes", 9, "twice"),
+    "no arm": (replaced("[full, lift]", "{}"), "arms", 10, "at least one arm"),
+    "empty arms": (replaced(" [full, lift]", ""), "arms", 10, "at least one arm"),
+    "unknown arm": (replaced("[full, lift]", "[full, lfit]"), "arms", 10, "Did you mean `lift`"),
+    "unknown arm section": (
+        replaced("[full, lift]", "{lora: {}}"), "arms.lora", 10, "Valid: full, lift"),
+    "repeated arm": (replaced("[full, lift]", "[full, full]"), "arms", 10, "twice"),
+    "setting of another arm": (
+        replaced("[full, lift]", "{full: {sweeps: 2}}"), "arms.full.sweeps", 10, "lift"),
+    # Training, ZeRO, resources.
+    "epochs and steps": (
+        GOOD + "training:\n  epochs: 2\n  steps: 10\n", "training.steps", LAST + 3, "Keep one"),
+    "steps and min_steps": (
+        GOOD + "training:\n  steps: 10\n  min_steps: 5\n", "training.min_steps", LAST + 3,
+        "no effect",
+    ),
+    "batch and workers": (
+        GOOD + "training: {global_batch_size: 10}\nresources: {workers_per_trial: 4}\n",
+        "training.global_batch_size", LAST + 1, "Nearest: 8 or 12",
+    ),
+    "batch and micro-batch": (
+        GOOD + "training: {global_batch_size: 4, micro_batch_size_per_worker: 8}\n",
+        "training.global_batch_size", LAST + 1, "Nearest: 8",
+    ),
+    "default batch and workers": (
+        GOOD + "resources: {workers_per_trial: 3}\n", "training.global_batch_size", None,
+        "Nearest: 15 or 18",
+    ),
+    "parameter offload below stage 3": (
+        GOOD + "zero: {offload_parameters: cpu}\n", "zero.offload_parameters", LAST + 1,
+        "stage: 3",
+    ),
+    "optimizer offload on stage 0": (
+        GOOD + "zero: {stage: 0, offload_optimizer: cpu}\n", "zero.offload_optimizer", LAST + 1,
+        "stage: 2",
+    ),
+    "owned override": (
+        GOOD + "zero:\n  overrides:\n    bf16: {enabled: true}\n", "zero.overrides.bf16",
+        LAST + 3, "training.precision",
+    ),
+    "owned nested override": (
+        GOOD + "zero:\n  overrides:\n    zero_optimization:\n      stage: 3\n",
+        "zero.overrides.zero_optimization.stage", LAST + 4, "zero.stage",
+    ),
+    "overrides as a list": (
+        GOOD + "zero: {overrides: [1]}\n", "zero.overrides", LAST + 1, "section"),
+    "zero_optimization as a value": (
+        GOOD + "zero: {overrides: {zero_optimization: 3}}\n",
+        "zero.overrides.zero_optimization", LAST + 1, "section",
+    ),
+    "gpu shared within a trial": (
+        GOOD + "resources: {workers_per_trial: 2, gpus_per_worker: 0.5}\n",
+        "resources.gpus_per_worker", LAST + 1, "cannot share",
+    ),
+    # Data and task.
+    "no columns": (
+        replaced('  prompt: "{q}"\n  response: "{a}"\n', ""), "data", 5, "exactly one"),
+    "two forms": (replaced("data:", "data:\n  text: text"), "data", 5, "text and prompt"),
+    "prompt without response": (
+        replaced('  response: "{a}"\n', ""), "data.prompt", 7, "needs a response"),
+    "response without prompt": (
+        replaced('  prompt: "{q}"\n', ""), "data.response", 7, "needs a prompt"),
+    "label in causal-lm": (
+        replaced("data:", "data:\n  label: y"), "data.label", 6, "sequence-classification"),
+    "open brace": (replaced("{a}", "{a"), "data.response", 8, "not a template"),
+    "positional field": (replaced("{q}", "{}"), "data.prompt", 7, "column in braces"),
+    "format specification": (replaced("{q}", "{q:>5}"), "data.prompt", 7, "column in braces"),
+    "column without braces": (replaced('"{a}"', "answer"), "data.response", 8, '"{answer}"'),
+    "prompt without braces": (replaced('"{q}"', "question"), "data.prompt", 7, '"{question}"'),
+    "column with braces": (
+        replaced('  prompt: "{q}"\n  response: "{a}"\n', '  text: "{body}"\n'), "data.text", 7,
+        "text: body",
+    ),
+    "classification without label": (
+        replaced("causal-lm", "sequence-classification").replace(
+            '  prompt: "{q}"\n  response: "{a}"\n', "  text: body\n"),
+        "data.label", 5, "label column",
+    ),
+    "splits take everything": (
+        replaced("data:", "data:\n  test_size: 0.5\n  validation_size: 0.5"),
+        "data.validation_size", 7, "below 1",
+    ),
+    # Files.
+    "missing model": (replaced("./model", "./modle"), "model.path", 4, "Did you mean"),
+    "model in a folder that is here": (
+        replaced("./model", "model/llama"), "model.path", 4, "no such model folder"),
+    "model is a file": (replaced("./model", "./train.jsonl"), "model.path", 4, "not a file"),
+    "missing tokenizer": (
+        replaced("  path: ./model", "  path: ./model\n  tokenizer: ./tok"), "model.tokenizer", 5,
+        "no such tokenizer",
+    ),
+    "missing data": (
+        replaced("./train.jsonl", "./trian.jsonl"), "data.train", 6, "train.jsonl`"),
+    "missing data without a dot": (
+        replaced("./train.jsonl", "nowhere.csv"), "data.train", 6, "no file matches"),
+    "empty glob": (replaced("./train.jsonl", "./*.parquet"), "data.train", 6, "no file matches"),
+    "one of several files": (
+        replaced("./train.jsonl", "[./train.jsonl, ./no.jsonl]"), "data.train.1", 6, "no file"),
+    "folder without data": (
+        replaced("./train.jsonl", "./model/../empty"), "data.train", 6, "no file matches"),
+    "unknown format": (
+        replaced("./train.jsonl", "./study.yaml"), "data.train", 6, "Known formats: .jsonl"),
+    "empty list of files": (replaced("./train.jsonl", "[]"), "data.train", 6, "at least one"),
+    "missing retention": (
+        replaced("data:", "data:\n  retention: ./no.txt"), "data.retention", 6, "no file"),
+    "home of nobody": (
+        replaced("./train.jsonl", "~nobody-here/train.jsonl"), "data.train", 6, "no file"),
+    "name too long": (replaced("./model", "./" + "m" * 5000), "model.path", 4, "no such model"),
+    "results below a file": (
+        GOOD + "storage: {results: train.jsonl/out}\n", "storage.results", LAST + 1, "is a file"),
+    # Storage.
+    "not a database": (
+        GOOD + "storage: {database: study.db}\n", "storage.database", LAST + 1, "sqlite:///"),
+    "another database": (
+        GOOD + "storage: {database: 'mysql://h/d'}\n", "storage.database", LAST + 1,
+        "postgresql",
+    ),
+    "database in memory": (
+        GOOD + "storage: {database: 'sqlite://'}\n", "storage.database", LAST + 1, "lost"),
+    # Search space.
+    "unknown space": (
+        GOOD + "search: {space: defualt}\n", "search.space", LAST + 1, "Did you mean `default`"),
+    "missing space file": (
+        GOOD + "search: {space: ./mine.yaml}\n", "search.space", LAST + 1, "no such file"),
+    "inline space": (
+        GOOD + "search:\n  space:\n    shared:\n      learning_rate: {low: 1, high: 0.5}\n",
+        "search.space.shared.learning_rate.high", LAST + 4, "above `low`",
+    ),
+    "override of an unknown parameter": (
+        GOOD + "search:\n  overrides:\n    learnin_rate: 1e-5\n",
+        "search.overrides.learnin_rate", LAST + 3, "Did you mean `learning_rate`",
+    ),
+    "override past the other bound": (
+        GOOD + "search:\n  overrides:\n    learning_rate:\n      low: 1e-3\n",
+        "search.overrides.learning_rate.high", LAST + 3, "above `low`",
+    ),
+    "LIFT's parameter for both": (
+        GOOD + "search: {overrides: {sweeps: 2}}\n", "search.overrides.sweeps", LAST + 1,
+        "below `lift:`",
+    ),
+    "decided twice": (
+        replaced("[full, lift]", "{lift: {sweeps: 2}}") + "search: {space: lift-structure}\n",
+        "arms.lift.sweeps", 10, "decides this too",
+    ),
+    "beta2 for SGD": (
+        GOOD + "training: {optimizer: sgd}\nsearch: {overrides: {beta2: 0.9}}\n",
+        "training.optimizer", LAST + 1, "SGD",
+    ),
+    # YAML itself.
+    "duplicate key": (GOOD + "name: again\n", "name", LAST + 1, "already in line 1"),
+    "nested duplicate": (
+        GOOD + "search:\n  trials: 4\n  trials: 8\n", "search.trials", LAST + 3, "twice"),
+    "tab": (GOOD + "search:\n\ttrials: 4\n", "YAML", LAST + 2, "spaces, not tabs"),
+    "open bracket": (GOOD + "zero: {stage: 2\n", "YAML", LAST + 2, "brackets"),
+    "two documents": (GOOD + "---\nname: b\n", "YAML", LAST + 1, "second `---`"),
+    "tag": (GOOD + "zero: !!python/object:os.system {}\n", "YAML", LAST + 1, "tag"),
+    "no such date": (GOOD + "seed: 2024-13-45\n", "YAML", None, "Quote"),
+    "value inside itself": (GOOD + "zero: &z\n  overrides: *z\n", "zero.overrides", LAST + 2,
+                            "contains itself"),
+    "empty file": ("# nothing yet\n", "study", None, "study init"),
+    "a list": ("- a\n- b\n", "study", None, "study init"),
+    "keys that are no text": (GOOD + "1: 2\n", "1", LAST + 1, "unknown key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_study_file_has_one_clear_fault(case: str, folder: Path) -> None:
+    text, path, line, telling = WRONG[case]
+    faults = faults_of(folder, text)
+    assert [(fault.path, fault.line) for fault in faults] == [(path, line)], faults
+    assert telling in str(faults[0])
+
+
+def test_all_faults_of_a_file_come_at_once_in_the_order_of_its_lines(folder: Path) -> None:
+    faults = faults_of(
+        folder,
+        GOOD.replace("./model", "./gone").replace('"{a}"', '"{a"')
+        + "training: {epochs: 1, steps: 5, schedule: cosin, stteps: 1}\n"
+        "search: {space: ./gone.yaml, trials: 0}\nzero: {overrides: {fp16: {}}}\n",
+    )
+    found = [(fault.path, fault.line) for fault in faults]
+    assert [line for _, line in found] == sorted(line for _, line in found if line)
+    assert {path for path, _ in found} == {
+        "model.path", "data.response", "training.schedule", "training.stteps", "search.trials",
+        "search.space", "zero.overrides.fp16",
+    }  # fmt: skip
+
+
+def test_what_follows_from_a_fault_is_not_reported_again(folder: Path) -> None:
+    # `txet` was to be `text`: that no column is named needs no second message.
+    text = replaced('  prompt: "{q}"\n  response: "{a}"\n', "  txet: body\n")
+    assert [fault.path for fault in faults_of(folder, text)] == ["data.txet"]
+
+
+def test_a_database_password_is_not_repeated(folder: Path) -> None:
+    for url in ("mysql://me:hunter2@h/d", "me:hunter2@h"):
+        (fault,) = faults_of(folder, GOOD + f"storage: {{database: '{url}'}}\n")
+        assert "hunter2" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("files", "telling"),
+    [
+        ({"model.safetensors": "x"}, "no config.json"),
+        ({"adapter_config.json": "{}", "adapter_model.safetensors": "x"}, "merge it"),
+        ({"config.json": "{}", "pytorch_model.bin": "x"}, "save_pretrained"),
+        ({"config.json": "{}", "tokenizer.json": "{}"}, "no weights"),
+        ({"config.json": "{}", "model.safetensors": "x"}, "no tokenizer"),
+        (
+            {
+                "config.json": "{}", "tokenizer.json": "{}", "model-1.safetensors": "x",
+                "model.safetensors.index.json": json.dumps(
+                    {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+                ),
+            },
+            "1 of 2 weight files are missing, e.g. model-2",
+        ),
+        (
+            {
+                "config.json": "{}", "tokenizer.json": "{}", "model-1.safetensors": "x",
+                "model.safetensors.index.json": "{",
+            },
+            "cannot be read",
+        ),
+    ],
+)  # fmt: skip
+def test_an_unusable_model_folder_says_what_it_lacks(
+    files: dict[str, str], telling: str, folder: Path
+) -> None:
+    (folder / "bad").mkdir()
+    for name, text in files.items():
+        (folder / "bad" / name).write_text(text)
+    (fault,) = faults_of(folder, replaced("./model", "./bad"))
+    assert (fault.path, fault.line) == ("model.path", 4)
+    assert telling in str(fault)
+
+
+def test_an_empty_data_file_is_a_fault(folder: Path) -> None:
+    (folder / "void.csv").write_text("")
+    (fault,) = faults_of(folder, replaced("./train.jsonl", "./void.csv"))
+    assert "void.csv is empty" in str(fault)
+
+
+def test_a_folder_without_data_files_is_a_fault(folder: Path) -> None:
+    (folder / "void").mkdir()
+    (fault,) = faults_of(folder, replaced("./train.jsonl", "./void"))
+    assert "holds no data file" in str(fault)
+
+
+def test_a_space_files_faults_have_its_name_and_its_lines(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("shared:\n  learning_rate: 0\n  warmup_ratio: 2\n")
+    faults = faults_of(folder, GOOD + "search: {space: ./mine.yaml}\n")
+    assert [(fault.path, fault.line) for fault in faults] == [
+        ("./mine.yaml: shared.learning_rate", 2), ("./mine.yaml: shared.warmup_ratio", 3),
+    ]  # fmt: skip
+
+
+def test_a_space_that_lacks_a_parameter_is_the_studys_fault(folder: Path) -> None:
+    faults = faults_of(folder, GOOD + "search:\n  space: {shared: {learning_rate: 1e-5}}\n")
+    assert [(fault.path, fault.line) for fault in faults] == [("search.space", LAST + 2)] * 2
+    assert "warmup_ratio" in str(faults[0]) and "max_grad_norm" in str(faults[1])
+
+
+def test_a_study_file_that_is_no_text_is_a_fault(folder: Path) -> None:
+    (folder / "study.yaml").write_bytes(b"name: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_config(folder / "study.yaml")
+    with pytest.raises(ConfigError, match="folder"):
+        load_config(folder)
+
+
+KEYS = st.sampled_from([
+    "name", "model", "data", "arms", "search", "zero", "training", "path", "train", "prompt",
+    "response", "space", "overrides", "shared", "full", "lift", "learning_rate", "low", "high",
+    "step", "choices", "stage", "betas", "dataset_sizes", "task", "storage", "database",
+    "resources", "decision", "x",
+])  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 600) | st.floats() | st.text(max_size=5) | KEYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.dictionaries(KEYS, VALUES, max_size=5), st.booleans())
+def test_no_study_file_makes_the_loader_itself_fail(
+    folder: Path, changes: dict[str, Any], from_scratch: bool
+) -> None:
+    base: dict[str, Any] = {} if from_scratch else {
+        "name": "tiny", "model": {"path": "./model"}, "data": {"train": "d", "text": "t"},
+        "dataset_sizes": [64], "arms": ["full", "lift"],
+    }  # fmt: skip
+    try:
+        config = parse_config({**base, **changes}, folder)
+    except ConfigError as error:
+        assert error.faults
+        assert all(fault.path and fault.rule and str(fault) for fault in error.faults)
+    else:
+        assert config.arms.names and config.space().for_arm(config.arms.names[0])
