@@ -106,7 +106,7 @@ def database_faults(database: str | None) -> Iterator[Fault]:
 
 
 def _absolute_model(path: str, base_dir: Path) -> str:
-    return str(_local(path, base_dir).resolve()) if _is_local(path, base_dir) else path
+    return str(_local(path, base_dir)) if _is_local(path, base_dir) else path
 
 
 def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[str] | None:
@@ -124,7 +124,7 @@ def _absolute_file(path: str, base_dir: Path) -> str:
 
 
 def _local(path: str, base_dir: Path) -> Path:
-    return base_dir / os.path.expanduser(path)
+    return Path(os.path.abspath(base_dir / os.path.expanduser(path)))
 
 
 def _is_local(path: str, base_dir: Path) -> bool:
@@ -153,7 +153,7 @@ def _model_faults(path: str, value: str) -> Iterator[Fault]:
     folder = Path(value)
     if not folder.is_absolute():
         return
-    weights = list(folder.glob("*.safetensors"))
+    suffixes = {Path(name).suffix for name in _names_in(folder)}
     if not os.path.exists(folder):
         remedy = f"{_near_name(folder)}Or give a hub id such as `Qwen/Qwen3-0.6B`."
         yield Fault(path, None, value, "there is no such model folder.", remedy)
@@ -165,11 +165,11 @@ def _model_faults(path: str, value: str) -> Iterator[Fault]:
         if os.path.isfile(folder / "adapter_config.json"):
             remedy = "This is an adapter: merge it into its base model first."
         yield Fault(path, None, value, "the folder has no config.json.", remedy)
-    elif not weights and list(folder.glob("*.bin")):
+    elif ".safetensors" not in suffixes and ".bin" in suffixes:
         remedy = "Convert them: load with `from_pretrained`, then `save_pretrained(folder)`."
         rule = "the folder has weights as .bin but none as .safetensors."
         yield Fault(path, None, value, rule, remedy)
-    elif not weights:
+    elif ".safetensors" not in suffixes:
         remedy = "Copy or download them there, or save with `model.save_pretrained(folder)`."
         yield Fault(path, None, value, "the folder has no weights (*.safetensors).", remedy)
     else:

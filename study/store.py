@@ -157,9 +157,10 @@ class StudyStore:
         return cls(_read_config(storage, name, database_url), storage)
 
     def _refuse_other_config(self, config: StudyConfig) -> None:
-        """A continued study must be the same study; only what no result depends on may differ."""
+        """A continued study must be the same study; only what no result depends on may differ.
+        A file that was mended before anything ran is simply the new file."""
         old, new = _identity(self.config), _identity(config)
-        if old == new:
+        if old == new or not self._has_results:
             self.set_info("config", config.to_dict())
             return
         changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
@@ -167,6 +168,13 @@ class StudyStore:
             f"The results of study {config.name!r} were made with another study file. Changed: "
             f"{', '.join(changed)}. Give the new study another name or storage.results, or "
             "remove the old one with `study clean --all`."
+        )
+
+    @property
+    def _has_results(self) -> bool:
+        prefix = f"{self.config.name}/"
+        return self.base is not None or any(
+            s.study_name.startswith(prefix) for s in self._storage.get_all_studies()
         )
 
     # Facts about the whole study

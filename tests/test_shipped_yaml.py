@@ -68,7 +68,7 @@ def test_a_template_loads_once_its_files_are_there(name: str, folder: Path) -> N
     (folder / "study.yaml").write_text(rendered(name), encoding="utf-8")
     config = load_config(folder / "study.yaml")
     assert config.arms.names == ("full", "lift")
-    assert config.model.path == str((folder / "base-model").resolve())
+    assert config.model.path == str(folder / "base-model")
     sizes = config.dataset_sizes
     assert len(sizes) >= 4 and sizes[-1] >= 8 * sizes[0]
 

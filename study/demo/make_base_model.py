@@ -4,9 +4,9 @@
 
 The learning rate is warmed up, held, and decayed linearly to zero over the last part of the
 minutes (warmup-stable-decay); the decay begins early when the held-out loss has stalled or on
-Ctrl-C, so the saved weights are always those of a finished schedule. Minutes are CPU time per thread: on
-a busy machine the run takes longer but trains as much. Everything but where this clock ends a
-phase is fixed by the seed. `--evaluate-only` measures the model that DIR already holds.
+Ctrl-C, so the saved weights are always those of a finished schedule. Minutes are CPU time per
+thread: on a busy machine the run takes longer but trains as much. Everything but where this
+clock ends a phase is fixed by the seed. `--evaluate-only` measures the model DIR already holds.
 """
 
 from __future__ import annotations

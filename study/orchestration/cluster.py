@@ -39,6 +39,10 @@ def start_ray() -> None:
 
     if ray.is_initialized():
         return
+    local = "RAY_ADDRESS" not in os.environ
+    if local:
+        # A process per Ray Train job that watches for the preemption of spot machines.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(
@@ -48,7 +52,7 @@ def start_ray() -> None:
             logging_level=logging.WARNING,
             # Without the dashboard's process Train cannot free what a stopped trial held, and
             # the next ones wait for ever.
-            include_dashboard=None if "RAY_ADDRESS" in os.environ else True,
+            include_dashboard=True if local else None,
             dashboard_host="127.0.0.1",
         )
 

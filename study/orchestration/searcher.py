@@ -23,7 +23,7 @@ class PlanSearcher(Searcher):
         self.ledger = ledger
         self.trial_ids: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         spec = self.ledger.next()
         if spec is not None:
             self.trial_ids[trial_id] = spec.trial_id

@@ -252,7 +252,7 @@ def _known(value: float | None) -> tuple[float, ...]:
 
 
 def _data(rows: Sequence[Row]) -> alt.Data:
-    return alt.Data(values=list(rows))  # type: ignore[no-untyped-call]
+    return alt.Data(values=list(rows))
 
 
 def _tell(points: Iterable[Row], form: str = ".3f") -> str:

@@ -43,7 +43,8 @@ def escape_markdown(value: object) -> str:
     text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
     # Underscores inside words are plain text already: `learning_rate` stays readable.
     text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-    return re.sub(r"^(#|[-+] |\d+(?=[.)] ))", r"\\\1", text)
+    # At the start of a line these would make a heading or a list.
+    return re.sub(r"^(\d*)(#|[-+](?= )|(?<=\d)[.)](?= ))", r"\1\\\2", text)
 
 
 def fenced(snippet: Snippet) -> Verbatim:

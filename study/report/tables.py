@@ -177,7 +177,7 @@ def winners_table(summary: StudySummary) -> Table:
         Column("Search validation", number=True),
         Column("Confirm validation", number=True),
         Column("Test", number=True),
-        Column("Best of its size"),
+        Column("Best"),
         Column("Trial"),
     )
     rows = tuple(
@@ -195,7 +195,7 @@ def winners_table(summary: StudySummary) -> Table:
         for k, (cell, replicate, winner) in enumerate(won)
     )
     caption = (
-        "Losses in nats, those of confirm runs as means. Best of its size: the lowest mean "
+        "Losses in nats, those of confirm runs as means. Best: at its size, the lowest mean "
         "validation loss over its confirm runs (without confirm runs, in the search)."
     )
     return Table(caption, columns, rows)

@@ -60,7 +60,9 @@ class BestConfiguration:
             "Losses are in nats. Steps and epochs are those of one run.",
         ]
         header = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-        return header + str(yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True, width=100))
+        return header + str(
+            yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True, width=100)
+        )
 
 
 def best_configuration(

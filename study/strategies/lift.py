@@ -85,9 +85,7 @@ class LiftStrategy(Strategy):
         )
 
     @staticmethod
-    def _group_parameters(
-        layout: BlockLayout, groups: tuple[range, ...], group: int
-    ) -> set[str]:
+    def _group_parameters(layout: BlockLayout, groups: tuple[range, ...], group: int) -> set[str]:
         names = {name for block in groups[group] for name in layout.blocks[block]}
         if group == 0:
             names.update(layout.top)

@@ -33,8 +33,8 @@ class PhaseAudit:
         parameters = dict(engine.model.named_parameters())
         self._frozen = {n: p for n, p in parameters.items() if n not in set(engine.active)}
         self._active = {n: parameters[n] for n in engine.active}
-        self._frozen_sums = self._checksums(self._frozen, _held)
-        self._master_sums = self._checksums(self._active, self._master)
+        self._frozen_sums = _checksums(self._frozen, _held)
+        self._master_sums = _checksums(self._active, self._master)
         self._spacing = {n: _float_spacing(self._master(p)) for n, p in self._active.items()}
         self._gradients: dict[str, Tensor] = {}
         self._must_move: set[str] = set()
@@ -62,15 +62,13 @@ class PhaseAudit:
             AuditError: a frozen parameter moved, or an active one with a gradient did not.
         """
         self.close()
-        frozen = self._checksums(self._frozen, _held)
-        master = self._checksums(self._active, self._master)
+        frozen = _checksums(self._frozen, _held)
+        master = _checksums(self._active, self._master)
         moved = self._anywhere([frozen[n] != self._frozen_sums[n] for n in self._frozen])
         changed = self._anywhere([master[n] != self._master_sums[n] for n in self._active])
         demanded = self._anywhere([n in self._must_move for n in self._active])
         drifted = [n for n, m in zip(self._frozen, moved, strict=True) if m]
-        stuck = [
-            n for n, c, d in zip(self._active, changed, demanded, strict=True) if d and not c
-        ]
+        stuck = [n for n, c, d in zip(self._active, changed, demanded, strict=True) if d and not c]
         if drifted:
             raise AuditError(f"{len(drifted)} frozen parameters moved: {_some(drifted)}")
         if stuck:
@@ -107,20 +105,14 @@ class PhaseAudit:
             return None if mapping is None else mapping.get_hp_fragment()
         optimizer: Any = self._engine.engine.optimizer
         for halves, masters in zip(
-            getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True
+            getattr(optimizer, "fp16_groups", ()),
+            getattr(optimizer, "fp32_groups", ()),
+            strict=True,
         ):
             for half, master in zip(halves, masters, strict=True):
                 if half is parameter:
                     return master
         return parameter
-
-    def _checksums(
-        self,
-        parameters: Mapping[str, nn.Parameter],
-        held: Callable[[nn.Parameter], Tensor | None],
-    ) -> dict[str, int | None]:
-        sums = {name: _checksum(held(p)) for name, p in parameters.items()}
-        return {name: None if s is None else int(s) for name, s in sums.items()}
 
     def _anywhere(self, flags: list[bool]) -> list[bool]:
         votes = torch.tensor(flags, dtype=torch.int32, device=self._engine.device)
@@ -133,8 +125,14 @@ def _held(parameter: nn.Parameter) -> Tensor:
     return getattr(parameter, "ds_tensor", parameter)
 
 
+def _checksums(
+    parameters: Mapping[str, nn.Parameter], held: Callable[[nn.Parameter], Tensor | None]
+) -> dict[str, int | None]:
+    return {name: _checksum(held(p)) for name, p in parameters.items()}
+
+
 @torch.no_grad()
-def _checksum(tensor: Tensor | None) -> Tensor | None:
+def _checksum(tensor: Tensor | None) -> int | None:
     """Sum of the tensor's bits times distinct odd numbers, modulo 2**64: one changed element
     always shows, and so does the same change everywhere, which a plain xor would miss."""
     if tensor is None:
@@ -146,7 +144,7 @@ def _checksum(tensor: Tensor | None) -> Tensor | None:
         bits = flat[start : start + _CHUNK].to(torch.int64)
         places = torch.arange(start, start + bits.numel(), device=flat.device)
         total += (bits * ((places * _ODD) | 1)).sum()
-    return total
+    return int(total)
 
 
 @torch.no_grad()

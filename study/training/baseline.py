@@ -67,9 +67,9 @@ def _base_losses(
 ) -> BaseModelRecord:
     if config.task == "sequence-classification":
         # The head is random: its loss says nothing. The class prior is what must be beaten.
-        test = class_prior_losses(data.pool, data.test)
-        validation = class_prior_losses(data.pool, data.validation)
-        return BaseModelRecord(float(np.mean(validation)), float(np.mean(test)), None, tuple(test))
+        prior = {s: class_prior_losses(data.pool, getattr(data, s)) for s in ("validation", "test")}
+        means = {name: float(np.mean(losses)) for name, losses in prior.items()}
+        return BaseModelRecord(means["validation"], means["test"], None, tuple(prior["test"]))
     forward = plain_forward(model)
     size = resolve_micro_batch_size(config.training, placement.world_size)
     validation, test, retention = (

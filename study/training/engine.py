@@ -58,7 +58,7 @@ class PhaseEngine:
 
     The process group must exist, and every rank must make the same calls in the same order. After
     `close` the model holds the trained weights. On stage 3 its parameters stay partitioned, so
-    that the next phase need not gather and cut them again (`full_state` reads them whole).
+    that the next phase need not gather and cut them again (`weights.full_state` reads them whole).
 
     Attributes:
         model: as given.
@@ -95,6 +95,7 @@ class PhaseEngine:
         self.world_size = world_size
         self.learning_rate = 0.0
         self.training = training
+        self.zero = zero
         parameters = _activate(model, self.active)
         self.config = deepspeed_config(
             training,
@@ -178,12 +179,13 @@ class PhaseEngine:
         engine.destroy()
         # destroy() leaves these on the model: each would keep the engine and its optimizer
         # state alive and run in every later forward pass.
-        for handle in (engine.module_forward_pre_hook, engine.module_forward_post_hook):
-            if handle is not None:
-                handle.remove()
+        engine.module_forward_pre_hook.remove()
+        engine.module_forward_post_hook.remove()
         for parameter in self.model.parameters():
             parameter.grad = None
-        del engine, handle
+        if engine.zero_optimization_partition_weights():
+            _forget_stage_3(engine)
+        del engine
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -264,23 +266,6 @@ def parameter_numel(parameter: nn.Parameter) -> int:
     return parameter_shape(parameter).numel()
 
 
-def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters on the CPU, by name; on stage 3 gathered one at a time.
-
-    Every rank must call it, between phases or after the last one; every rank gets all of it.
-    """
-    state: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if hasattr(parameter, "ds_id"):
-            from deepspeed import zero
-
-            with zero.GatheredParameters([parameter]):
-                state[name] = parameter.detach().to("cpu", copy=True)
-        else:
-            state[name] = parameter.detach().to("cpu", copy=True)
-    return state
-
-
 def _activate(model: nn.Module, active: Sequence[str]) -> list[nn.Parameter]:
     by_name = dict(model.named_parameters())
     missing = [name for name in active if name not in by_name]
@@ -309,7 +294,24 @@ def _initialize(
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
+    # Stage 0 in bf16 takes an empty step to allocate Adam's state: its bias correction would be
+    # one step ahead, and every update of a short phase too small.
+    optimizer.state.clear()
     return engine
+
+
+def _forget_stage_3(engine: DeepSpeedEngine) -> None:
+    """Drop what keeps a stage-3 optimizer, and the model itself, alive after destroy()."""
+    from deepspeed.runtime.zero import parameter_offload
+
+    for parameter in engine.module.parameters():
+        parameter.__dict__.pop("_z3_optimizer", None)
+    stack = parameter_offload.FWD_MODULE_STACK
+    stack[:] = [module for module in stack if module is not engine.module]
+    # Compiled wrappers outlive the hooks they were made for, and reach the model through these.
+    offload = engine.optimizer.parameter_offload
+    vars(offload.get_param_coordinator()).clear()
+    vars(offload).clear()
 
 
 def _grad_norm(module: nn.Module) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from study.config import StudyConfig
 from study.errors import NonFiniteLossError
@@ -30,7 +31,7 @@ from study.training.placement import Placement
 from study.training.schedule import learning_rate
 from study.training.setup import library_versions, prepare_model, seed_everything
 from study.training.tokenised import StudyData, TokenisedSplit
-from study.training.weights import BestWeights
+from study.training.weights import held_weights, restore_weights
 from study.training.zero import resolve_micro_batch_size
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class _Trial:
             self.placement.world_size,
             self.micro_batch_size,
         )
-        self.best_weights = BestWeights()
+        self.best_weights: dict[str, Tensor] = {}
         self.final_scores: dict = {}
         try:
             stopped = self._train()
@@ -229,7 +230,7 @@ class _Trial:
         progress.since, progress.tokens_since, progress.seconds_since = [], 0, 0.0
         confirming = self.spec.stage is Stage.CONFIRM
         if confirming and progress.best is measurement:
-            self.best_weights.take(engine)
+            self.best_weights = held_weights(self.model)
         self.report(measurement)
         patience = self.training.patience
         return (
@@ -277,7 +278,9 @@ class _Trial:
 
     def _final_scores(self, engine: PhaseEngine) -> dict:
         """Test and retention loss at the best evaluation's weights, measured here only."""
-        self.best_weights.restore(engine)
+        # Parameters that ZeRO-3 keeps gathered would go on serving what they were.
+        engine.engine.empty_partition_cache()
+        restore_weights(self.model, self.best_weights)
         test = self._losses(engine, self.data.test)
         retention = self._losses(engine, self.data.retention) if self.data.retention else None
         return {

@@ -67,7 +67,7 @@ def load_model(
 
 def new_head(model: PreTrainedModel) -> tuple[str, ...]:
     """Names of the parameters that `load_model` initialised at random."""
-    return model.study_new_head  # type: ignore[return-value]
+    return model.study_new_head
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -177,9 +177,7 @@ def _override_dropout(hf_config: PretrainedConfig, dropout: float) -> None:
             setattr(hf_config, name, dropout)
 
 
-def _with_attention(
-    config: ModelConfig, build: Any, options: dict[str, Any], *leading: Any
-) -> Any:
+def _with_attention(config: ModelConfig, build: Any, options: dict[str, Any], *leading: Any) -> Any:
     """Build with the wanted attention; SDPA falls back to eager where it is not implemented."""
     leading = leading or (os.path.expanduser(config.path),)
     try:

@@ -39,7 +39,9 @@ class Placement:
             return torch.cuda.max_memory_allocated(self.device)
         return psutil.Process(os.getpid()).memory_info().rss
 
-    def all_reduce(self, values: torch.Tensor, operation: dist.ReduceOp = dist.ReduceOp.SUM) -> None:
+    def all_reduce(
+        self, values: torch.Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM
+    ) -> None:
         """Reduce a tensor on any device over all ranks, in place."""
         if self.world_size == 1:
             return
@@ -56,7 +58,7 @@ class Placement:
         """Largest of a number over all ranks."""
         return self._reduce(value, dist.ReduceOp.MAX)
 
-    def _reduce(self, value: float, operation: dist.ReduceOp) -> float:
+    def _reduce(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
         tensor = torch.tensor([value], dtype=torch.float64)
         self.all_reduce(tensor, operation)
         return float(tensor.item())

@@ -185,6 +185,8 @@ def _has_paragraphs(path: Path) -> bool:
 
 def _diagnosis(path: Path, error: BaseException) -> str:
     """What is wrong with a file that its reader refused, with the line where that is known."""
+    if "corresponds to no data" in str(error):
+        return f"{path} has no rows. Give a file with examples."
     if isinstance(error, UnicodeDecodeError):
         return f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8."
     if suffix(path) in (".jsonl", ".ndjson"):

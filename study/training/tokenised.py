@@ -117,7 +117,7 @@ class StudyData:
                 f"{folder}: no tokenised data here ({error.filename} is missing). Run the study "
                 "once more: it is prepared at its start."
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, EOFError) as error:
             raise DataError(
                 f"{folder}: the tokenised data is damaged ({error}). Delete this folder and run "
                 "the study again: it is then made anew."

@@ -1,31 +1,58 @@
-"""The weights of a trial's best evaluation, kept on the host until they are scored."""
+"""Reads and writes a model's weights whatever the ZeRO stage, without unpickling anything."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import torch
+from torch import Tensor, nn
 
-from study.training.engine import PhaseEngine
+
+def held_weights(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """CPU copies of what this rank holds of each parameter: its shard on stage 3, else all of it.
+
+    No communication, so it may be called at any time, also inside a phase right after an
+    evaluation; `restore_weights` on the same rank takes it back.
+
+    Args:
+        names: only these parameters (those that trained so far, say); None: all of them.
+    """
+    return {
+        name: _held(parameter).detach().to("cpu", copy=True)
+        for name, parameter in model.named_parameters()
+        if names is None or name in names
+    }
 
 
-class BestWeights:
-    """A copy of what this rank holds of every parameter: all of it, or its shard on ZeRO-3."""
+@torch.no_grad()
+def restore_weights(model: nn.Module, held: Mapping[str, Tensor]) -> None:
+    """Put back what `held_weights` took. Only between engines: a live one has master weights of
+    its own, and would write them over these at its next step."""
+    for name, parameter in model.named_parameters():
+        if name not in held:
+            continue
+        if hasattr(parameter, "ds_id"):
+            # A small parameter may lie here whole as well; drop that copy, or it would be used.
+            parameter.partition()  # type: ignore[attr-defined]
+        _held(parameter).copy_(held[name])
 
-    def __init__(self) -> None:
-        self._kept: dict[str, torch.Tensor] = {}
 
-    @torch.no_grad()
-    def take(self, engine: PhaseEngine) -> None:
-        """Copy every parameter, replacing an earlier copy."""
-        for name, parameter in engine.model.named_parameters():
-            held = getattr(parameter, "ds_tensor", parameter)
-            kept = self._kept.setdefault(name, torch.empty_like(held, device="cpu"))
-            kept.copy_(held)
+def full_state(model: nn.Module) -> dict[str, Tensor]:
+    """CPU copies of all parameters, whole, by name; on stage 3 gathered one at a time.
 
-    @torch.no_grad()
-    def restore(self, engine: PhaseEngine) -> None:
-        """Put the copy back into the model, for evaluation only: the engine's master weights
-        stay as they are. Every rank must call it, after `take`."""
-        # Parameters that ZeRO-3 keeps gathered would go on serving what they were.
-        engine.engine.empty_partition_cache()
-        for name, parameter in engine.model.named_parameters():
-            getattr(parameter, "ds_tensor", parameter).copy_(self._kept[name])
+    Call it between engines. On stage 3 every rank must; every rank gets all of it.
+    """
+    state: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if hasattr(parameter, "ds_id"):
+            from deepspeed import zero
+
+            with zero.GatheredParameters([parameter]):
+                state[name] = parameter.detach().to("cpu", copy=True)
+        else:
+            state[name] = parameter.detach().to("cpu", copy=True)
+    return state
+
+
+def _held(parameter: nn.Parameter) -> Tensor:
+    return getattr(parameter, "ds_tensor", parameter)

@@ -1,4 +1,4 @@
-"""The DeepSpeed configuration of one phase, as a plain dict. Imports neither torch nor DeepSpeed."""
+"""The DeepSpeed configuration of one phase, as a plain dict; imports no torch, no DeepSpeed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ from study.training.batches import (
 from study.training.tokenised import TokenisedSplit
 
 
-def split_of(lengths: np.ndarray, num_labels: int | None = None, longest: int = 4096) -> TokenisedSplit:
+def split_of(
+    lengths: np.ndarray, num_labels: int | None = None, longest: int = 4096
+) -> TokenisedSplit:
     """Examples of the given lengths; example i holds the token i + 1 and its first third is
     prompt."""
     targets = np.maximum(1, lengths // 3) if num_labels is None else np.arange(len(lengths)) % 2
@@ -36,16 +38,16 @@ def skewed_lengths(count: int) -> np.ndarray:
     return np.clip(drawn, 4, 1024).astype(np.int64)
 
 
-def batches(split: TokenisedSplit, size: int, rank: int = 0, world: int = 1, **o: int) -> TrainBatches:
-    return TrainBatches(
-        split,
-        subset_indices(len(split), size, 7),
-        o.get("order_seed", 7),
-        o.get("global_batch_size", 16),
-        rank,
-        world,
-        o.get("micro_batch_size", 4),
-    )
+def batches(
+    split: TokenisedSplit,
+    size: int,
+    rank: int = 0,
+    world: int = 1,
+    global_batch_size: int = 16,
+    micro_batch_size: int = 4,
+) -> TrainBatches:
+    indices = subset_indices(len(split), size, 7)
+    return TrainBatches(split, indices, 7, global_batch_size, rank, world, micro_batch_size)
 
 
 def padding_share(split: TokenisedSplit, micro_batches: list[np.ndarray]) -> float:
@@ -177,7 +179,9 @@ def test_workers_share_the_work_better_than_by_taking_turns() -> None:
     def imbalance(deal: Callable[[int, int], Sequence[np.ndarray]]) -> float:
         """Positions through the model: the busiest worker's over the mean, minus 1."""
         positions = [
-            sum(collate(split, ids, 0)["input_ids"].numel() for s in range(30) for ids in deal(s, r))
+            sum(
+                collate(split, ids, 0)["input_ids"].numel() for s in range(30) for ids in deal(s, r)
+            )
             for r in range(2)
         ]
         return max(positions) / float(np.mean(positions)) - 1
@@ -218,7 +222,9 @@ def test_collate_pads_on_the_right_and_masks_prompt_and_padding() -> None:
         [-100, -100, 3, 3, 3, 3, -100, -100],
     ]
     # What Hugging Face's shifted loss counts is what target_counts says.
-    assert (batch["labels"][:, 1:] != -100).sum(dim=1).tolist() == split.target_counts[[0, 2]].tolist()
+    assert (batch["labels"][:, 1:] != -100).sum(dim=1).tolist() == split.target_counts[
+        [0, 2]
+    ].tolist()
 
 
 def test_collate_never_pads_beyond_the_sequence_length() -> None:

@@ -163,20 +163,23 @@ def test_examples_without_a_target_are_dropped_and_long_ones_cut_and_counted(
 PREPARE_IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
+from transformers import PreTrainedTokenizerFast
 from study.training.data import prepare_data
 from tests.data import study_config
-from tests.models import tiny_tokenizer
-train, folder = sys.argv[1:]
+train, tokenizer, folder = sys.argv[1:]
 config = study_config({"train": train, "prompt": "{question}", "response": "{answer}"})
-print(prepare_data(config, Path(folder), tiny_tokenizer()).fingerprint)
+tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+print(prepare_data(config, Path(folder), tokenizer).fingerprint)
 """
 
 
 def test_processes_agree_also_when_they_prepare_the_same_folder_at_once(tmp_path: Path) -> None:
     train = str(write_jsonl(tmp_path / "train.jsonl", task_rows(300)))
+    tokenizer, shared = str(tmp_path / "tokenizer"), str(tmp_path / "shared")
+    tiny_tokenizer().save_pretrained(tokenizer)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PREPARE_IN_ANOTHER_PROCESS, train, str(tmp_path / "shared")],
+            [sys.executable, "-c", PREPARE_IN_ANOTHER_PROCESS, train, tokenizer, shared],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from study.errors import DataError
 from study.training.data import prepare_data
+from study.training.readers import read_table
 from study.training.sources import find_source
 from study.training.tokenised import StudyData
 from tests.data import (
@@ -84,7 +86,7 @@ def message(folder: Path, data: dict[str, Any], **options: Any) -> str:
             "1 examples of {file} leave none for training once test (1) and validation (1) are",
             id="one example nine times",
         ),
-        pytest.param("\n\n", "{file}", id="blank lines only"),
+        pytest.param("\n\n", "{file} has no rows. Give a file", id="blank lines only"),
     ],
 )
 def test_a_bad_jsonl_file(tmp_path: Path, content: str, expected: str) -> None:
@@ -155,15 +157,15 @@ def test_hub_ids_and_mistyped_paths_are_told_apart(
 
 def test_an_unreachable_hub_says_to_use_a_local_path(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.data import study_config\n"
-        "from tests.models import tiny_tokenizer; from study.training.data import prepare_data\n"
-        "from study.errors import DataError\n"
-        "try: prepare_data(study_config({'train': 'nobody/nothing'}), Path(sys.argv[1]), "
-        "tiny_tokenizer())\n"
+        "import sys; from pathlib import Path; from study.errors import DataError\n"
+        "from study.training.readers import read_table\n"
+        "from study.training.sources import find_source\n"
+        "source = find_source('data.train', 'nobody/nothing', ('train',))\n"
+        "try: read_table(source, None, Path(sys.argv[1]))\n"
         "except DataError as error: print(error)"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "data")],
+        [sys.executable, "-c", code, str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -174,6 +176,35 @@ def test_an_unreachable_hub_says_to_use_a_local_path(tmp_path: Path) -> None:
         "data.train: nobody/nothing is neither a local path nor reachable on the Hugging Face "
         "hub. Check the spelling, or give the path of a local file.\n"
     )
+
+
+def fake_hub(monkeypatch: pytest.MonkeyPatch, splits: Sequence[str]) -> None:
+    """A hub whose every dataset has these splits and the configurations `a` and `b`; it raises
+    what datasets 5.2 raises."""
+    import datasets
+
+    def load_dataset(path: str, name: str | None, split: str) -> datasets.Dataset:
+        if name is None:
+            raise ValueError("Config name is missing.\nPlease pick one among: ['a', 'b']")
+        if split not in splits:
+            raise ValueError(f'Unknown split "{split}". Should be one of {list(splits)}.')
+        return datasets.Dataset.from_dict({"text": [f"{name} {split} {i}" for i in range(3)]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+def test_a_hub_dataset_is_read_by_subset_and_first_fitting_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub(monkeypatch, ["train", "validation"])
+    source = find_source("data.validation", "some/set", ("dev", "validation", "test"))
+    table = read_table(source, "a", tmp_path)
+    assert table.parts[0]["text"][:] == [f"a validation {i}" for i in range(3)]
+    assert table.where(2) == "some/set, row 3"
+    with pytest.raises(DataError, match=r"split test\) cannot be read: Unknown split \"test\""):
+        read_table(find_source("data.test", "some/set", ("test",)), "a", tmp_path)
+    with pytest.raises(DataError, match=r"pick one among: \['a', 'b'\] Set data.subset"):
+        read_table(source, None, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,9 @@ def test_texts_to_classify_keep_the_tokenizers_own_special_tokens_when_cut() -> 
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
     )
-    long, short = Encoder(tokenizer, 8).encode_texts([Example("", "abcdefghijkl"), Example("", "abc")])
+    long, short = Encoder(tokenizer, 8).encode_texts(
+        [Example("", "abcdefghijkl"), Example("", "abc")]
+    )
     assert long.truncated and not short.truncated
     assert tokenizer.decode(long.ids) == "<s>abcdef</s>"
     assert tokenizer.decode(short.ids) == "<s>abc</s>"

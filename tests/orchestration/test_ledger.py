@@ -1,0 +1,187 @@
+"""The study protocol on a real store, without Ray."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.api import QuietObserver
+from study.orchestration.ledger import Ledger
+from study.plan import ModelFacts, StudyPlan, cell_of, plan_study
+from study.records import Stage, TrialOutcome, TrialSpec, TrialState
+from study.store import StudyStore
+from tests.results import make_config
+from tests.test_store import measurement
+
+
+def make_plan(folder: Path, **search: Any) -> StudyPlan:
+    config = make_config(
+        sizes=(64, 128),
+        confirm_seeds=2,
+        search={"trials": 3, "replicates": 1, **search},
+        training={"global_batch_size": 8, "steps": 40, "evaluations": 4},
+        storage={"results": str(folder)},
+    )
+    return plan_study(config, ModelFacts(4))
+
+
+def make_ledger(plan: StudyPlan, concurrent: int = 100) -> Ledger:
+    store = StudyStore.create(plan.config)
+    store.set_info("num_blocks", 4)
+    return Ledger(plan, store, QuietObserver(), concurrent)
+
+
+def loss_of(spec: TrialSpec, step: int) -> float:
+    """A fixed landscape: lowest at 3e-5, falling with the steps."""
+    return abs(spec.hyperparameters["learning_rate"] - 3e-5) * 1e5 + 1 / step
+
+
+def train(ledger: Ledger, spec: TrialSpec) -> None:
+    """What Ray Tune and the workers would make of a trial."""
+    for step in spec.evaluation_steps:
+        if not ledger.measured(spec.trial_id, measurement(step, loss_of(spec, step))):
+            ledger.ended(spec.trial_id, None)
+            return
+    score = loss_of(spec, spec.steps)
+    ledger.ended(spec.trial_id, TrialOutcome("finished", score=score, best_step=spec.steps))
+
+
+def run_all(ledger: Ledger, rng: random.Random | None = None) -> list[TrialSpec]:
+    """Hand out and train everything, in random order of completion if `rng` is given."""
+    started: list[TrialSpec] = []
+    running: list[TrialSpec] = []
+    while not ledger.is_done:
+        while (spec := ledger.next()) is not None:
+            started.append(spec)
+            running.append(spec)
+        train(ledger, running.pop(rng.randrange(len(running)) if rng else 0))
+    return started
+
+
+def outcomes(plan: StudyPlan) -> dict[str, tuple[TrialState, float | None, str]]:
+    results = StudyStore.open(plan.config.database_url).results()
+    return {
+        r.spec.trial_id: (r.state, r.score, str(r.spec.hyperparameters)) for r in results.trials
+    }
+
+
+def test_every_search_and_confirm_trial_runs_once(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    started = run_all(make_ledger(plan))
+    assert len(started) == len({s.trial_id for s in started}) == plan.trials == 12 + 8
+    assert {s for s, *_ in outcomes(plan).values()} == {TrialState.COMPLETE}
+
+
+def test_confirm_trials_come_as_soon_as_their_replicate_has_a_winner(tmp_path: Path) -> None:
+    started = run_all(make_ledger(make_plan(tmp_path), concurrent=1))
+    position = {s.trial_id: i for i, s in enumerate(started)}
+    assert position["full-n64-r0-c0"] < position["full-n128-r0-s0"]
+
+
+def test_the_winner_is_retrained_with_its_own_hyperparameters(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    run_all(make_ledger(plan))
+    for cell in plan.cells:
+        search = [s for s in plan.search if cell_of(s) == cell]
+        best = min(search, key=lambda s: loss_of(s, s.steps))
+        store = StudyStore.open(plan.config.database_url)
+        for record in store.records(cell, Stage.CONFIRM).values():
+            assert record.spec.hyperparameters == best.hyperparameters
+
+
+@pytest.mark.parametrize("sampler", ["sobol", "tpe", "random"])
+@pytest.mark.parametrize("pruner", ["none", "asha", "median"])
+def test_the_outcome_is_the_same_at_any_concurrency(
+    tmp_path: Path, sampler: str, pruner: str
+) -> None:
+    found = []
+    for concurrent in (1, 5):
+        plan = make_plan(tmp_path / str(concurrent), sampler=sampler, pruner=pruner, trials=5)
+        run_all(make_ledger(plan, concurrent), random.Random(concurrent))
+        found.append(outcomes(plan))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("sampler", ["sobol", "tpe", "random"])
+def test_a_study_killed_between_trials_ends_as_an_uninterrupted_one(
+    tmp_path: Path, sampler: str
+) -> None:
+    whole = make_plan(tmp_path / "whole", sampler=sampler)
+    run_all(make_ledger(whole))
+    killed = make_plan(tmp_path / "killed", sampler=sampler)
+    for trials in (2, 5, 1):  # each time a new driver, the last trial handed out and lost
+        ledger = make_ledger(killed)
+        for _ in range(trials):
+            spec = ledger.next()
+            assert spec is not None
+            train(ledger, spec)
+        ledger.next()
+    run_all(make_ledger(killed))
+    assert outcomes(killed) == outcomes(whole)
+
+
+def test_successive_halving_stops_some_trials_and_never_confirm_trials(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, pruner="asha", trials=6)
+    run_all(make_ledger(plan, concurrent=1))
+    states = {k: s for k, (s, *_) in outcomes(plan).items()}
+    assert TrialState.PRUNED in states.values()
+    assert all(s is TrialState.COMPLETE for k, s in states.items() if "-c" in k)
+
+
+def test_trials_run_in_sequence_in_a_cell_when_suggestions_depend_on_results(
+    tmp_path: Path,
+) -> None:
+    ledger = make_ledger(make_plan(tmp_path, sampler="tpe"))
+    handed = []
+    while (spec := ledger.next()) is not None:
+        handed.append(cell_of(spec))
+    assert len(handed) == len(set(handed)) == 4
+    assert not ledger.has_nothing_to_start
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        TrialOutcome("diverged", reason="NaN at step 3", score=0.001),
+        TrialOutcome("error", reason="boom"),
+        TrialOutcome("finished", score=float("inf")),
+        None,
+    ],
+)
+def test_a_trial_that_did_not_finish_with_a_finite_loss_fails(
+    tmp_path: Path, outcome: TrialOutcome | None
+) -> None:
+    plan = make_plan(tmp_path)
+    ledger = make_ledger(plan)
+    spec = ledger.next()
+    assert spec is not None
+    ledger.ended(spec.trial_id, outcome)
+    record = ledger.store.record(spec)
+    assert record is not None and record.state is TrialState.FAIL
+    assert record.outcome is not None
+
+
+def test_a_replicate_whose_trials_all_fail_has_no_confirm_trials(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    ledger = make_ledger(plan)
+    while (spec := ledger.next()) is not None:
+        ledger.ended(spec.trial_id, TrialOutcome("diverged", reason="NaN"))
+    assert ledger.is_done and ledger.has_nothing_to_start
+
+
+def test_a_finished_study_has_nothing_to_start(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    run_all(make_ledger(plan))
+    again = make_ledger(plan)
+    assert again.is_done and again.next() is None
+
+
+def test_no_more_trials_run_than_asked_for(tmp_path: Path) -> None:
+    ledger = make_ledger(make_plan(tmp_path), concurrent=2)
+    handed: Sequence[TrialSpec | None] = [ledger.next() for _ in range(3)]
+    assert handed[2] is None and None not in handed[:2]
+    assert not ledger.has_nothing_to_start

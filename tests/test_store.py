@@ -1,0 +1,205 @@
+"""The store: truthful states, round trips, continuing, refusing what it does not know."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import optuna
+import pytest
+
+from study.errors import StoreError
+from study.plan import ModelFacts, StudyPlan, cell_of, plan_study
+from study.records import (
+    BaseModelRecord,
+    Measurement,
+    Stage,
+    TrialOutcome,
+    TrialSpec,
+    TrialState,
+)
+from study.store import FixedPointSampler, StudyStore, winner_of
+from tests.results import make_config, make_trial
+
+
+def measurement(step: int, loss: float) -> Measurement:
+    return Measurement(
+        step=step, tokens=10, epoch=1.0, phase=0, train_loss=loss, validation_loss=loss,
+        learning_rate=1e-4, grad_norm=1.0, clipped_share=0.0, tokens_per_second=1.0,
+        seconds=1.0, device_seconds=2.0, peak_memory_bytes=1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> StudyPlan:
+    config = make_config(
+        sizes=(64,), replicates=1, trials=2, confirm_seeds=1, storage={"results": str(tmp_path)}
+    )
+    return plan_study(config, ModelFacts(4))
+
+
+@pytest.fixture
+def store(plan: StudyPlan) -> StudyStore:
+    store = StudyStore.create(plan.config)
+    store.set_info("num_blocks", 4)
+    return store
+
+
+def begin(store: StudyStore, plan: StudyPlan, spec: TrialSpec) -> TrialSpec:
+    domains = plan.config.space().for_arm(spec.arm)
+    return store.begin(
+        plan,
+        spec,
+        {name: domain.distribution() for name, domain in domains.items()},
+        FixedPointSampler(spec.hyperparameters),
+    )
+
+
+def test_a_trial_reads_back_as_it_was_told(store: StudyStore, plan: StudyPlan) -> None:
+    spec = begin(store, plan, plan.search[0])
+    assert spec == plan.search[0]
+    store.set_job(spec.trial_id, "job-1")
+    store.report(spec, measurement(10, 2.0))
+    store.report(spec, measurement(20, 1.5))
+    outcome = TrialOutcome(status="finished", score=1.5, best_step=20, versions={"torch": "x"})
+    store.finish(spec, TrialState.COMPLETE, outcome)
+
+    record = StudyStore.open(plan.config.database_url).record(spec)
+    assert record is not None
+    assert record.spec == spec
+    assert record.state is TrialState.COMPLETE
+    assert record.outcome == outcome
+    assert [m.step for m in record.measurements] == [10, 20]
+    assert record.ray_train_job == "job-1"
+    assert record.started is not None and record.finished is not None
+
+
+def test_optuna_opens_the_store_and_sees_validation_losses(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    spec = begin(store, plan, plan.search[0])
+    store.report(spec, measurement(10, 2.0))
+    store.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=2.0))
+    study = optuna.load_study(
+        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.config.database_url
+    )
+    assert study.best_trial.value == 2.0
+    assert study.best_trial.intermediate_values == {10: 2.0}
+    assert study.best_trial.params == spec.hyperparameters
+
+
+@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL])
+def test_a_trial_that_was_stopped_or_failed_is_never_complete(
+    store: StudyStore, plan: StudyPlan, state: TrialState
+) -> None:
+    spec = begin(store, plan, plan.search[0])
+    store.report(spec, measurement(10, 0.1))
+    store.finish(spec, state, TrialOutcome(status="diverged", reason="why", score=0.1))
+    record = store.record(spec)
+    assert record is not None and record.state is state
+    assert record.outcome is not None and record.outcome.reason == "why"
+    study = optuna.load_study(
+        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.config.database_url
+    )
+    with pytest.raises(ValueError):
+        _ = study.best_trial
+
+
+def test_a_trial_left_running_is_taken_up_again_under_its_own_number(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    spec = begin(store, plan, plan.search[1])
+    store.report(spec, measurement(10, 2.0))
+    # A new driver: the old one was killed.
+    again = StudyStore.create(plan.config)
+    assert begin(again, plan, plan.search[1]) == spec
+    again.report(spec, measurement(10, 2.0))
+    again.report(spec, measurement(20, 1.0))
+    again.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=1.0))
+    study = optuna.load_study(
+        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.config.database_url
+    )
+    assert [t.state.name for t in study.trials] == ["COMPLETE"]
+    assert study.trials[0].intermediate_values == {10: 2.0, 20: 1.0}
+
+
+def test_a_trial_left_running_without_parameters_is_void_and_asked_again(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    spec = plan.search[0]
+    cell_study = store._study(cell_of(spec), spec.stage)
+    cell_study.ask()  # killed between creating the trial and its first parameter
+    assert begin(store, plan, spec) == spec
+    assert [t.state.name for t in cell_study.trials] == ["FAIL", "RUNNING"]
+    assert list(store.records(cell_of(spec), Stage.SEARCH)) == [spec.index]
+
+
+def test_results_hold_waiting_trials_and_confirm_trials_once_a_winner_is_known(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    assert [r.state for r in store.results().trials] == [TrialState.WAITING] * 4
+    for spec, loss in zip([s for s in plan.search if s.arm == "full"], (2.0, 1.0), strict=True):
+        begin(store, plan, spec)
+        store.report(spec, measurement(10, loss))
+        store.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=loss))
+    confirm = [r for r in store.results().trials if r.spec.stage is Stage.CONFIRM]
+    winner = [s for s in plan.search if s.arm == "full"][1]
+    assert [r.spec.hyperparameters for r in confirm] == [winner.hyperparameters]
+
+
+def test_facts_about_the_study_survive(store: StudyStore, plan: StudyPlan) -> None:
+    store.set_info("base", BaseModelRecord(1.0, 2.0, None, (1.5, 2.5)).to_dict())
+    store.set_info("cost_ratio", 1.5)
+    results = StudyStore.open(plan.config.database_url).results()
+    assert results.base == BaseModelRecord(1.0, 2.0, None, (1.5, 2.5))
+    assert results.cost_ratio == 1.5
+    assert results.config == plan.config
+
+
+def test_another_study_file_is_refused_and_says_what_changed(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    begin(store, plan, plan.search[0])
+    changed = plan.config.model_copy(update={"seed": 7})
+    with pytest.raises(StoreError, match=r"Changed: seed\."):
+        StudyStore.create(changed)
+
+
+def test_a_file_mended_before_anything_ran_is_taken(store: StudyStore, plan: StudyPlan) -> None:
+    StudyStore.create(plan.config.model_copy(update={"seed": 7}))
+    assert StudyStore.open(plan.config.database_url).config.seed == 7
+
+
+def test_what_no_result_depends_on_may_change(store: StudyStore, plan: StudyPlan) -> None:
+    decision = plan.config.decision.model_copy(update={"dataset_size": 100})
+    StudyStore.create(plan.config.model_copy(update={"decision": decision}))
+    assert StudyStore.open(plan.config.database_url).config.decision.dataset_size == 100
+
+
+def test_an_unknown_schema_version_is_refused(store: StudyStore, plan: StudyPlan) -> None:
+    store.set_info("schema_version", 99)
+    with pytest.raises(StoreError, match="schema version 99"):
+        StudyStore.open(plan.config.database_url)
+
+
+def test_a_missing_store_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="study run"):
+        StudyStore.open(f"sqlite:///{tmp_path}/none/study.db")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.write_text("not a database, but long enough to be read as one " * 10)
+    with pytest.raises(StoreError, match="Cannot open the study storage"):
+        StudyStore.open(f"sqlite:///{path}")
+
+
+def test_the_winner_is_the_lowest_complete_loss_and_pruned_trials_never_win() -> None:
+    records = [
+        make_trial(index=0, score=2.0),
+        make_trial(index=1, score=1.0, state=TrialState.PRUNED),
+        make_trial(index=2, score=1.5),
+    ]
+    assert winner_of(records, 3) is records[2]
+    assert winner_of(records, 4) is None  # one has not ended
+    assert winner_of([dataclasses.replace(records[1])], 1) is None

@@ -1,0 +1,273 @@
+"""Two real DeepSpeed workers against plain torch."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+import torch
+
+from study.config import ModelConfig
+from study.strategies import make_strategy
+from study.training.layout import find_layout
+from study.training.losses import make_loss
+from study.training.model import load_model, new_head
+from study.training.weights import full_state, held_weights, restore_weights
+from tests.models import CAUSAL, ENCODERS, tiny_model, tiny_model_folder
+from tests.training.workers import (
+    difference,
+    global_batches,
+    group_phases,
+    phase_engine,
+    reference,
+    run_workers,
+    share,
+    train,
+)
+
+STAGES = (0, 1, 2, 3)
+MODELS: dict[str, dict[str, Any]] = {"untied": {}, "tied": {"tie_word_embeddings": True}}
+
+
+def check_against_torch(rank: int, world_size: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind, overrides in MODELS.items():
+        expected_model = tiny_model(**overrides)
+        phases = group_phases(find_layout(expected_model), group_lr_decay=0.9)
+        expected = reference(expected_model, phases)
+        for stage in STAGES:
+            model = tiny_model(**overrides)
+            steps = train(model, phases, stage, rank, world_size)
+            found[f"{kind}-{stage}"] = {
+                "weights": difference(full_state(model), full_state(expected_model)),
+                "loss": max(abs(s.loss - e) for s, (e, _) in zip(steps, expected, strict=True)),
+                "norm": max(abs(s.grad_norm - n) for s, (_, n) in zip(steps, expected, strict=True)),
+                "clipped": [s.clipped for s in steps] == [n > 0.5 for _, n in expected],
+                "some_clipped": 0 < sum(s.clipped for s in steps) < len(steps),
+            }
+    return found
+
+
+def check_one_group(rank: int, world_size: int) -> dict[int, bool]:
+    equal = {}
+    for stage in STAGES:
+        states, losses = [], []
+        for arm, options in (("full", {}), ("lift", {"group_size": 4})):
+            model = tiny_model()
+            phases = make_strategy(arm, options, {}).phases(find_layout(model), 4)
+            losses.append(train(model, phases, stage, rank, world_size))
+            states.append(full_state(model))
+        same = all(torch.equal(states[0][n], states[1][n]) for n in states[0])
+        equal[stage] = same and losses[0] == losses[1]
+    return equal
+
+
+def check_leftovers(rank: int, world_size: int) -> dict[int, list[tuple[int, int]]]:
+    from deepspeed.runtime.engine import DeepSpeedEngine
+
+    counts: dict[int, list[tuple[int, int]]] = {}
+    for stage in STAGES:
+        model = tiny_model()
+        counts[stage] = []
+        for phase in group_phases(find_layout(model), sweeps=2):
+            train(model, (phase,), stage, rank, world_size)
+            hooks = sum(
+                len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()
+            ) + sum(len(p._backward_hooks or ()) for p in model.parameters())
+            gc.collect()
+            live = sum(isinstance(o, DeepSpeedEngine) for o in gc.get_objects())
+            counts[stage].append((hooks, live))
+    return counts
+
+
+def check_restore(rank: int, world_size: int) -> dict[str, float]:
+    """Loss right after a snapshot, and again after more steps and going back."""
+    found = {}
+    loss = make_loss("causal-lm")
+    for stage, threshold in ((2, 0), (3, 0), (3, 10_000_000)):
+        model = tiny_model()
+        names = tuple(n for n, _ in model.named_parameters())
+        batches = global_batches()
+        (test,) = share(next(batches), rank, world_size, 4)
+        overrides = {"zero_optimization": {"stage3_param_persistence_threshold": threshold}}
+        values = []
+        with phase_engine(model, names, stage, world_size) as engine:
+            zero = engine.zero.model_copy(update={"overrides": overrides})
+        with phase_engine(model, names, stage, world_size, zero=zero) as engine:
+            for step in range(4):
+                engine.train_step(share(next(batches), rank, world_size, 2), loss, 1e-3)
+                values.append(float(loss.total(engine.evaluate(test), test)))
+                if step == 1:
+                    best = held_weights(model)
+        restore_weights(model, best)
+        with phase_engine(model, names, stage, world_size, zero=zero) as engine:
+            values.append(float(loss.total(engine.evaluate(test), test)))
+        assert len(set(values[:4])) == 4
+        found[f"{stage}-{threshold}"] = abs(values[-1] - values[1])
+    return found
+
+
+def check_bf16(rank: int, world_size: int) -> dict[int, list[float]]:
+    losses = {}
+    for stage in STAGES:
+        model = tiny_model().to(torch.bfloat16)
+        phases = group_phases(find_layout(model), group_size=2)
+        steps = train(model, phases, stage, rank, world_size, precision="bf16")
+        assert all(p.dtype == torch.bfloat16 for p in model.parameters())
+        losses[stage] = [s.loss for s in steps]
+    return losses
+
+
+def check_variants(rank: int, world_size: int) -> dict[str, float]:
+    """Offload, SGD and gradient checkpointing against the same without."""
+    found = {}
+    for name, changes in {
+        "stage 2 offload": {"offload_optimizer": "cpu"},
+        "stage 3 offload": {"offload_optimizer": "cpu", "offload_parameters": "cpu"},
+    }.items():
+        stage = int(name.split()[1])
+        states = []
+        for update in ({}, changes):
+            model = tiny_model()
+            phases = group_phases(find_layout(model), group_size=2, steps=4)
+            with phase_engine(model, phases[0].parameters, stage, world_size) as engine:
+                zero = engine.zero.model_copy(update=update)
+            model = tiny_model()
+            train(model, phases, stage, rank, world_size, zero=zero)
+            states.append(full_state(model))
+        found[name] = difference(*states)
+    states = []
+    for checkpointing in (False, True):
+        model = tiny_model()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        phases = group_phases(find_layout(model), group_size=2, steps=4)
+        train(model, phases, 2, rank, world_size)
+        states.append(full_state(model))
+    found["checkpointing"] = difference(*states)
+    return found
+
+
+def check_whole_batch(rank: int, world_size: int, micro: int = 3) -> dict[str, Any]:
+    model = tiny_model()
+    phases = group_phases(find_layout(model))
+    steps = train(model, phases, 2, rank, world_size, micro=micro)
+    return {"weights": full_state(model), "losses": [s.loss for s in steps]}
+
+
+def check_architectures(rank: int, world_size: int) -> dict[str, str]:
+    import tempfile
+
+    found = {}
+    for architecture in [*CAUSAL, *ENCODERS]:
+        task = "causal-lm" if architecture in CAUSAL else "sequence-classification"
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(tiny_model_folder(folder, architecture))
+            model = load_model(ModelConfig(path=path), task, 3, torch.float32, 0)
+        layout = find_layout(model, new_head(model))
+        phases = group_phases(layout, group_size=1, steps=8)
+        try:
+            steps = train(
+                model, phases, 2, rank, world_size, micro=4, classes=0 if task == "causal-lm" else 3
+            )
+            found[architecture] = "ok" if all(s.finite for s in steps) else "not finite"
+        except Exception as error:
+            found[architecture] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def two_workers(rank: int, world_size: int) -> dict[str, Any]:
+    return {
+        "torch": check_against_torch(rank, world_size),
+        "one group": check_one_group(rank, world_size),
+        "leftovers": check_leftovers(rank, world_size),
+        "restore": check_restore(rank, world_size),
+        "bf16": check_bf16(rank, world_size),
+        "variants": check_variants(rank, world_size),
+        "whole": check_whole_batch(rank, world_size),
+    }
+
+
+def one_worker(rank: int, world_size: int) -> dict[str, Any]:
+    return {
+        "whole": check_whole_batch(rank, world_size, micro=8),
+        "architectures": check_architectures(rank, world_size),
+    }
+
+
+@pytest.fixture(scope="module")
+def both() -> list[dict[str, Any]]:
+    return run_workers(two_workers, 2)
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    return run_workers(one_worker, 1)[0]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kind", MODELS)
+def test_lift_matches_a_plain_torch_reference_on_two_workers(
+    both: list[dict[str, Any]], kind: str, stage: int
+) -> None:
+    for worker in both:
+        found = worker["torch"][f"{kind}-{stage}"]
+        assert found["weights"] < 1e-5
+        assert found["loss"] < 1e-5
+        assert found["norm"] < 1e-5
+        assert found["clipped"]
+
+
+def test_the_reference_has_clipped_and_unclipped_steps(both: list[dict[str, Any]]) -> None:
+    assert any(found["some_clipped"] for found in both[0]["torch"].values())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_lift_with_one_group_equals_full_to_the_last_digit(
+    both: list[dict[str, Any]], stage: int
+) -> None:
+    assert all(worker["one group"][stage] for worker in both)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_hooks_and_live_engines_stay_constant_over_phases(
+    both: list[dict[str, Any]], stage: int
+) -> None:
+    for worker in both:
+        counts = worker["leftovers"][stage]
+        assert len(counts) == 8
+        assert len(set(counts)) == 1, counts
+        assert counts[0][1] <= (1 if stage == 3 else 0)
+
+
+@pytest.mark.parametrize("case", ["2-0", "3-0", "3-10000000"])
+def test_restored_weights_give_the_loss_they_had(both: list[dict[str, Any]], case: str) -> None:
+    assert all(worker["restore"][case] == 0 for worker in both)
+
+
+def test_bf16_trains_alike_on_every_stage(both: list[dict[str, Any]]) -> None:
+    losses = both[0]["bf16"]
+    assert both[1]["bf16"] == losses
+    for stage in STAGES:
+        assert losses[stage] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["stage 2 offload", "stage 3 offload", "checkpointing"])
+def test_saving_memory_changes_no_result(both: list[dict[str, Any]], variant: str) -> None:
+    assert both[0]["variants"][variant] < 1e-6
+
+
+def test_numbers_do_not_depend_on_the_number_of_workers_or_the_micro_batch(
+    both: list[dict[str, Any]], alone: dict[str, Any]
+) -> None:
+    # Two workers in micro-batches of 3 and 1 examples; one worker in one of 8.
+    assert difference(both[0]["whole"]["weights"], alone["whole"]["weights"]) < 1e-5
+    assert both[0]["whole"]["losses"] == pytest.approx(alone["whole"]["losses"], abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [*CAUSAL, *ENCODERS])
+def test_every_architecture_passes_a_lift_phase_per_group_and_its_audit(
+    alone: dict[str, Any], architecture: str
+) -> None:
+    assert alone["architectures"][architecture] == "ok"

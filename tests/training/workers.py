@@ -1,0 +1,174 @@
+"""Starts real worker processes in one gloo group and runs the same function in each."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from study.config import TrainingConfig, ZeroConfig
+from study.strategies.base import BlockLayout, Phase
+from study.training.audit import PhaseAudit
+from study.training.engine import PhaseEngine, StepResult
+from study.training.losses import make_loss
+from study.training.ops import prepare_ops
+
+GLOBAL_BATCH = 8
+Batch = dict[str, Tensor]
+
+
+def run_workers(function: Callable[[int, int], Any], world_size: int) -> list[Any]:
+    """`function(rank, world_size)` of each rank, in a process group over gloo.
+
+    The function must be importable, and its result must be something `torch.save` can write.
+    """
+    prepare_ops()
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        mp.spawn(_worker, args=(function, world_size, port, folder), nprocs=world_size)
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
+
+
+def _worker(
+    rank: int, function: Callable[[int, int], Any], world_size: int, port: int, folder: str
+) -> None:
+    warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls renamed torch collectives
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    prepare_ops()
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    torch.save(function(rank, world_size), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def global_batches(seed: int = 1, classes: int = 0) -> Iterator[Batch]:
+    """Random global batches with uneven numbers of targets; classification if `classes`."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        ids = torch.randint(5, 261, (GLOBAL_BATCH, 12), generator=generator)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if classes:
+            batch["labels"] = torch.randint(0, classes, (GLOBAL_BATCH,), generator=generator)
+        else:
+            ignored = torch.rand(ids.shape, generator=generator) < 0.3
+            batch["labels"] = ids.masked_fill(ignored, -100)
+        yield batch
+
+
+def share(batch: Batch, rank: int, world_size: int, micro: int) -> list[Batch]:
+    """One rank's micro-batches of a global batch."""
+    rows = range(rank * GLOBAL_BATCH // world_size, (rank + 1) * GLOBAL_BATCH // world_size)
+    cuts = [list(rows)[i : i + micro] for i in range(0, len(rows), micro)]
+    return [{k: v[cut] for k, v in batch.items()} for cut in cuts]
+
+
+def phase_engine(
+    model: PreTrainedModel, active: tuple[str, ...], stage: int, world_size: int, **changes: Any
+) -> PhaseEngine:
+    """An engine with settings that exercise clipping, weight decay and accumulation."""
+    zero = {"stage3_param_persistence_threshold": 0} if stage == 3 else {}
+    arguments: dict[str, Any] = {
+        "training": TrainingConfig(global_batch_size=GLOBAL_BATCH),
+        # Tiny parameters would all stay whole, and stage 3 would be tested in name only.
+        "zero": ZeroConfig.model_construct(
+            stage=stage,
+            offload_optimizer="none",
+            offload_parameters="none",
+            overrides={"zero_optimization": zero},
+        ),
+        "hyperparameters": {"max_grad_norm": 0.5, "weight_decay": 0.01},
+        "precision": "fp32",
+        "device": torch.device("cpu"),
+        "micro_batch_size": 2,
+        "world_size": world_size,
+    }
+    return PhaseEngine(model, active, **{**arguments, **changes})
+
+
+def train(
+    model: PreTrainedModel,
+    phases: tuple[Phase, ...],
+    stage: int,
+    rank: int,
+    world_size: int,
+    *,
+    micro: int = 2,
+    classes: int = 0,
+    **changes: Any,
+) -> list[StepResult]:
+    """All phases on the same stream of batches, each audited."""
+    batches = global_batches(classes=classes)
+    loss = make_loss("sequence-classification" if classes else "causal-lm")
+    results = []
+    for phase in phases:
+        with phase_engine(
+            model, phase.parameters, stage, world_size, micro_batch_size=micro, **changes
+        ) as engine:
+            audit = PhaseAudit(engine)
+            for _ in range(phase.steps):
+                mine = share(next(batches), rank, world_size, micro)
+                result = engine.train_step(mine, loss, 1e-3 * phase.learning_rate_factor)
+                audit.observe(result)
+                engine.evaluate(mine[0])
+                results.append(result)
+            audit.check()
+    return results
+
+
+def reference(model: PreTrainedModel, phases: tuple[Phase, ...]) -> list[tuple[float, float]]:
+    """The same in plain torch on whole batches; (loss, gradient norm) of each step."""
+    batches = global_batches()
+    by_name = dict(model.named_parameters())
+    results = []
+    for phase in phases:
+        for name, parameter in by_name.items():
+            parameter.requires_grad_(name in phase.parameters)
+        active = [by_name[n] for n in phase.parameters]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in active if p.ndim > 1], "weight_decay": 0.01},
+                {"params": [p for p in active if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=1e-3 * phase.learning_rate_factor,
+        )
+        for _ in range(phase.steps):
+            batch = next(batches)
+            logits = model(input_ids=batch["input_ids"]).logits[:, :-1].reshape(-1, 261)
+            targets = batch["labels"][:, 1:].reshape(-1)
+            loss = torch.nn.functional.cross_entropy(logits, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(active, 0.5)
+            optimizer.step()
+            results.append((float(loss), float(norm)))
+    return results
+
+
+def difference(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Largest absolute difference over all parameters."""
+    return max(float((weights[n] - expected[n]).abs().max()) for n in expected)
+
+
+def group_phases(layout: BlockLayout, steps: int = 8, **options: Any) -> tuple[Phase, ...]:
+    """LIFT's phases."""
+    from study.strategies.lift import LiftStrategy
+
+    return LiftStrategy(**options).phases(layout, steps)
