@@ -1,10 +1,10 @@
 """Full fine-tuning or LIFT? Studies that answer for a model, its data and a budget.
 
-    from study import load_config, plan_study, run_study, open_study
+from study import load_config, plan_study, run_study, open_study
 
-    config = load_config("study.yaml")
-    print(plan_study(config).warnings)
-    results = run_study(config)
+config = load_config("study.yaml")
+print(plan_study(config).warnings)
+results = run_study(config)
 """
 
 from __future__ import annotations

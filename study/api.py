@@ -1,4 +1,4 @@
-"""What the command line does, as functions: `load_config`, `plan_study`, `run_study`, `open_study`."""
+"""What the command line does, as functions."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def _template_faults(path: str, template: str | None) -> Iterator[Fault]:
             yield Fault(path, None, template, rule, remedy)
     # A prompt may be the same for all examples; a single word was meant to be a column.
     if not fields and (path.endswith("response") or re.fullmatch(r"\w+", template)):
-        remedy = f"Put the column's name in braces, e.g. \"{{{template.strip()}}}\"."
+        remedy = f'Put the column\'s name in braces, e.g. "{{{template.strip()}}}".'
         yield Fault(path, None, template, "the template names no column.", remedy)
 
 

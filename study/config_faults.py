@@ -252,9 +252,7 @@ def _section_at(path: str, model: type[BaseModel]) -> type[BaseModel] | None:
 def _section_model(field: FieldInfo) -> type[BaseModel] | None:
     """The section behind a field's type, also where it may be null."""
     candidates = (field.annotation, *getattr(field.annotation, "__args__", ()))
-    return next(
-        (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None
-    )
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
 def _first_key(field: FieldInfo | None) -> str | None:

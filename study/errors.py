@@ -1,15 +1,15 @@
 """Every exception the package raises on purpose.
 
-    StudyError                  the base; the CLI prints its text and exits with `exit_code`
-    |-- UserError               something the user can mend (exit code 2)
-    |   |-- ConfigError         faults in study.yaml or a search space, all of them at once
-    |   |-- DataError           data files: missing, unreadable, empty, wrong columns
-    |   |-- ModelError          model folder or architecture that cannot be used
-    |   |-- ResourceError       resources that the cluster can never give
-    |   `-- StoreError          a store that is missing, of another study, or of another version
-    `-- TrialError              one trial is lost, the study goes on (exit code 1)
-        |-- NonFiniteLossError  the loss became NaN or infinite
-        `-- AuditError          a phase changed what it must not, or did not change what it must
+StudyError                  the base; the CLI prints its text and exits with `exit_code`
+|-- UserError               something the user can mend (exit code 2)
+|   |-- ConfigError         faults in study.yaml or a search space, all of them at once
+|   |-- DataError           data files: missing, unreadable, empty, wrong columns
+|   |-- ModelError          model folder or architecture that cannot be used
+|   |-- ResourceError       resources that the cluster can never give
+|   `-- StoreError          a store that is missing, of another study, or of another version
+`-- TrialError              one trial is lost, the study goes on (exit code 1)
+    |-- NonFiniteLossError  the loss became NaN or infinite
+    `-- AuditError          a phase changed what it must not, or did not change what it must
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Fault:
 
     Attributes:
         path: dotted YAML path, e.g. ``training.global_batch_size``.
-        line: 1-based line in the file, or None when the path is not in the file.
+        line: 1-based line in the file (the enclosing section's for a missing key), or None when
+            there is no file.
         value: the offending value as written, or None when a key is missing.
         rule: what must hold.
         remedy: what to do about it.

@@ -100,7 +100,11 @@ class StudyPlan:
         """Seed for a sampler that is asked for this one trial. A function of the plan index,
         so that a killed and continued study asks the same questions."""
         return derive_seed(
-            self.config.seed, _Stream.SAMPLER, _arm_number(spec.arm), spec.size, spec.replicate,
+            self.config.seed,
+            _Stream.SAMPLER,
+            _arm_number(spec.arm),
+            spec.size,
+            spec.replicate,
             spec.index,
         )
 
@@ -109,8 +113,10 @@ class StudyPlan:
         """Evaluations that every search trial completes before a pruner may stop it: those
         inside the longest warmup, and one more."""
         warmup = self.config.space().upper_bound("warmup_ratio")
-        return min(math.floor(warmup * self.config.training.evaluations) + 1,
-                   self.config.training.evaluations)
+        return min(
+            math.floor(warmup * self.config.training.evaluations) + 1,
+            self.config.training.evaluations,
+        )
 
     @property
     def trials(self) -> int:
@@ -249,9 +255,7 @@ def evaluation_steps(steps: int, evaluations: int) -> tuple[int, ...]:
     return tuple(round(steps * i / count) for i in range(1, count + 1))
 
 
-def _design(
-    config: StudyConfig, arm: str, size: int, replicate: int
-) -> list[dict[str, Any]]:
+def _design(config: StudyConfig, arm: str, size: int, replicate: int) -> list[dict[str, Any]]:
     """The cell's search design: scrambled Sobol points, equal in both arms for what they share.
 
     One design covers the union of all arms' parameters, and each arm reads its own columns:
@@ -261,9 +265,7 @@ def _design(
     if config.search.sampler != "sobol":
         return [{} for _ in range(trials)]
     space = config.space()
-    columns = list(
-        dict.fromkeys(name for a in ("full", "lift") for name in space.for_arm(a))
-    )
+    columns = list(dict.fromkeys(name for a in ("full", "lift") for name in space.for_arm(a)))
     from scipy.stats import qmc  # half a second, so only when a plan is made
 
     rng = np.random.default_rng(derive_seed(config.seed, _Stream.DESIGN, size, replicate))
@@ -299,8 +301,7 @@ def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
         if config.training.steps is None and full == config.training.min_steps:
             passes = full * config.training.global_batch_size / size
             warnings.append(
-                f"At {size} examples the floor of {full} optimizer steps means "
-                f"{passes:.3g} epochs."
+                f"At {size} examples the floor of {full} optimizer steps means {passes:.3g} epochs."
             )
     if config.search.pruner != "none" and plan.first_rung >= config.training.evaluations:
         warnings.append(

@@ -213,8 +213,7 @@ class TrialRecord(_Record):
         if isinstance(self.spec, Mapping):
             object.__setattr__(self, "spec", TrialSpec.from_dict(self.spec))
         measurements = tuple(
-            m if isinstance(m, Measurement) else Measurement.from_dict(m)
-            for m in self.measurements
+            m if isinstance(m, Measurement) else Measurement.from_dict(m) for m in self.measurements
         )
         object.__setattr__(self, "measurements", measurements)
         if isinstance(self.outcome, Mapping):

@@ -164,9 +164,7 @@ def missing_parameters(space: SearchSpace, arms: Sequence[str], path: str) -> li
     return faults
 
 
-def _read_section(
-    section: str, data: object, path: str, faults: list[Fault]
-) -> dict[str, Domain]:
+def _read_section(section: str, data: object, path: str, faults: list[Fault]) -> dict[str, Domain]:
     if data is None:
         return {}
     if not isinstance(data, Mapping):

@@ -115,9 +115,7 @@ def _spec_faults(parameter: Parameter, spec: object, path: str) -> Iterator[Faul
             yield from _range_faults(parameter, spec, path)
 
 
-def _choice_faults(
-    parameter: Parameter, spec: Mapping[str, Any], path: str
-) -> Iterator[Fault]:
+def _choice_faults(parameter: Parameter, spec: Mapping[str, Any], path: str) -> Iterator[Fault]:
     choices = spec["choices"]
     for key in spec:
         if key != "choices":
@@ -201,6 +199,4 @@ def _build(parameter: Parameter, spec: Any) -> Domain:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

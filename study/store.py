@@ -426,5 +426,3 @@ def _make_parent(url: str) -> None:
             f"Cannot make the folder {path.parent}: {error.strerror}. Set storage.results to a "
             "folder you can write to."
         ) from error
-
-

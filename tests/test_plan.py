@@ -115,9 +115,7 @@ def test_steps_have_a_floor_and_follow_epochs_above_it() -> None:
 def test_lift_steps_follow_the_basis(
     basis: str, ratio: float | None, hyperparameters: dict, expected: int
 ) -> None:
-    config = make_config(
-        comparison=basis, training={"global_batch_size": 8, "steps": 120}
-    )
+    config = make_config(comparison=basis, training={"global_batch_size": 8, "steps": 120})
     facts = dataclasses.replace(FACTS, cost_ratio=ratio)
     assert trial_steps(config, facts, "full", 64, hyperparameters) == 120
     assert trial_steps(config, facts, "lift", 64, hyperparameters) == expected
@@ -144,8 +142,11 @@ def test_evaluations_are_even_and_end_at_the_last_step() -> None:
 
 def test_the_first_rung_lies_beyond_the_longest_warmup() -> None:
     space = {
-        "shared": {"learning_rate": 1e-4, "warmup_ratio": {"low": 0, "high": 0.5},
-                   "max_grad_norm": 1.0}
+        "shared": {
+            "learning_rate": 1e-4,
+            "warmup_ratio": {"low": 0, "high": 0.5},
+            "max_grad_norm": 1.0,
+        }
     }
     plan = plan_study(
         make_config(

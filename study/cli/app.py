@@ -131,9 +131,7 @@ def best(
     dataset_size: Annotated[
         int | None, typer.Option(min=1, help="One of the study's sizes [the largest].")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="File to write to [standard output].")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write to [standard output].")] = None,
 ) -> None:
     """Print an arm's best configuration as YAML."""
     from study.cli.files import open_named, write_text

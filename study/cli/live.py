@@ -103,9 +103,7 @@ class LiveView:
         return line
 
     def _ended(self) -> int:
-        return sum(
-            s not in (TrialState.WAITING, TrialState.RUNNING) for s in self._states.values()
-        )
+        return sum(s not in (TrialState.WAITING, TrialState.RUNNING) for s in self._states.values())
 
     def _total(self) -> int:
         return self._plan.trials if self._plan else 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -13,6 +15,7 @@ from study.config import StudyConfig
 from study.errors import StudyError
 from study.paths import StudyPaths
 from study.records import TrialState
+from study.store import StudyResults
 
 
 def run_and_report(config: StudyConfig, named: str) -> None:
@@ -26,6 +29,10 @@ def run_and_report(config: StudyConfig, named: str) -> None:
 
     paths = StudyPaths(config.results_dir)
     started = time.monotonic()
+    # A batch system ends a job with SIGTERM, and a shell starts background jobs with SIGINT
+    # ignored: both are Ctrl-C here.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     print(f"Study {config.name}: results in {paths.root}\nLibrary output goes to {paths.log}")
     with libraries_to(paths.log) as console, LiveView(console) as view:
         try:
@@ -46,7 +53,7 @@ def run_and_report(config: StudyConfig, named: str) -> None:
         )
 
 
-def _last_words(named: str, results, html, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def _last_words(named: str, results: StudyResults, html: Path, seconds: float) -> None:
     from study.analysis import found_sentences, summarise
 
     console = Console(highlight=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import time
 import warnings
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
-from study.errors import StoreError, TrialError, UserError
+from study.errors import StoreError, TrialError
 from study.orchestration import cluster
 from study.orchestration.ledger import Ledger, Observer
 from study.orchestration.prepare import Prepared, prepare_study

@@ -19,8 +19,8 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from study.config import StudyConfig
-from study.records import Measurement, TrialOutcome, TrialSpec
 from study.paths import StudyPaths
+from study.records import Measurement, TrialOutcome, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,10 @@ def failure_reason(error: BaseException) -> str:
 
 def _looks_raised(line: str) -> bool:
     name, colon, _ = line.partition(":")
-    return bool(colon) and name.replace(".", "").replace("_", "").isalnum() and (
-        name.endswith(("Error", "Exception", "Interrupt", "Exit"))
+    return (
+        bool(colon)
+        and name.replace(".", "").replace("_", "").isalnum()
+        and (name.endswith(("Error", "Exception", "Interrupt", "Exit")))
     )
 
 
@@ -159,7 +161,9 @@ class _logging_to:
     def __enter__(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._handler = logging.FileHandler(self._path, mode="w")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        )
         root = logging.getLogger()
         root.addHandler(self._handler)
         root.setLevel(logging.INFO)

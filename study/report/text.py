@@ -158,7 +158,8 @@ def _arm_facts(results: StudyResults) -> Facts:
 
 def _search_facts(config: StudyConfig) -> Facts:
     search = config.search
-    space = search.space if isinstance(search.space, str) else "written in the study file"
+    named = config.space().name
+    space = "written in the study file" if named == "inline" else named
     sizes = ", ".join(f"{n:,}" for n in sorted(config.dataset_sizes))
     confirm = counted(config.confirm.seeds, "fresh seed") if config.confirm.seeds else "none"
     return (

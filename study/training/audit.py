@@ -35,7 +35,7 @@ class PhaseAudit:
         self._active = {n: parameters[n] for n in engine.active}
         self._frozen_sums = _checksums(self._frozen, _held)
         self._master_sums = _checksums(self._active, self._master)
-        self._spacing = {n: _float_spacing(self._master(p)) for n, p in self._active.items()}
+        self._spacing = self._spacings()
         self._gradients: dict[str, Tensor] = {}
         self._must_move: set[str] = set()
         self._hooks = {n: p.register_hook(self._recorder(n)) for n, p in self._active.items()}
@@ -93,6 +93,13 @@ class PhaseAudit:
         if training.optimizer == "adamw":
             gradient = gradient / (gradient + training.epsilon)
         return self._engine.learning_rate * gradient
+
+    def _spacings(self) -> dict[str, float]:
+        # A rank may hold no part of a tensor: all go by the largest weight anywhere.
+        local = [_float_spacing(self._master(p)) for p in self._active.values()]
+        spacings = torch.tensor(local, dtype=torch.float64, device=self._engine.device)
+        dist.all_reduce(spacings, op=dist.ReduceOp.MAX)
+        return dict(zip(self._active, spacings.tolist(), strict=True))
 
     def _master(self, parameter: nn.Parameter) -> Tensor | None:
         """The part of a parameter's fp32 master weights that this rank holds."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from study.config import TrainingConfig, ZeroConfig
 from study.training.losses import TaskLoss
+from study.training.teardown import tear_down
 from study.training.zero import deepspeed_config
 
 if TYPE_CHECKING:
@@ -176,15 +177,7 @@ class PhaseEngine:
         engine, self._engine = self._engine, None
         if engine is None:
             return
-        engine.destroy()
-        # destroy() leaves these on the model: each would keep the engine and its optimizer
-        # state alive and run in every later forward pass.
-        engine.module_forward_pre_hook.remove()
-        engine.module_forward_post_hook.remove()
-        for parameter in self.model.parameters():
-            parameter.grad = None
-        if engine.zero_optimization_partition_weights():
-            _forget_stage_3(engine)
+        tear_down(engine)
         del engine
         gc.collect()
         if self.device.type == "cuda":
@@ -246,9 +239,8 @@ def make_optimizer(
     if training.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum)
     fused = device_type in ("cuda", "cpu")
-    return torch.optim.AdamW(
-        groups, lr=0.0, betas=training.betas, eps=training.epsilon, fused=fused
-    )
+    betas = (training.betas[0], float(hyperparameters.get("beta2", training.betas[1])))
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=training.epsilon, fused=fused)
 
 
 def batch_to(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -298,20 +290,6 @@ def _initialize(
     # one step ahead, and every update of a short phase too small.
     optimizer.state.clear()
     return engine
-
-
-def _forget_stage_3(engine: DeepSpeedEngine) -> None:
-    """Drop what keeps a stage-3 optimizer, and the model itself, alive after destroy()."""
-    from deepspeed.runtime.zero import parameter_offload
-
-    for parameter in engine.module.parameters():
-        parameter.__dict__.pop("_z3_optimizer", None)
-    stack = parameter_offload.FWD_MODULE_STACK
-    stack[:] = [module for module in stack if module is not engine.module]
-    # Compiled wrappers outlive the hooks they were made for, and reach the model through these.
-    offload = engine.optimizer.parameter_offload
-    vars(offload.get_param_coordinator()).clear()
-    vars(offload).clear()
 
 
 def _grad_norm(module: nn.Module) -> float:

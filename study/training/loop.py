@@ -222,9 +222,7 @@ class _Trial:
                 f"Validation loss {measurement.validation_loss} at step {step}, learning rate "
                 f"{measurement.learning_rate:.3g}: the trial diverged."
             )
-        measurement.validation_metrics.update(
-            classification_metrics(self.data.validation, losses)
-        )
+        measurement.validation_metrics.update(classification_metrics(self.data.validation, losses))
         progress = self.progress
         progress.measurements.append(measurement)
         progress.since, progress.tokens_since, progress.seconds_since = [], 0, 0.0

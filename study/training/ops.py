@@ -50,7 +50,7 @@ def _import_deepspeed() -> None:
     all of torch's compiler: 3 to 4 s in every worker of every trial, for an optimizer that no
     trial can choose.
     """
-    import deepspeed  # noqa: F401
+    import deepspeed
     from deepspeed.runtime import compiler
 
     compiled = compiler.compile

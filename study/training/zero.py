@@ -69,7 +69,8 @@ def deepspeed_config(
 
 
 def _zero_section(zero: ZeroConfig, active_parameters: int, device_type: str) -> dict[str, Any]:
-    bucket = max(1, min(active_parameters, _LARGEST_BUCKET))
+    # DeepSpeed wants an even number.
+    bucket = min(active_parameters + active_parameters % 2, _LARGEST_BUCKET)
     section: dict[str, Any] = {
         "stage": zero.stage,
         "reduce_bucket_size": bucket,

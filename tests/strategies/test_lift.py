@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_one_group_is_the_same_phase_as_full_but_for_its_name() -> None:
 
 def test_cumulative_phases_only_grow() -> None:
     phases = LiftStrategy(group_size=2, cumulative=True).phases(layout(6), 30)
-    for earlier, later in zip(phases, phases[1:], strict=False):
+    for earlier, later in pairwise(phases):
         assert set(earlier.parameters) < set(later.parameters)
     assert phases[-1].parameters == layout(6).parameters
 

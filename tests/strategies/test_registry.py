@@ -30,15 +30,17 @@ def test_unknown_option_names_the_known_ones() -> None:
 
 
 def test_a_layout_that_forgets_a_parameter_is_refused() -> None:
-    with pytest.raises(ModelError, match="exactly one of.*: b"):
+    with pytest.raises(ModelError, match=r"exactly one of.*: b"):
         BlockLayout(numel={"a": 1, "b": 1}, embeddings=("a",), blocks=(), top=())
 
 
 def test_a_layout_with_a_parameter_in_two_parts_is_refused() -> None:
-    with pytest.raises(ModelError, match="exactly one of.*: a"):
+    with pytest.raises(ModelError, match=r"exactly one of.*: a"):
         BlockLayout(numel={"a": 1}, embeddings=("a",), blocks=(("a",),), top=())
 
 
 def test_missing_weights_below_the_head_are_refused() -> None:
     with pytest.raises(ModelError, match=r"no weights for parameters below its head: a\."):
-        BlockLayout(numel={"a": 1, "b": 1}, embeddings=(), blocks=(("a",),), top=("b",), new_head=("a",))
+        BlockLayout(
+            numel={"a": 1, "b": 1}, embeddings=(), blocks=(("a",),), top=("b",), new_head=("a",)
+        )

@@ -36,6 +36,7 @@ def test_clipping_comes_from_the_hyperparameters_and_defaults_to_one() -> None:
 
 def test_buckets_are_no_larger_than_what_trains() -> None:
     assert config()["zero_optimization"]["reduce_bucket_size"] == 1000
+    assert config(active_parameters=1001)["zero_optimization"]["allgather_bucket_size"] == 1002
     huge = config(active_parameters=7_000_000_000)["zero_optimization"]
     assert huge["reduce_bucket_size"] == 500_000_000
 

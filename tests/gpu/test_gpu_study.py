@@ -1,0 +1,52 @@
+"""A study on real GPUs: NCCL, bf16, device memory. Run with `pytest -m gpu`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study import open_study
+from study.records import TrialState
+from study.store import StudyResults
+from tests.orchestration.test_run_study import make_folder, run, write_study
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module", params=[0, 2, 3], ids=lambda stage: f"ZeRO-{stage}")
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> StudyResults:
+    """Both arms, bf16 chosen by itself, one worker per GPU."""
+    folder: Path = make_folder(tmp_path_factory, f"gpu{request.param}")
+    options: dict[str, Any] = {
+        "zero": {"stage": request.param},
+        "resources": {"workers_per_trial": 1, "gpus_per_worker": "auto"},
+    }
+    path = write_study(folder, name="gpu", **options)
+    run(path)
+    return open_study(path).results()
+
+
+def test_every_trial_completes(results: StudyResults) -> None:
+    assert {r.state for r in results.trials} == {TrialState.COMPLETE}
+
+
+def test_trials_run_in_bf16_and_pass_the_audit(results: StudyResults) -> None:
+    for record in results.trials:
+        assert record.outcome is not None
+        assert record.outcome.deepspeed_config["bf16"]["enabled"] is True
+
+
+def test_training_learns(results: StudyResults) -> None:
+    assert results.base is not None
+    for record in results.trials:
+        assert record.score is not None and record.score < results.base.validation_loss
+
+
+def test_memory_is_device_memory(results: StudyResults) -> None:
+    # The resident set of a process that has imported torch is larger than a tiny model's GiB.
+    for record in results.trials:
+        assert 0 < record.measurements[-1].peak_memory_bytes < 2**30
