@@ -146,7 +146,9 @@ def _tune(
             search_alg=searcher,
             scheduler=PrunerScheduler(ledger, searcher),
             num_samples=-1,
-            reuse_actors=False,
+            # A trial's driver process takes seconds to start, so the next trial takes it over.
+            # Not after a pruner's stop: its thread would live on beside the next trial's.
+            reuse_actors=config.search.pruner == "none",
         ),
         run_config=tune.RunConfig(
             name="tune",

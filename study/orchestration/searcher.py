@@ -27,8 +27,11 @@ class PlanSearcher(Searcher):
         spec = self.ledger.next()
         if spec is not None:
             self.trial_ids[trial_id] = spec.trial_id
+            # Tune's id in the name, for Train would resume an earlier run of the same name.
+            job = f"{spec.trial_id}-{trial_id}"
+            self.ledger.job(spec.trial_id, job)
             # JSON, for Tune flattens nested dictionaries wherever it meets them.
-            return {"spec": json.dumps(spec.to_dict())}
+            return {"spec": json.dumps(spec.to_dict()), "job": job}
         return Searcher.FINISHED if self.ledger.has_nothing_to_start else None
 
     def on_trial_complete(

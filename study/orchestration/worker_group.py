@@ -77,7 +77,7 @@ def trial_trainable(
     try:
         outcome = run_job(
             trial_worker,
-            spec.trial_id,
+            tune_config["job"],
             payload | {"spec": spec.to_dict()},
             workers,
             results_dir,
@@ -85,7 +85,7 @@ def trial_trainable(
         )
     except TrainingFailedError as error:
         outcome = TrialOutcome(status="error", reason=failure_reason(error)).to_dict()
-    return {"outcome": json.dumps(outcome), "ray_train_job": spec.trial_id}
+    return {"outcome": json.dumps(outcome)}
 
 
 def failure_reason(error: BaseException) -> str:
