@@ -12,7 +12,8 @@ from study.orchestration.prepare import Prepared, prepare_study
 from study.paths import StudyPaths
 from study.plan import StudyPlan
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
-from study.store import StudyResults, StudyStore
+from study.results import StudyResults
+from study.store import StudyStore
 
 
 class QuietObserver(Observer):

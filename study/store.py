@@ -12,16 +12,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
@@ -39,6 +36,8 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
+from study.results import StudyResults, winner_of
+from study.storage import connect, make_parent, sqlite_path
 
 SCHEMA_VERSION = 1
 
@@ -48,56 +47,6 @@ _JOB = "ray_train_job"
 _STARTED = "started"
 _FINISHED = "finished"
 _MEASUREMENT = "measurement/"
-
-
-@dataclass(frozen=True)
-class StudyResults:
-    """Everything a finished or running study has on record; reports need nothing else.
-
-    Attributes:
-        config: the validated study file.
-        trials: every trial of the plan, waiting ones too, in plan order (confirm trials after
-            the search trials). Confirm trials of a replicate appear once its winner is known.
-        base: the untouched base model's losses, None before they are measured.
-        data: what preparing the data found, None before it is prepared.
-        cost_ratio: seconds per full step over seconds per LIFT step, from the probe; None when
-            the basis needs none or it has not run.
-        model_parameters: number of scalars in the model, None before it was loaded.
-        seconds: wall seconds spent running so far, over all sessions of the study.
-        notes: plan warnings, one sentence each.
-    """
-
-    config: StudyConfig
-    trials: tuple[TrialRecord, ...]
-    base: BaseModelRecord | None = None
-    data: DataSummary | None = None
-    cost_ratio: float | None = None
-    model_parameters: int | None = None
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-
-
-class FixedPointSampler(BaseSampler):
-    """Answers every parameter from a given point, so that a design drawn in the plan goes
-    through `Study.ask` like any sampler's suggestion and stays free of process state."""
-
-    def __init__(self, point: Mapping[str, Any]) -> None:
-        self._point = dict(point)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict:
-        return {}
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict) -> dict:
-        return {}
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._point[param_name]
 
 
 class StudyStore:
@@ -116,8 +65,8 @@ class StudyStore:
         Raises:
             StoreError: it holds another study file's results, or an unknown schema version.
         """
-        _make_parent(config.database_url)
-        storage = _connect(config.database_url)
+        make_parent(config.database_url)
+        storage = connect(config.database_url)
         if config.name not in {s.study_name for s in storage.get_all_studies()}:
             study_id = storage.create_new_study([StudyDirection.MINIMIZE], config.name)
             storage.set_study_user_attr(study_id, "schema_version", SCHEMA_VERSION)
@@ -138,12 +87,12 @@ class StudyStore:
         Raises:
             StoreError: there is no such storage or study.
         """
-        path = _sqlite_path(database_url)
+        path = sqlite_path(database_url)
         if path is not None and not path.is_file():
             raise StoreError(
                 f"No study at {path}. Start it with `study run`, or name another folder."
             )
-        storage = _connect(database_url)
+        storage = connect(database_url)
         names = sorted(
             s.study_name
             for s in storage.get_all_studies()
@@ -151,7 +100,7 @@ class StudyStore:
         )
         if name is None and len(names) == 1:
             name = names[0]
-        if name not in names:
+        if name is None or name not in names:
             known = ", ".join(names) or "none"
             raise StoreError(f"No study {name!r} in {database_url}. Studies there: {known}.")
         return cls(_read_config(storage, name, database_url), storage)
@@ -160,7 +109,7 @@ class StudyStore:
         """A continued study must be the same study; only what no result depends on may differ.
         A file that was mended before anything ran is simply the new file."""
         old, new = _identity(self.config), _identity(config)
-        if old == new or not self._has_results:
+        if old == new or not self.has_results:
             self.set_info("config", config.to_dict())
             return
         changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
@@ -171,7 +120,8 @@ class StudyStore:
         )
 
     @property
-    def _has_results(self) -> bool:
+    def has_results(self) -> bool:
+        """Something was measured that another study file could not stand for."""
         prefix = f"{self.config.name}/"
         return self.base is not None or any(
             s.study_name.startswith(prefix) for s in self._storage.get_all_studies()
@@ -209,9 +159,13 @@ class StudyStore:
 
     # Trials
 
-    def _study(self, cell: Cell, stage: Stage) -> optuna.Study:
+    def _name(self, cell: Cell, stage: Stage) -> str:
         suffix = "/confirm" if stage is Stage.CONFIRM else ""
-        name = f"{self.config.name}/{cell.arm}/n{cell.size}/r{cell.replicate}{suffix}"
+        return f"{self.config.name}/{cell.arm}/n{cell.size}/r{cell.replicate}{suffix}"
+
+    def _study(self, cell: Cell, stage: Stage) -> optuna.Study:
+        """The cell's Optuna study, made if there is none."""
+        name = self._name(cell, stage)
         if name not in self._studies:
             self._studies[name] = optuna.create_study(
                 study_name=name, storage=self._storage, direction="minimize", load_if_exists=True
@@ -296,8 +250,12 @@ class StudyStore:
 
     def records(self, cell: Cell, stage: Stage) -> dict[int, TrialRecord]:
         """A cell's stored trials of a stage by plan index, without void ones."""
+        try:  # reading makes no studies
+            study_id = self._storage.get_study_id_from_name(self._name(cell, stage))
+        except KeyError:
+            return {}
         found: dict[int, TrialRecord] = {}
-        for frozen in self._study(cell, stage).get_trials(deepcopy=False):
+        for frozen in self._storage.get_all_trials(study_id, deepcopy=False):
             if _SPEC in frozen.user_attrs and "void" not in frozen.user_attrs:
                 record = _to_record(frozen)
                 found[record.spec.index] = record
@@ -342,18 +300,6 @@ class StudyStore:
         ]
 
 
-def winner_of(search: list[TrialRecord], trials: int) -> TrialRecord | None:
-    """A replicate's winner: lowest validation loss among its COMPLETE search trials.
-
-    None while any of its `trials` has not ended, or when none completed.
-    """
-    ended = [r for r in search if r.state not in (TrialState.WAITING, TrialState.RUNNING)]
-    complete = [r for r in ended if r.state is TrialState.COMPLETE and r.score is not None]
-    if len(ended) < trials or not complete:
-        return None
-    return min(complete, key=lambda r: (r.score or 0.0, r.spec.index))
-
-
 def _to_record(frozen: FrozenTrial) -> TrialRecord:
     attrs = frozen.user_attrs
     measurements = [
@@ -388,41 +334,3 @@ def _read_config(storage: optuna.storages.BaseStorage, name: str, url: str) -> S
             f"{SCHEMA_VERSION}. Use the program version that wrote it, or start a new study."
         )
     return StudyConfig.from_dict(attrs["config"])
-
-
-def _connect(url: str) -> optuna.storages.BaseStorage:
-    # Optuna prints each new study and trial on stderr, over the live view.
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        if _sqlite_path(url) is not None:
-            # A reader (report, status) must not make the running study's writer fail.
-            return get_storage(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}))
-        return get_storage(url)
-    except Exception as error:  # SQLAlchemy, its drivers and alembic each raise their own
-        raise StoreError(
-            f"Cannot open the study storage {_without_password(url)}: "
-            f"{str(error).splitlines()[0]}. Check storage.database."
-        ) from error
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
-
-
-def _sqlite_path(url: str) -> Path | None:
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-
-
-def _make_parent(url: str) -> None:
-    path = _sqlite_path(url)
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot make the folder {path.parent}: {error.strerror}. Set storage.results to a "
-            "folder you can write to."
-        ) from error

@@ -25,7 +25,7 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from study.store import StudyResults
+from study.results import StudyResults
 
 BASE_LOSS = 4.63
 BASE_RETENTION = 3.94

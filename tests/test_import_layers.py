@@ -16,7 +16,7 @@ ROOT = Path(study.__file__).parent
 LAYERS = (
     ("errors", "records", "domains", "yaml_source", "paths", "space_faults", "space"),
     ("config_models", "config_faults", "config_checks", "config_paths", "config", "templates"),
-    ("strategies", "plan", "store"),
+    ("results", "strategies", "plan", "advice", "storage", "store"),
     ("training", "analysis"),
     ("orchestration", "report", "reuse"),
     ("api", "cli"),

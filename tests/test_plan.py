@@ -7,12 +7,12 @@ import math
 
 import pytest
 
+from study.advice import plan_warnings
 from study.plan import (
     Cell,
     ModelFacts,
     evaluation_steps,
     plan_study,
-    plan_warnings,
     predicted_cost_ratio,
     trial_steps,
 )

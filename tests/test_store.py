@@ -9,6 +9,7 @@ import optuna
 import pytest
 
 from study.errors import StoreError
+from study.orchestration.sampling import FixedPointSampler
 from study.plan import ModelFacts, StudyPlan, cell_of, plan_study
 from study.records import (
     BaseModelRecord,
@@ -18,7 +19,8 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from study.store import FixedPointSampler, StudyStore, winner_of
+from study.results import winner_of
+from study.store import StudyStore
 from tests.results import make_config, make_trial
 
 

@@ -26,7 +26,7 @@ from study.analysis.estimates import (
 )
 from study.analysis.findings import BASIS_PHRASES, caveats, found_sentences
 from study.records import BaseModelRecord, TrialRecord
-from study.store import StudyResults
+from study.results import StudyResults
 
 __all__ = [
     "BASIS_PHRASES",

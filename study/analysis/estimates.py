@@ -18,7 +18,7 @@ from study.analysis.base import (
     score_of,
 )
 from study.records import BaseModelRecord, Stage, TrialRecord, TrialState
-from study.store import winner_of
+from study.results import winner_of
 
 
 def count_states(trials: Sequence[TrialRecord], confirm_seeds: int) -> StateCounts:

@@ -15,7 +15,7 @@ from study.config import StudyConfig
 from study.errors import StudyError
 from study.paths import StudyPaths
 from study.records import TrialState
-from study.store import StudyResults
+from study.results import StudyResults
 
 
 def run_and_report(config: StudyConfig, named: str) -> None:

@@ -16,7 +16,7 @@ from study.orchestration.prepare import Prepared
 from study.paths import StudyPaths
 from study.plan import StudyPlan, full_steps, trial_steps
 from study.records import TrialRecord, TrialState
-from study.store import StudyResults
+from study.results import StudyResults
 from study.training.zero import resolve_micro_batch_size
 
 

@@ -10,13 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-import optuna
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.pruners import NopPruner
 
+from study.orchestration.sampling import make_pruner, make_sampler
 from study.plan import Cell, StudyPlan, cell_of
 from study.records import Measurement, Stage, TrialOutcome, TrialRecord, TrialSpec, TrialState
-from study.store import FixedPointSampler, StudyStore, winner_of
+from study.results import winner_of
+from study.store import StudyStore
 
 log = logging.getLogger(__name__)
 
@@ -99,19 +99,11 @@ class Ledger:
             self.plan,
             spec,
             distributions={name: domain.distribution() for name, domain in domains.items()},
-            sampler=self._sampler(spec),
+            sampler=make_sampler(self.plan, spec),
         )
         self._running[resolved.trial_id] = resolved
         self.observer.started(resolved)
         return resolved
-
-    def _sampler(self, spec: TrialSpec) -> BaseSampler:
-        if spec.hyperparameters:
-            return FixedPointSampler(spec.hyperparameters)
-        seed = self.plan.sampler_seed(spec)
-        if self.plan.config.search.sampler == "tpe":
-            return TPESampler(seed=seed)
-        return RandomSampler(seed=seed)
 
     def job(self, trial_id: str, ray_train_job: str) -> None:
         """Name the Ray Train run that trains a trial."""
@@ -184,16 +176,3 @@ def _state(outcome: TrialOutcome, *, pruned: bool) -> TrialState:
     complete = outcome.status in ("finished", "stopped_early")
     finite = outcome.score is not None and math.isfinite(outcome.score)
     return TrialState.COMPLETE if complete and finite else TrialState.FAIL
-
-
-def make_pruner(plan: StudyPlan) -> BasePruner:
-    """The study's pruner. Its resource is the optimizer step, and its first rung lies beyond the
-    longest warmup: before that, learning rates are compared that nobody asked for."""
-    name = plan.config.search.pruner
-    if name == "none":
-        return NopPruner()
-    steps = min(spec.evaluation_steps[plan.first_rung - 1] for spec in plan.search)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if name == "asha":
-        return SuccessiveHalvingPruner(min_resource=steps, reduction_factor=2)
-    return MedianPruner(n_startup_trials=2, n_warmup_steps=steps - 1)

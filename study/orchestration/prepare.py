@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from study.advice import plan_warnings
 from study.config import StudyConfig
 from study.paths import StudyPaths
-from study.plan import ModelFacts, StudyPlan, plan_study, plan_warnings
+from study.plan import ModelFacts, StudyPlan, plan_study
 from study.records import DataSummary
 
 

@@ -17,7 +17,8 @@ from study.orchestration.ledger import Ledger, Observer
 from study.orchestration.prepare import Prepared, prepare_study
 from study.paths import StudyPaths
 from study.plan import with_cost_ratio
-from study.store import StudyResults, StudyStore
+from study.results import StudyResults
+from study.store import StudyStore
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ def run_study(config: StudyConfig, observer: Observer) -> StudyResults:
 
 def _keep_facts(store: StudyStore, prepared: Prepared) -> None:
     known = store.data
-    if known is not None and known.fingerprint != prepared.data.fingerprint:
+    changed = known is not None and known.fingerprint != prepared.data.fingerprint
+    if changed and store.has_results:
         raise StoreError(
             f"The data of study {store.config.name!r} have changed since its first trials. Give "
             "the new study another name, or restore the files."

@@ -12,7 +12,7 @@ from study.report.base import Contents, Figure, ReportPaths, Section, Table
 from study.report.figures import draw_cost, draw_curves, draw_forgetting, draw_loss
 from study.report.html import render_html
 from study.report.markdown import FIGURE_FOLDER, render_markdown
-from study.store import StudyResults
+from study.results import StudyResults
 
 __all__ = ["ReportPaths", "report_contents", "write_report"]
 

@@ -15,7 +15,7 @@ from study.analysis import (
 from study.config import StudyConfig
 from study.records import DataSummary
 from study.report.base import MISSING, Section, Snippet, Tile, duration, loss, seconds, short_count
-from study.store import StudyResults
+from study.results import StudyResults
 
 _BASIS = {
     "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost",

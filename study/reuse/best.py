@@ -20,7 +20,7 @@ from study.analysis import (
 )
 from study.errors import UserError
 from study.records import TrialOutcome, TrialRecord
-from study.store import StudyResults
+from study.results import StudyResults
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,8 @@ class _Trial:
                 audit.observe(self._step(engine, step))
                 steps += 1
                 peak = max(peak, self.placement.memory_bytes())
+                self.progress.peak_memory_bytes = max(self.progress.peak_memory_bytes, peak)
                 if step + 1 in self.spec.evaluation_steps:
-                    self.progress.peak_memory_bytes = max(self.progress.peak_memory_bytes, peak)
                     stopped = self._evaluate(engine, number, step + 1)
                     if stopped:
                         break

@@ -8,7 +8,7 @@ import pytest
 
 from study.analysis import caveats, found_sentences, summarise
 from study.records import BaseModelRecord, Stage
-from study.store import StudyResults
+from study.results import StudyResults
 from tests.results import make_config, make_results, make_trial
 
 

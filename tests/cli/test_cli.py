@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from study.orchestration.sampling import FixedPointSampler
 from study.plan import ModelFacts, cell_of, plan_study
 from study.records import BaseModelRecord, TrialOutcome, TrialState
-from study.store import FixedPointSampler, StudyStore
+from study.store import StudyStore
 from tests.data import task_rows, write_jsonl
 from tests.models import tiny_model_folder
 from tests.results import make_config

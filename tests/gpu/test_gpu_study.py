@@ -9,7 +9,7 @@ import pytest
 
 from study import open_study
 from study.records import TrialState
-from study.store import StudyResults
+from study.results import StudyResults
 from tests.orchestration.test_run_study import make_folder, run, write_study
 
 pytestmark = pytest.mark.gpu

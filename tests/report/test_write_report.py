@@ -15,7 +15,7 @@ import pytest
 
 from study.analysis import found_sentences, summarise
 from study.report import ReportPaths, write_report
-from study.store import StudyResults
+from study.results import StudyResults
 from tests.results import make_config, make_results
 
 EVIL = "<script>alert('x')</script> | `rm` **bold** [link](http://evil.example/x)"

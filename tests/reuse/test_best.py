@@ -9,8 +9,8 @@ import yaml
 
 from study.errors import UserError
 from study.records import Stage, TrialState
+from study.results import StudyResults
 from study.reuse import best_configuration
-from study.store import StudyResults
 from tests.results import make_config, make_results, make_trial
 
 LOW, HIGH = {"learning_rate": 2e-5, "weight_decay": 0.1}, {"learning_rate": 5e-5}
