@@ -34,7 +34,11 @@ def set_environment() -> None:
 
 
 def start_ray() -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine.
+
+    Raises:
+        ResourceError: it cannot be joined or started.
+    """
     import ray
 
     if ray.is_initialized():
@@ -43,18 +47,28 @@ def start_ray() -> None:
     if local:
         # A process per Ray Train job that watches for the preemption of spot machines.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(
-            # "local", not None: a half-dead cluster of an earlier run must not be joined.
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            # Without the dashboard's process Train cannot free what a stopped trial held, and
-            # the next ones wait for ever.
-            include_dashboard=True if local else None,
-            dashboard_host="127.0.0.1",
+    # "local", not None: a half-dead cluster of an earlier run must not be joined.
+    address = os.environ.get("RAY_ADDRESS", "local")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                # Without the dashboard's process Train cannot free what a stopped trial held,
+                # and the next ones wait for ever.
+                include_dashboard=True if local else None,
+                dashboard_host="127.0.0.1",
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        remedy = (
+            "See the study log that was named at the start."
+            if local
+            else "Check RAY_ADDRESS and that the cluster runs, or unset it to use this machine."
         )
+        raise ResourceError(f"Ray does not start at {address}: {reason} {remedy}") from error
 
 
 def choose_workers(resources: ResourcesConfig, nodes: Sequence[Mapping[str, float]]) -> Workers:

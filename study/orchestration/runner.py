@@ -6,12 +6,13 @@ import functools
 import logging
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
-from study.errors import StoreError, TrialError
+from study.errors import StoreError, StudyError, TrialError
 from study.orchestration import cluster
 from study.orchestration.ledger import Ledger, Observer
 from study.orchestration.prepare import Prepared, prepare_study
@@ -113,7 +114,11 @@ def _measure_baseline(
     from study.orchestration.worker_group import baseline_worker, failure_reason, run_job
 
     try:
-        found = run_job(baseline_worker, "baseline", payload, workers, config.results_dir)
+        # In a thread: in the main one Train takes over Ctrl-C, and keeps it when it is done.
+        job = ThreadPoolExecutor(1).submit(
+            run_job, baseline_worker, "baseline", payload, workers, config.results_dir
+        )
+        found = job.result()
     except TrainingFailedError as error:
         path = StudyPaths(config.results_dir).trial_log("baseline")
         raise TrialError(
@@ -132,9 +137,11 @@ def _tune(
     config: StudyConfig,
 ) -> None:
     from ray import tune
+    from ray.tune.error import TuneError
 
     from study.orchestration.scheduler import PrunerScheduler
     from study.orchestration.searcher import PlanSearcher
+    from study.orchestration.worker_group import failure_reason
 
     searcher = PlanSearcher(ledger)
     bound = functools.partial(
@@ -158,4 +165,11 @@ def _tune(
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except TuneError as error:
+        # What the searcher or scheduler raised (a full disk, a lost database) comes wrapped.
+        raise StudyError(
+            f"The study stopped: {failure_reason(error)} What has finished is on record; mend "
+            f"the cause and run the study again. Log: {StudyPaths(config.results_dir).log}"
+        ) from error

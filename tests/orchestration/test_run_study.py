@@ -195,8 +195,9 @@ def test_a_pruned_classification_study_of_one_arm(tmp_path_factory: pytest.TempP
     assert "validation" in output
 
 
+@pytest.mark.parametrize("moment", ["Measuring the base model", "[  1/6]"])
 def test_ctrl_c_stops_cleanly_and_says_how_to_continue(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, moment: str
 ) -> None:
     path = write_study(make_folder(tmp_path_factory, "interrupted"), name="interrupted")
     process = start(path)
@@ -204,7 +205,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_continue(
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "Measuring the base model" in line:
+        if moment in line:
             time.sleep(1)
             process.send_signal(signal.SIGINT)
             break
@@ -212,6 +213,32 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_continue(
     output = "".join(lines) + rest
     assert process.returncode == 130, output
     assert "study run" in rest and "Traceback" not in output
+
+
+def test_a_killed_worker_fails_its_trial_and_the_study_goes_on(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = write_study(
+        make_folder(tmp_path_factory, "killed"),
+        name="killed",
+        arms=["full"],
+        confirm={"seeds": 0},
+        training={"steps": 60, "global_batch_size": 8, "sequence_length": 48, "evaluations": 2},
+    )
+    process = start(path)
+    log = path.parent / "results" / "logs" / "full-n24-r0-s0.log"
+    deadline = time.monotonic() + 300
+    while not (log.is_file() and "process" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    worker = int(log.read_text().split("process ")[1].split()[0])
+    os.kill(worker, signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    first, second = open_study(path).results().trials
+    assert first.state is TrialState.FAIL and second.state is TrialState.COMPLETE
+    assert first.outcome is not None and first.outcome.reason
+    assert "Traceback" not in output
 
 
 def test_impossible_resources_are_refused_before_any_trial(
