@@ -37,7 +37,13 @@ class LiveView:
         self._doing = ""
         # Draws once when it is made, so it comes last.
         self._live = Live(
-            get_renderable=self._render, console=console, refresh_per_second=2, transient=True
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            # What libraries print goes to the log file, not above the view.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
 
     def __enter__(self) -> LiveView:

@@ -16,7 +16,6 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from study.config import StudyConfig
 from study.paths import StudyPaths
@@ -73,6 +72,10 @@ def trial_trainable(
 
     Never raises: an exception here would cost Tune's actor and the worker's own words.
     """
+    # Not at the top: this module is imported by every worker and controller of every trial, and
+    # Tune would cost each of them most of a second.
+    from ray.tune.integration.ray_train import TuneReportCallback
+
     spec = TrialSpec.from_dict(json.loads(tune_config["spec"]))
     try:
         outcome = run_job(
