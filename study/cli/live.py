@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from study.cli.output import duration
-from study.plan import StudyPlan, cell_of
-from study.records import Measurement, Stage, TrialOutcome, TrialRecord, TrialSpec, TrialState
+from study.plan import StudyPlan
+from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
 
 _COLOURS = {
     TrialState.COMPLETE: "green",
@@ -34,7 +34,6 @@ class LiveView:
         self._running: dict[str, tuple[TrialSpec, float, Measurement | None]] = {}
         self._best: dict[tuple[str, int], float] = {}
         self._seconds: list[float] = []
-        self._doing = ""
         # Draws once when it is made, so it comes last.
         self._live = Live(
             get_renderable=self._render,
@@ -66,11 +65,9 @@ class LiveView:
                 self._keep_best(record.spec, record.score)
 
     def message(self, text: str) -> None:
-        self._doing = text
         self._console.print(Text(f"{text} ...", style="dim"))
 
     def started(self, spec: TrialSpec) -> None:
-        self._doing = ""
         self._states[spec.trial_id] = TrialState.RUNNING
         self._running[spec.trial_id] = (spec, time.monotonic(), None)
 
@@ -116,7 +113,7 @@ class LiveView:
 
     def _render(self) -> RenderableType:
         if self._plan is None or not (self._running or self._seconds):
-            return Text(f"{self._doing} ..." if self._doing else "")
+            return Text("")
         return Group(self._cells(), self._running_lines(), self._summary())
 
     def _cells(self) -> Table:
@@ -159,9 +156,3 @@ class LiveView:
         open_trials = self._total() - self._ended()
         running = sum(time.monotonic() - since for _, since, _ in self._running.values())
         return max(0.0, open_trials * mean - running) / max(1, len(self._running))
-
-
-def stage_name(spec: TrialSpec) -> str:
-    """``search trial 3`` or ``confirm seed 1``, for people."""
-    word = "confirm seed" if spec.stage is Stage.CONFIRM else "search trial"
-    return f"{word} {spec.index + 1} of replicate {cell_of(spec).replicate + 1}"

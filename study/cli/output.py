@@ -31,7 +31,7 @@ def libraries_to(path: Path) -> Iterator[Console]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
-        yield Console(file=terminal, highlight=False)
+        yield Console(file=terminal, highlight=False, markup=False)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

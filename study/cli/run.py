@@ -56,17 +56,25 @@ def run_and_report(config: StudyConfig, named: str) -> None:
 def _last_words(named: str, results: StudyResults, html: Path, seconds: float) -> None:
     from study.analysis import found_sentences, summarise
 
-    console = Console(highlight=False)
+    # No markup: names and paths may have brackets in them.
+    console = Console(highlight=False, markup=False)
     first, second = found_sentences(summarise(results))
     console.print()
     console.print(Text(first, style="bold"))
     console.print(second)
-    console.print(f"\nTook {duration(seconds)}. Report: [bold]{html}[/bold]", soft_wrap=True)
-    arm = results.config.arms.names[-1]
+    took = Text(f"\nTook {duration(seconds)}. Report: ").append(str(html), style="bold")
+    console.print(took, soft_wrap=True)
     console.print("\nNext:")
-    console.print(f"  study best {named} --arm {arm}      its best configuration, as YAML")
-    console.print(f"  study status {named}                every cell at a glance")
+    for command, what in _suggestions(named, results):
+        console.print(f"  {command:<34} {what}", soft_wrap=True)
+
+
+def _suggestions(named: str, results: StudyResults) -> list[tuple[str, str]]:
+    arm = results.config.arms.names[-1]
+    found = [
+        (f"study best {named} --arm {arm}", "its best configuration, as YAML"),
+        (f"study status {named}", "every cell at a glance"),
+    ]
     if named == "demo":
-        console.print("  study init                       a study of your own model and data")
-    elif results.config.search.replicates < 3:
-        console.print("  search.replicates: 3             in a new study: enough for a verdict")
+        found.append(("study init", "a study of your own model and data"))
+    return found

@@ -22,7 +22,7 @@ from study.training.zero import resolve_micro_batch_size
 
 def print_plan(prepared: Prepared) -> None:
     """What would run, and what to know beforehand."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     plan, data, config = prepared.plan, prepared.data, prepared.plan.config
     print_facts(
         console,
@@ -113,7 +113,7 @@ def _cells(prepared: Prepared) -> Table:
 
 def print_status(results: StudyResults) -> None:
     """States, the best of each cell, and what runs now."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     counts = Counter(r.state for r in results.trials)
     states = ", ".join(f"{counts[s]} {s.value.lower()}" for s in TrialState if counts[s])
     print_facts(
@@ -166,7 +166,7 @@ def print_trial(results: StudyResults, trial_id: str, log_lines: int) -> None:
             f"No trial {trial_id!r} in study {results.config.name}. Its trials are named like "
             f"{examples}; `study report` lists all."
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     print_facts(console, _trial_facts(found))
     if found.measurements:
         console.print(_curve(found))
