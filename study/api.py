@@ -7,7 +7,7 @@ from pathlib import Path
 
 from study.config import StudyConfig, load_config
 from study.errors import StoreError
-from study.orchestration.ledger import Observer
+from study.orchestration.observer import Observer
 from study.orchestration.prepare import Prepared, prepare_study
 from study.paths import StudyPaths
 from study.plan import StudyPlan

@@ -9,17 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from study.config_arms import ArmsConfig, FullConfig, LiftConfig
 from study.config_checks import cross_field_faults, space_faults
 from study.config_faults import is_affected, is_section, pydantic_faults, repair
 from study.config_models import (
-    ArmsConfig,
     Basis,
+    BudgetConfig,
     ConfirmConfig,
     DataConfig,
     DecisionConfig,
-    FullConfig,
-    LiftConfig,
     ModelConfig,
+    PrefixCacheConfig,
     ResourcesConfig,
     SearchConfig,
     StorageConfig,
@@ -40,10 +40,10 @@ from study.space import (
 from study.yaml_source import YamlSource, parse_yaml, read_yaml
 
 __all__ = [
-    "ArmsConfig", "Basis", "ConfirmConfig", "DataConfig", "DecisionConfig", "FullConfig",
-    "LiftConfig", "ModelConfig", "ResourcesConfig", "SearchConfig", "StorageConfig",
-    "StudyConfig", "Task", "TrainingConfig", "ZeroConfig", "check_paths", "load_config",
-    "parse_config",
+    "ArmsConfig", "Basis", "BudgetConfig", "ConfirmConfig", "DataConfig", "DecisionConfig",
+    "FullConfig", "LiftConfig", "ModelConfig", "PrefixCacheConfig", "ResourcesConfig",
+    "SearchConfig", "StorageConfig", "StudyConfig", "Task", "TrainingConfig", "ZeroConfig",
+    "check_paths", "load_config", "parse_config",
 ]  # fmt: skip
 
 

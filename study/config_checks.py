@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+from study.config_arms import LiftConfig
 from study.config_faults import is_affected
 from study.config_models import StudyConfig
 from study.errors import Fault
@@ -61,9 +62,32 @@ def space_faults(config: StudyConfig, space: SearchSpace) -> Iterator[Fault]:
             rule = f"the search space `{space.name}` decides this too."
             remedy = f"Remove it here, or from the space with a fixed value: `{name}: ...`."
             yield Fault(f"arms.lift.{name}", None, None, rule, remedy)
+    if lift is not None:
+        yield from _one_way_to_cut(lift, space)
     if config.training.optimizer == "sgd" and "beta2" in space.for_arm("full"):
         remedy = "Take `beta2` out of the space, or use `optimizer: adamw`."
         yield Fault("training.optimizer", None, None, "SGD has no beta2 to search.", remedy)
+
+
+def _one_way_to_cut(lift: LiftConfig, space: SearchSpace) -> Iterator[Fault]:
+    searched = space.for_arm("lift")
+    if "groups" in searched and "group_size" in searched:
+        rule = "`groups` and `group_size` exclude each other, and the space has both."
+        yield Fault("search.space", None, None, rule, "Take one of them out.")
+        return
+    for name, other in (("groups", "group_size"), ("group_size", "groups")):
+        if getattr(lift, name) is not None and other in searched:
+            rule = f"the search space `{space.name}` decides `{other}`; the two exclude each other."
+            remedy = f"Remove it here, or take `{other}` out of the space."
+            yield Fault(f"arms.lift.{name}", None, None, rule, remedy)
+
+
+@_reads("arms.lift.groups", "arms.lift.group_size")
+def _groups_are_given_once(config: StudyConfig) -> Iterator[Fault]:
+    lift = config.arms.lift
+    if lift is not None and lift.groups is not None and lift.group_size is not None:
+        rule = "`group_size` and `groups` exclude each other."
+        yield Fault("arms.lift.group_size", None, None, rule, "Keep one of them.")
 
 
 @_reads("arms")

@@ -9,32 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from study.space import ARMS, SearchSpace, load_space
-from study.yaml_source import suggestion
+from study.config_arms import ArmsConfig
+from study.config_section import PositiveInt, Section
+from study.space import SearchSpace, load_space
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
 Task = Literal["causal-lm", "sequence-classification"]
 Basis = Literal["device_seconds", "updates_per_parameter", "tokens"]
 
 
-class _Section(BaseModel):
-    # Strict, or `trials: true` would run one trial. The docstrings below the fields become
-    # their descriptions, which messages show.
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-
-class ModelConfig(_Section):
+class ModelConfig(Section):
     path: str
     """Local folder or hub id of a Hugging Face model (safetensors)."""
     revision: str | None = None
@@ -50,7 +38,7 @@ class ModelConfig(_Section):
     """Run code that comes with the model. Only for models you have read."""
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     train: str | list[str]
     """File, glob, list of them, or hub id: JSONL, JSON, CSV, Parquet, plain text."""
     validation: str | list[str] | None = None
@@ -80,49 +68,7 @@ class DataConfig(_Section):
     """At most so many retention examples."""
 
 
-class FullConfig(_Section):
-    """Full-parameter fine-tuning has nothing of its own to set."""
-
-
-class LiftConfig(_Section):
-    group_size: PositiveInt | None = None
-    """Transformer blocks per group; null: a quarter of them, rounded up."""
-    sweeps: PositiveInt = 1
-    """Times the whole top-down pass is repeated."""
-    cumulative: bool = False
-    """Earlier groups keep training (gradual unfreezing)."""
-    group_lr_decay: float = Field(default=1.0, gt=0, le=1)
-    """Learning-rate factor per group below the top one."""
-    rewarmup_ratio: float = Field(default=0.1, ge=0, lt=1)
-    """Share of each phase, from the second on, that warms up again."""
-
-
-class ArmsConfig(_Section):
-    full: FullConfig | None = None
-    lift: LiftConfig | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_names(cls, data: object) -> object:
-        """``arms: [full, lift]`` stands for both arms with their defaults."""
-        names = [data] if isinstance(data, str) else data
-        if not isinstance(names, list):
-            return data
-        for index, name in enumerate(names):
-            if not isinstance(name, str) or name not in ARMS:
-                remedy = suggestion(str(name), ARMS)
-                raise PydanticCustomError("arm", f"`{name}` is no arm.", {"remedy": remedy})
-            if name in names[:index]:
-                rule = f"`{name}` is listed twice."
-                raise PydanticCustomError("arm", rule, {"remedy": "Keep one of them."})
-        return {name: {} for name in names}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(n for n in ("full", "lift") if getattr(self, n) is not None)
-
-
-class SearchConfig(_Section):
+class SearchConfig(Section):
     space: str | dict[str, Any] = "default"
     """Name in search_spaces/, path of a YAML file, or a space written inline."""
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -135,12 +81,12 @@ class SearchConfig(_Section):
     pruner: Literal["none", "asha", "median"] = "none"
 
 
-class ConfirmConfig(_Section):
+class ConfirmConfig(Section):
     seeds: int = Field(default=2, ge=0)
     """Fresh seeds each replicate's winner is retrained with; 0: no confirm runs, no test loss."""
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the subset (3 when neither epochs nor steps is given)."""
     steps: PositiveInt | None = None
@@ -150,8 +96,9 @@ class TrainingConfig(_Section):
     global_batch_size: PositiveInt = 16
     """Examples per optimizer step over all workers."""
     micro_batch_size_per_worker: PositiveInt | None = None
-    """Examples per forward pass on one worker; null: the largest that needs no accumulation,
-    at most 8."""
+    """At most so many examples per forward pass on one worker; null: as many as have no more
+    tokens than 8 of `sequence_length`. Long and short ones go through apart, so that at most 5 %
+    of the tokens are padding."""
     sequence_length: PositiveInt = 512
     """Tokens per example; longer ones are cut."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -170,9 +117,12 @@ class TrainingConfig(_Section):
     """Validation evaluations per trial, evenly spaced, the last one at the end."""
     patience: PositiveInt | None = None
     """Search trials stop after so many evaluations without a new lowest validation loss."""
+    checkpoint_share: float = Field(default=0.03, ge=0, le=1)
+    """Share of a trial's time that checkpoints may take after its first one; an evaluation that
+    would exceed it writes none. 0: no checkpoints, 1: one at every evaluation."""
 
 
-class ZeroConfig(_Section):
+class ZeroConfig(Section):
     stage: Literal[0, 1, 2, 3] = 2
     offload_optimizer: Literal["none", "cpu"] = "none"
     offload_parameters: Literal["none", "cpu"] = "none"
@@ -181,22 +131,45 @@ class ZeroConfig(_Section):
     """Raw DeepSpeed configuration, merged last; keys the study owns are refused."""
 
 
-class ResourcesConfig(_Section):
+class ResourcesConfig(Section):
     workers_per_trial: PositiveInt = 1
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """auto: 1 when the cluster has GPUs, else 0. A worker trains on one GPU, or shares one."""
     concurrent_trials: PositiveInt | Literal["auto"] = "auto"
+    """auto: as many as the cluster's nodes hold."""
+    reuse_workers: bool | Literal["auto"] = "auto"
+    """Whether one trial after another runs on the same worker processes. auto: where starting
+    them takes more than 5 % of a trial. Losses are the same either way."""
 
 
-class StorageConfig(_Section):
+class PrefixCacheConfig(Section):
+    enabled: Literal["auto", False] = "auto"
+    """auto: keep hidden states below LIFT's trained blocks wherever that is exact."""
+    folder: str | None = None
+    """On a disk of each node; null: ``prefix_cache`` in `storage.results`, one per host."""
+    max_gib: float = Field(default=50.0, gt=0)
+    """Disk that hidden states may take on a node, in GiB."""
+    min_free_gib: float = Field(default=5.0, ge=0)
+    """Disk that is left free on a node, in GiB."""
+
+
+class BudgetConfig(Section):
+    device_hours: float | None = Field(default=None, gt=0)
+    """GPU hours of all trials together, CPU workers' hours where there are no GPUs; null: no
+    limit."""
+    wall_hours: float | None = Field(default=None, gt=0)
+    """Hours that `study run` may take, all its sessions together; null: no limit."""
+
+
+class StorageConfig(Section):
     results: str | None = None
     """Folder for everything the study writes; null: ``results/<name>`` beside study.yaml."""
     database: str | None = None
     """Optuna storage URL; null: SQLite inside `results`."""
 
 
-class DecisionConfig(_Section):
+class DecisionConfig(Section):
     dataset_size: PositiveInt | None = None
     """The size the user will fine-tune on; null: the largest tested."""
     rho: float = Field(default=0.01, gt=0)
@@ -205,7 +178,7 @@ class DecisionConfig(_Section):
     """Memory of one device of yours; an arm that needs more is ruled out."""
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """One declared comparison: a model, a task's data, arms, dataset sizes and a budget.
 
     `study.config.load_config` makes one from a file. Its paths are then absolute and its search
@@ -229,6 +202,8 @@ class StudyConfig(_Section):
     training: TrainingConfig = TrainingConfig()
     zero: ZeroConfig = ZeroConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    prefix_cache: PrefixCacheConfig = PrefixCacheConfig()
+    budget: BudgetConfig = BudgetConfig()
     storage: StorageConfig = StorageConfig()
     decision: DecisionConfig = DecisionConfig()
 

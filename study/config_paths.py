@@ -32,7 +32,8 @@ def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
     """`config` with its relative local paths made absolute against `base_dir`."""
     model, data, storage = config.model, config.data, config.storage
     tokenizer = model.tokenizer and _absolute_model(model.tokenizer, base_dir)
-    results = storage.results or f"results/{config.name}"
+    results, cache = storage.results or f"results/{config.name}", config.prefix_cache
+    cache_folder = cache.folder and str(_local(cache.folder, base_dir))
     return config.model_copy(
         update={
             "model": model.model_copy(
@@ -41,6 +42,7 @@ def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
             "data": data.model_copy(
                 update={name: _absolute_data(data, name, base_dir) for name in _DATA_FIELDS}
             ),
+            "prefix_cache": cache.model_copy(update={"folder": cache_folder}),
             "storage": storage.model_copy(
                 update={
                     "results": str(_local(results, base_dir)),
@@ -68,13 +70,18 @@ def check_paths(config: StudyConfig) -> list[Fault]:
                 faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
         elif value is not None and not (name == "retention" and value == GENERAL_TEXT):
             faults += _data_faults(f"data.{name}", value)
-    results = config.results_dir
-    blocked = next((p for p in (results, *results.parents) if os.path.isfile(p)), None)
+    faults += _blocked_faults("storage.results", config.results_dir)
+    if config.prefix_cache.folder is not None:
+        faults += _blocked_faults("prefix_cache.folder", Path(config.prefix_cache.folder))
+    return faults
+
+
+def _blocked_faults(path: str, folder: Path) -> Iterator[Fault]:
+    blocked = next((p for p in (folder, *folder.parents) if os.path.isfile(p)), None)
     if blocked is not None:
         remedy = "Name a folder; it need not exist."
         rule = f"{blocked} is a file, so nothing can be written below it."
-        faults.append(Fault("storage.results", None, str(results), rule, remedy))
-    return faults
+        yield Fault(path, None, str(folder), rule, remedy)
 
 
 def database_faults(database: str | None) -> Iterator[Fault]:

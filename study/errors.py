@@ -7,9 +7,11 @@ StudyError                  the base; the CLI prints its text and exits with `ex
 |   |-- ModelError          model folder or architecture that cannot be used
 |   |-- ResourceError       resources that the cluster can never give
 |   `-- StoreError          a store that is missing, of another study, or of another version
+|-- StorageLostError        the study's database stopped answering (exit code 1)
 `-- TrialError              one trial is lost, the study goes on (exit code 1)
     |-- NonFiniteLossError  the loss became NaN or infinite
-    `-- AuditError          a phase changed what it must not, or did not change what it must
+    |-- AuditError          a phase changed what it must not, or did not change what it must
+    `-- PrefixCacheError    hidden states cannot be kept here; the trial computes them itself
 """
 
 from __future__ import annotations
@@ -89,6 +91,10 @@ class StoreError(UserError):
     """A store that is missing, belongs to another study, or has an unknown schema version."""
 
 
+class StorageLostError(StudyError):
+    """The study's database stopped answering, and was waited for in vain."""
+
+
 class TrialError(StudyError):
     """One trial is lost; the study goes on."""
 
@@ -99,3 +105,7 @@ class NonFiniteLossError(TrialError):
 
 class AuditError(TrialError):
     """An inactive parameter moved, or an active one with a gradient did not."""
+
+
+class PrefixCacheError(TrialError):
+    """Hidden states of a frozen prefix cannot be kept or used; the trial computes them itself."""

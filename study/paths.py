@@ -18,6 +18,11 @@ class StudyPaths:
         return self.root / "data"
 
     @property
+    def prefix_cache(self) -> Path:
+        """Hidden states below LIFT's trained blocks, a folder per host; can be made anew."""
+        return self.root / "prefix_cache"
+
+    @property
     def report(self) -> Path:
         return self.root / "report"
 
@@ -29,6 +34,11 @@ class StudyPaths:
     def log(self) -> Path:
         """What the libraries said on the driver."""
         return self.logs / "study.log"
+
+    @property
+    def check_log(self) -> Path:
+        """The same while `study check` looks."""
+        return self.logs / "check.log"
 
     @property
     def ray(self) -> Path:
@@ -48,3 +58,7 @@ class StudyPaths:
     def trial_log(self, trial_id: str) -> Path:
         """Log of a trial's rank 0."""
         return self.logs / f"{trial_id}.log"
+
+    def checkpoint(self, trial_id: str) -> Path:
+        """Folder of a running trial's checkpoint; gone when the trial has ended."""
+        return self.root / "checkpoints" / trial_id

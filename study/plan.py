@@ -17,10 +17,19 @@ from typing import Any
 import numpy as np
 
 from study.config import StudyConfig
-from study.records import Stage, TrialSpec
-from study.strategies.lift import LiftStrategy
+from study.records import Stage, StepCosts, TrialSpec
+from study.steps import (
+    ModelFacts,
+    check_structures,
+    evaluation_steps,
+    full_steps,
+    trial_steps,
+)
 
-DEFAULT_EPOCHS = 3.0
+__all__ = [
+    "Cell", "ModelFacts", "StudyPlan", "cell_of", "derive_seed", "evaluation_steps", "full_steps",
+    "plan_study", "trial_steps", "with_probe",
+]  # fmt: skip
 
 
 class _Stream(IntEnum):
@@ -38,20 +47,6 @@ def derive_seed(study_seed: int, *key: int) -> int:
     """A 31-bit seed that depends on `study_seed` and `key` alone (NumPy's SeedSequence)."""
     state = np.random.SeedSequence(study_seed, spawn_key=key).generate_state(1, np.uint32)
     return int(state[0] >> 1)
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What the plan must know of the model.
-
-    Attributes:
-        num_blocks: transformer blocks.
-        cost_ratio: measured seconds per full step over seconds per LIFT step, LIFT in the
-            structure that the `arms` section gives; None before the probe has run.
-    """
-
-    num_blocks: int
-    cost_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +128,12 @@ def plan_study(config: StudyConfig, model: ModelFacts) -> StudyPlan:
 
     Trials are ordered replicate by replicate, so that an interrupted study has whole replicates,
     and within a replicate by size and index with both arms side by side.
+
+    Raises:
+        UserError: a LIFT structure, the arm's or one to be searched, does not fit the model.
     """
+    if "lift" in config.arms.names:
+        check_structures(config, model)
     specs: list[TrialSpec] = []
     for replicate in range(config.search.replicates):
         for size in config.dataset_sizes:
@@ -158,7 +158,10 @@ def _make_spec(
     place = (cell.size, cell.replicate)
     subset_seed = derive_seed(config.seed, _Stream.SUBSET, *place)
     confirming = stage is Stage.CONFIRM
-    steps = trial_steps(config, model, cell.arm, cell.size, hyperparameters)
+    seed = derive_seed(
+        config.seed, _Stream.TRIAL, _arm_number(cell.arm), *place, int(confirming), index
+    )
+    steps = trial_steps(config, model, cell.arm, cell.size, hyperparameters, seed)
     letter = "c" if confirming else "s"
     return TrialSpec(
         trial_id=f"{cell.arm}-n{cell.size}-r{cell.replicate}-{letter}{index}",
@@ -167,9 +170,7 @@ def _make_spec(
         replicate=cell.replicate,
         stage=stage,
         index=index,
-        seed=derive_seed(
-            config.seed, _Stream.TRIAL, _arm_number(cell.arm), *place, int(confirming), index
-        ),
+        seed=seed,
         subset_seed=subset_seed,
         order_seed=(
             derive_seed(config.seed, _Stream.ORDER, *place, index) if confirming else subset_seed
@@ -183,76 +184,6 @@ def _make_spec(
 def _arm_number(arm: str) -> int:
     """A number for an arm's name that no other arm's presence changes."""
     return int.from_bytes(arm.encode(), "big") % (1 << 31)
-
-
-def full_steps(config: StudyConfig, size: int) -> int:
-    """Optimizer steps of a full trial at a dataset size, floor included."""
-    training = config.training
-    if training.steps is not None:
-        return training.steps
-    epochs = DEFAULT_EPOCHS if training.epochs is None else training.epochs
-    return max(training.min_steps, math.ceil(epochs * size / training.global_batch_size))
-
-
-def trial_steps(
-    config: StudyConfig,
-    model: ModelFacts,
-    arm: str,
-    size: int,
-    hyperparameters: Mapping[str, Any],
-) -> int:
-    """Optimizer steps of a trial: full's steps times the multiplier of the comparison basis."""
-    steps = full_steps(config, size)
-    if arm != "lift" or len(config.arms.names) == 1:
-        return steps
-    groups, sweeps, cumulative = _lift_structure(config, model, hyperparameters)
-    multiplier = step_multiplier(config, model, groups, cumulative)
-    # Every phase needs a step; the bases never give fewer in practice, tiny step counts do.
-    return max(groups * sweeps, round(steps * multiplier))
-
-
-def step_multiplier(config: StudyConfig, model: ModelFacts, groups: int, cumulative: bool) -> float:
-    """LIFT steps per full step on the study's comparison basis.
-
-    The probe measures the structure of the `arms` section. Where a search space changes the
-    structure, the measured ratio is scaled by what the cost model predicts for the change.
-    """
-    if config.comparison == "tokens":
-        return 1.0
-    if config.comparison == "updates_per_parameter":
-        return float(groups)
-    predicted = predicted_cost_ratio(groups, cumulative)
-    if model.cost_ratio is None:
-        return predicted
-    default_groups, _, default_cumulative = _lift_structure(config, model, {})
-    return model.cost_ratio * predicted / predicted_cost_ratio(default_groups, default_cumulative)
-
-
-def predicted_cost_ratio(groups: int, cumulative: bool = False) -> float:
-    """Seconds per full step over seconds per LIFT step, by counting forward units.
-
-    Full takes 3 units (forward 1, backward 2). LIFT with the prefix recomputed takes
-    1 + (G-1)/(2G) + 2/G = 3(G+1)/(2G) on average over G equal groups; when earlier groups keep
-    training, 1 + 2(G+1)/(2G) = 2 + 1/G.
-    """
-    units = 2 + 1 / groups if cumulative else 1.5 * (groups + 1) / groups
-    return 3 / units
-
-
-def _lift_structure(
-    config: StudyConfig, model: ModelFacts, hyperparameters: Mapping[str, Any]
-) -> tuple[int, int, bool]:
-    """Groups per sweep, sweeps, cumulative: the trial's own, else the arm's."""
-    options = config.arms.lift.model_dump() if config.arms.lift else {}
-    chosen = {k: v for k, v in hyperparameters.items() if k in LiftStrategy.option_names()}
-    strategy = LiftStrategy(**(options | chosen))
-    return len(strategy.groups(model.num_blocks)), strategy.sweeps, strategy.cumulative
-
-
-def evaluation_steps(steps: int, evaluations: int) -> tuple[int, ...]:
-    """Evenly spaced steps after which validation loss is measured; the last is `steps`."""
-    count = min(steps, evaluations)
-    return tuple(round(steps * i / count) for i in range(1, count + 1))
 
 
 def _design(config: StudyConfig, arm: str, size: int, replicate: int) -> list[dict[str, Any]]:
@@ -280,6 +211,6 @@ def _design(config: StudyConfig, arm: str, size: int, replicate: int) -> list[di
     ]
 
 
-def with_cost_ratio(plan: StudyPlan, cost_ratio: float | None) -> StudyPlan:
-    """The same study planned again with the probe's ratio."""
-    return plan_study(plan.config, dataclasses.replace(plan.model, cost_ratio=cost_ratio))
+def with_probe(plan: StudyPlan, probe: StepCosts | None) -> StudyPlan:
+    """The same study planned again with what the probe measured."""
+    return plan_study(plan.config, dataclasses.replace(plan.model, probe=probe))

@@ -97,12 +97,12 @@ class Measurement(_Record):
         phase: 0-based phase in which this evaluation fell.
         train_loss: mean over the steps since the previous evaluation.
         validation_loss: over the whole validation split.
-        learning_rate: of the last step.
+        learning_rate: of the last step, the highest of any parameter.
         grad_norm: mean pre-clip gradient norm since the previous evaluation.
         clipped_share: share of those steps whose norm exceeded the clipping norm, 0 to 1.
         tokens_per_second: training throughput over all ranks since the previous evaluation.
-        seconds: wall seconds since training began, evaluations included.
-        device_seconds: wall seconds times devices (GPUs, or CPU workers).
+        seconds: wall seconds since the trial began, evaluations included, checkpoints not.
+        device_seconds: these times devices (GPUs, or CPU workers).
         peak_memory_bytes: largest over ranks and so far; device memory, or resident set on CPU.
         validation_metrics: classification: ``accuracy`` and ``macro_f1``.
     """
@@ -134,6 +134,10 @@ class PhaseSummary(_Record):
         switch_seconds: tearing the previous engine down and building this one.
         train_seconds: forward, backward and step, evaluations excluded.
         peak_memory_bytes: largest over ranks during the phase.
+        state_bytes: gradients, master weights and optimizer moments held after a backward pass,
+            as found in the phase's first steps; largest over ranks, offloaded ones included.
+        peak_state_bytes: the most of them found at once, inside a step; 0 in records from before
+            it was kept, as is `state_bytes`.
     """
 
     name: str
@@ -142,6 +146,35 @@ class PhaseSummary(_Record):
     switch_seconds: float
     train_seconds: float
     peak_memory_bytes: int
+    state_bytes: int = 0
+    peak_state_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class PrefixCacheUse(_Record):
+    """What kept hidden states of a frozen prefix did for one trial, summed over its ranks.
+
+    Seconds are device seconds (one rank's second is one).
+
+    Attributes:
+        status: ``on``, or ``off: `` and why.
+        hits, misses: examples, counted each time they were needed, whose hidden states were read,
+            or computed.
+        bytes_written: by this trial.
+        bytes_on_node: disk that all hidden states take on rank 0's node at the trial's end.
+        fill_seconds: computing and keeping them.
+        seconds_saved: what the hits would have cost to compute, less what reading them did.
+        cold_seconds: what the trial would have cost more had nothing been kept at its start.
+    """
+
+    status: str
+    hits: int = 0
+    misses: int = 0
+    bytes_written: int = 0
+    bytes_on_node: int = 0
+    fill_seconds: float = 0.0
+    seconds_saved: float = 0.0
+    cold_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,17 +183,23 @@ class TrialOutcome(_Record):
 
     Attributes:
         status: ``finished``, ``stopped_early`` (patience; complete all the same), ``diverged``
-            (non-finite loss) or ``error``.
+            (non-finite loss), ``pruned``, ``stopped`` (by hand) or ``error``; ``interrupted`` is
+            told by workers only: the trial goes on later.
         reason: one line for people; empty when finished.
         score: lowest validation loss over the evaluations, or None if there is none.
         best_step: the step of that evaluation.
         phases: what each phase trained and cost.
         train_seconds: wall seconds of forward, backward and step.
-        device_seconds: wall seconds of the whole trial inside the workers times devices.
+        device_seconds: wall seconds of the whole trial inside the workers times devices, less
+            those that checkpoints took: what training this way costs.
+        checkpoint_device_seconds: those; 0 in records from before they were told apart.
+        prefix_cache: None in an arm that has no frozen prefix.
         test_loss: at the best evaluation's weights; confirm trials only.
         test_losses: loss of every test example, in test-split order.
         test_metrics: classification: ``accuracy`` and ``macro_f1`` on the test split.
         retention_loss: on the retention text at the same weights; None when not measured.
+        notes: what happened to the trial that its result does not depend on: restarts and their
+            causes, one sentence each.
         versions: library versions on the worker.
         deepspeed_config: the resolved DeepSpeed configuration of the first phase.
     """
@@ -172,10 +211,13 @@ class TrialOutcome(_Record):
     phases: tuple[PhaseSummary, ...] = ()
     train_seconds: float = 0.0
     device_seconds: float = 0.0
+    checkpoint_device_seconds: float = 0.0
+    prefix_cache: PrefixCacheUse | None = None
     test_loss: float | None = None
     test_losses: tuple[float, ...] = ()
     test_metrics: dict[str, float] = field(default_factory=dict)
     retention_loss: float | None = None
+    notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     deepspeed_config: dict[str, Any] = field(default_factory=dict)
 
@@ -184,7 +226,11 @@ class TrialOutcome(_Record):
             p if isinstance(p, PhaseSummary) else PhaseSummary.from_dict(p) for p in self.phases
         )
         object.__setattr__(self, "phases", phases)
+        if isinstance(self.prefix_cache, Mapping):
+            use = PrefixCacheUse.from_dict(self.prefix_cache)
+            object.__setattr__(self, "prefix_cache", use)
         object.__setattr__(self, "test_losses", tuple(self.test_losses))
+        object.__setattr__(self, "notes", tuple(self.notes))
 
 
 @dataclass(frozen=True)
@@ -235,15 +281,52 @@ class BaseModelRecord(_Record):
             classification: the class prior's entropy on that split, since the head is random).
         retention_loss: on the retention text, or None when not measured.
         test_losses: per test example, same order as `TrialOutcome.test_losses`.
+        test_targets: targets of each test example (classification: ones); empty in records from
+            before they were kept.
     """
 
     validation_loss: float
     test_loss: float
     retention_loss: float | None
     test_losses: tuple[float, ...] = ()
+    test_targets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "test_losses", tuple(self.test_losses))
+        object.__setattr__(self, "test_targets", tuple(self.test_targets))
+
+
+@dataclass(frozen=True)
+class StepCosts(_Record):
+    """What the probe measured, in seconds of a trial's workers. An arm that the study lacks has 0.
+
+    Attributes:
+        full_step: one optimizer step in full.
+        lift_step: one in LIFT: mean over the phases of one sweep of the arm's own structure
+            (no phase weighs more than another), with no prefix read from the cache.
+        lift_step_cached: the same with every frozen prefix read from the cache; None when the
+            cache is off or cannot be used.
+        full_evaluation: one pass over the validation split in full.
+        lift_evaluation: the same in LIFT, mean over those phases, read where they can be.
+        lift_phase_switch: changing from one phase to the next.
+        lift_fill: what the hidden states of a step's batch cost to compute and keep, all blocks
+            being left out; where fewer are, their share of it. None: there was nothing to fill.
+        lift_evaluation_fill: the same of all batches of the validation split.
+    """
+
+    full_step: float
+    lift_step: float
+    lift_step_cached: float | None = None
+    full_evaluation: float = 0.0
+    lift_evaluation: float = 0.0
+    lift_phase_switch: float = 0.0
+    lift_fill: float | None = None
+    lift_evaluation_fill: float | None = None
+
+    @property
+    def cost_ratio(self) -> float:
+        """LIFT steps, nothing cached, that cost what one full step costs."""
+        return self.full_step / self.lift_step
 
 
 @dataclass(frozen=True)

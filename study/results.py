@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.config import StudyConfig
-from study.records import BaseModelRecord, DataSummary, TrialRecord, TrialState
+from study.records import BaseModelRecord, DataSummary, StepCosts, TrialRecord, TrialState
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,11 @@ class StudyResults:
             the search trials). Confirm trials of a replicate appear once its winner is known.
         base: the untouched base model's losses, None before they are measured.
         data: what preparing the data found, None before it is prepared.
-        cost_ratio: seconds per full step over seconds per LIFT step, from the probe; None when
-            the basis needs none or it has not run.
+        probe: what steps cost in each arm; None when the basis needs no probe or it has not run.
         model_parameters: number of scalars in the model, None before it was loaded.
         seconds: wall seconds spent running so far, over all sessions of the study.
+        device_seconds: spent by its trials so far, over all sessions: failed ones too, and those
+            that do not count any more because a longer search has another winner.
         notes: plan warnings, one sentence each.
     """
 
@@ -30,10 +31,16 @@ class StudyResults:
     trials: tuple[TrialRecord, ...]
     base: BaseModelRecord | None = None
     data: DataSummary | None = None
-    cost_ratio: float | None = None
+    probe: StepCosts | None = None
     model_parameters: int | None = None
     seconds: float = 0.0
+    device_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+    @property
+    def cost_ratio(self) -> float | None:
+        """LIFT steps, nothing cached, that cost what one full step costs; None without a probe."""
+        return None if self.probe is None else self.probe.cost_ratio
 
 
 def winner_of(search: Sequence[TrialRecord], trials: int) -> TrialRecord | None:
@@ -46,3 +53,17 @@ def winner_of(search: Sequence[TrialRecord], trials: int) -> TrialRecord | None:
     if len(ended) < trials or not complete:
         return None
     return min(complete, key=lambda r: (r.score or 0.0, r.spec.index))
+
+
+def device_seconds_of(trial: TrialRecord) -> float:
+    """What a trial has cost so far, checkpoints apart: the whole of it once it ended, else up to
+    its last evaluation."""
+    if trial.outcome is not None and trial.outcome.device_seconds > 0:
+        return trial.outcome.device_seconds
+    return trial.measurements[-1].device_seconds if trial.measurements else 0.0
+
+
+def spent_device_seconds_of(trial: TrialRecord) -> float:
+    """`device_seconds_of` with what writing checkpoints took."""
+    outcome = trial.outcome
+    return device_seconds_of(trial) + (outcome.checkpoint_device_seconds if outcome else 0.0)

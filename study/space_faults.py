@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeGuard
 
 from study.domains import CategoricalDomain, Domain, FixedDomain, FloatDomain, IntDomain
-from study.errors import Fault
+from study.errors import ConfigError, Fault
+from study.lift_options import ORDERS, PHASE_STEPS, read_always_active, read_groups
 from study.yaml_source import suggestion
 
 ARMS = ("full", "lift")
@@ -20,27 +21,51 @@ EXAMPLE = "Write `{low: ..., high: ...}`, `{choices: [...]}`, or a single value 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a hyperparameter's values must be: their kind and, for numbers, an interval."""
+    """What a hyperparameter's values must be.
 
-    kind: Literal["float", "int", "bool"]
+    Attributes:
+        kind: of value.
+        low, high, open_low, open_high: the interval of numbers.
+        words: the values of a text.
+        read: for a text that lists something; raises ConfigError for one that it cannot read.
+        example: such a text.
+    """
+
+    kind: Literal["float", "int", "bool", "text"]
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
     open_high: bool = False
+    words: tuple[str, ...] = ()
+    read: Callable[[str], object] | None = None
+    example: str = ""
 
     def allows(self, value: object) -> bool:
         """Whether `value` is of this kind and inside the interval."""
         if self.kind == "bool":
             return isinstance(value, bool)
+        if self.kind == "text":
+            return isinstance(value, str) and self._is_readable(value)
         if not _is_number(value) or (self.kind == "int" and value != int(value)):
             return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
         return above and below
 
+    def _is_readable(self, text: str) -> bool:
+        if self.read is None:
+            return text in self.words
+        try:
+            self.read(text)
+        except ConfigError:
+            return False
+        return True
+
     def __str__(self) -> str:
         if self.kind == "bool":
             return "true or false"
+        if self.kind == "text":
+            return f'text such as "{self.example}"' if self.read else " or ".join(self.words)
         parts = ["a whole number" if self.kind == "int" else "a number"]
         if self.low > -math.inf:
             parts.append(f"{'above' if self.open_low else 'at least'} {self.low:g}")
@@ -58,8 +83,12 @@ SHARED_PARAMETERS = {
 }
 LIFT_PARAMETERS = {
     "group_size": Parameter("int", 1),
+    "groups": Parameter("text", read=read_groups, example="2, 4, 6"),
+    "order": Parameter("text", words=ORDERS),
     "sweeps": Parameter("int", 1),
     "cumulative": Parameter("bool"),
+    "always_active": Parameter("text", read=read_always_active, example="head, last_2_blocks"),
+    "phase_steps": Parameter("text", words=PHASE_STEPS),
     "group_lr_decay": Parameter("float", 0, 1, open_low=True),
     "rewarmup_ratio": Parameter("float", 0, 1, open_high=True),
 }
@@ -96,16 +125,18 @@ def _find_parameter(section: str, name: str, path: str, faults: list[Fault]) -> 
 
 
 def _spec_faults(parameter: Parameter, spec: object, path: str) -> Iterator[Fault]:
-    if isinstance(spec, list):
+    if isinstance(spec, list) and not parameter.read:
         yield Fault(path, None, spec, "a list does not say whether it is a range.", EXAMPLE)
     elif not isinstance(spec, Mapping):
         if not parameter.allows(spec):
-            yield Fault(path, None, spec, f"must be {parameter}, or a domain.", EXAMPLE)
+            rule = f"must be {parameter}, or a domain."
+            yield Fault(path, None, spec, rule, _value_remedy(parameter, spec, EXAMPLE))
     elif "choices" in spec:
         yield from _choice_faults(parameter, spec, path)
-    elif parameter.kind == "bool":
-        remedy = "Write `{choices: [false, true]}`, or a single value to fix it."
-        yield Fault(path, None, None, "a yes-or-no parameter has no range.", remedy)
+    elif parameter.kind in ("bool", "text"):
+        values = "[false, true]" if parameter.kind == "bool" else "[...]"
+        remedy = f"Write `{{choices: {values}}}`, or a single value to fix it."
+        yield Fault(path, None, None, f"what is {parameter} has no range.", remedy)
     else:
         unknown = [key for key in spec if key not in RANGE_KEYS]
         for key in unknown:
@@ -127,11 +158,25 @@ def _choice_faults(parameter: Parameter, spec: Mapping[str, Any], path: str) -> 
         return
     for index, choice in enumerate(choices):
         if not parameter.allows(choice):
-            remedy = "Change or remove this choice."
+            remedy = _value_remedy(parameter, choice, "Change or remove this choice.")
             yield Fault(f"{path}.choices.{index}", None, choice, f"must be {parameter}.", remedy)
         elif choice in choices[:index]:
             rule, remedy = "the choice is listed twice.", "Keep one of them."
             yield Fault(f"{path}.choices.{index}", None, choice, rule, remedy)
+
+
+def _value_remedy(parameter: Parameter, value: object, otherwise: str) -> str:
+    """What to do about a value that the parameter does not allow."""
+    if isinstance(value, str) and parameter.words:
+        return suggestion(value, parameter.words)
+    if isinstance(value, str) and parameter.read:
+        try:
+            parameter.read(value)
+        except ConfigError as error:
+            return f"{error.faults[0].rule} {error.faults[0].remedy}"
+    if isinstance(value, list) and parameter.read:
+        return f'Write it as text: "{", ".join(map(str, value))}".'
+    return otherwise
 
 
 def _range_faults(parameter: Parameter, spec: Mapping[str, Any], path: str) -> Iterator[Fault]:
@@ -186,7 +231,7 @@ def _step_faults(
 
 
 def _build(parameter: Parameter, spec: Any) -> Domain:
-    convert = {"float": float, "int": int, "bool": bool}[parameter.kind]
+    convert = {"float": float, "int": int, "bool": bool, "text": str}[parameter.kind]
     if not isinstance(spec, Mapping):
         return FixedDomain(convert(spec))
     if "choices" in spec:

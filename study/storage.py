@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
@@ -24,10 +25,43 @@ def connect(url: str) -> BaseStorage:
             return get_storage(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}))
         return get_storage(url)
     except Exception as error:  # SQLAlchemy, its drivers and alembic each raise their own
-        raise StoreError(
-            f"Cannot open the study storage {_without_password(url)}: "
-            f"{str(error).splitlines()[0]}. Check storage.database."
-        ) from error
+        raise _unreachable(url, error) from error
+
+
+def stored_study_names(url: str) -> list[str]:
+    """Names of the Optuna studies at an SQLAlchemy URL, by a connection that changes nothing: no
+    file and no table is made. Empty where there is no storage yet.
+
+    Raises:
+        StoreError: it cannot be reached, or not within 10 seconds.
+    """
+    from sqlalchemy import create_engine, inspect, text
+
+    path = sqlite_path(url)
+    if path is not None and not path.is_file():
+        return []
+    try:
+        if path is not None:
+            engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
+        else:
+            engine = create_engine(url, connect_args={"connect_timeout": 10})
+        try:
+            with engine.connect() as connection:
+                if not inspect(connection).has_table("studies"):
+                    return []
+                return list(connection.scalars(text("SELECT study_name FROM studies")))
+        finally:
+            engine.dispose()
+    except Exception as error:
+        raise _unreachable(url, error) from error
+
+
+def _unreachable(url: str, error: Exception) -> StoreError:
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return StoreError(
+        f"Cannot open the study storage {_without_password(url)}: {first.rstrip('.')}. Check "
+        "storage.database."
+    )
 
 
 def _without_password(url: str) -> str:

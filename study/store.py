@@ -9,10 +9,8 @@ open a store as it is.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import optuna
@@ -20,15 +18,15 @@ from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import Trial
 from optuna.trial import TrialState as OptunaState
 
 from study.config import StudyConfig
 from study.errors import StoreError
-from study.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
+from study.extension import extension
+from study.patient_storage import PatientStorage, Waiting
+from study.plan import Cell, StudyPlan, cell_of
 from study.records import (
-    BaseModelRecord,
-    DataSummary,
     Measurement,
     Stage,
     TrialOutcome,
@@ -36,44 +34,49 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from study.results import StudyResults, winner_of
+from study.results import StudyResults, spent_device_seconds_of, winner_of
 from study.storage import connect, make_parent, sqlite_path
-
-SCHEMA_VERSION = 1
-
-_SPEC = "spec"
-_OUTCOME = "outcome"
-_JOB = "ray_train_job"
-_STARTED = "started"
-_FINISHED = "finished"
-_MEASUREMENT = "measurement/"
+from study.store_facts import SCHEMA_VERSION, StudyFacts, read_config
+from study.store_records import FINISHED, JOB, MEASUREMENT, OUTCOME, SPEC, STARTED, VOID, to_record
 
 
-class StudyStore:
-    """Reads and writes one study. Not thread-safe; one writer at a time."""
+class StudyStore(StudyFacts):
+    """Reads and writes one study. Not thread-safe; one writer at a time.
+
+    Attributes:
+        config: the study file.
+        extension: how this file lets a study with results grow, None if it does not.
+    """
 
     def __init__(self, config: StudyConfig, storage: optuna.storages.BaseStorage) -> None:
-        self.config = config
-        self._storage = storage
+        super().__init__(config, storage)
+        self.extension: str | None = None
         self._studies: dict[str, optuna.Study] = {}
         self._trial_ids: dict[str, int] = {}
 
     @classmethod
-    def create(cls, config: StudyConfig) -> StudyStore:
-        """Open the study's store, making it if there is none.
+    def create(cls, config: StudyConfig, on_wait: Waiting | None = None) -> StudyStore:
+        """Open the study's store for its driver, making it if there is none.
+
+        Args:
+            on_wait: told when the database is out of reach and waited for.
 
         Raises:
-            StoreError: it holds another study file's results, or an unknown schema version.
+            StoreError: it holds results of a study file that this one is no extension of, or has
+                an unknown schema version.
         """
         make_parent(config.database_url)
-        storage = connect(config.database_url)
+        storage = PatientStorage(connect(config.database_url))
+        storage.on_wait = on_wait or storage.on_wait
         if config.name not in {s.study_name for s in storage.get_all_studies()}:
             study_id = storage.create_new_study([StudyDirection.MINIMIZE], config.name)
             storage.set_study_user_attr(study_id, "schema_version", SCHEMA_VERSION)
             storage.set_study_user_attr(study_id, "config", config.to_dict())
-        store = cls(_read_config(storage, config.name, config.database_url), storage)
-        store._refuse_other_config(config)
+        store = cls(read_config(storage, config.name, config.database_url), storage)
+        store.extension = store.extension_to(config)
+        store.set_info("config", config.to_dict())
         store.config = config
+        store.begin_session()
         return store
 
     @classmethod
@@ -103,21 +106,16 @@ class StudyStore:
         if name is None or name not in names:
             known = ", ".join(names) or "none"
             raise StoreError(f"No study {name!r} in {database_url}. Studies there: {known}.")
-        return cls(_read_config(storage, name, database_url), storage)
+        return cls(read_config(storage, name, database_url), storage)
 
-    def _refuse_other_config(self, config: StudyConfig) -> None:
-        """A continued study must be the same study; only what no result depends on may differ.
-        A file that was mended before anything ran is simply the new file."""
-        old, new = _identity(self.config), _identity(config)
-        if old == new or not self.has_results:
-            self.set_info("config", config.to_dict())
-            return
-        changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-        raise StoreError(
-            f"The results of study {config.name!r} were made with another study file. Changed: "
-            f"{', '.join(changed)}. Give the new study another name or storage.results, or "
-            "remove the old one with `study clean --all`."
-        )
+    def extension_to(self, config: StudyConfig) -> str | None:
+        """How the study grows with this study file; None if it does not. A file that was mended
+        before anything ran is simply the new file.
+
+        Raises:
+            StoreError: results on record would be invalid or lost.
+        """
+        return extension(self.config, config) if self.has_results else None
 
     @property
     def has_results(self) -> bool:
@@ -126,36 +124,6 @@ class StudyStore:
         return self.base is not None or any(
             s.study_name.startswith(prefix) for s in self._storage.get_all_studies()
         )
-
-    # Facts about the whole study
-
-    @cached_property
-    def _root(self) -> int:
-        return self._storage.get_study_id_from_name(self.config.name)
-
-    def set_info(self, key: str, value: Any) -> None:
-        """Keep a JSON value that belongs to the whole study."""
-        self._storage.set_study_user_attr(self._root, key, value)
-
-    def info(self, key: str, default: Any = None) -> Any:
-        return self._storage.get_study_user_attrs(self._root).get(key, default)
-
-    @property
-    def base(self) -> BaseModelRecord | None:
-        found = self.info("base")
-        return BaseModelRecord.from_dict(found) if found else None
-
-    @property
-    def data(self) -> DataSummary | None:
-        found = self.info("data")
-        return DataSummary.from_dict(found) if found else None
-
-    def plan(self) -> StudyPlan | None:
-        """The plan that the store's facts give, None before the model was looked at."""
-        blocks = self.info("num_blocks")
-        if blocks is None:
-            return None
-        return plan_study(self.config, ModelFacts(blocks, self.info("cost_ratio")))
 
     # Trials
 
@@ -182,7 +150,8 @@ class StudyStore:
         """Ask for a trial's hyperparameters and mark it RUNNING.
 
         A trial that a killed driver left RUNNING with all its parameters is taken up again under
-        its own number; one with only some of them is told FAIL with a `void` mark.
+        its own number; one with only some of them, or with those of a former winner, is told FAIL
+        with a `void` mark.
 
         Args:
             distributions: of the arm's hyperparameters, fixed ones too.
@@ -197,8 +166,8 @@ class StudyStore:
             study.sampler = sampler
             trial = study.ask(dict(distributions))
         resolved = plan.resolve(spec, trial.params)
-        trial.set_user_attr(_SPEC, resolved.to_dict())
-        trial.set_user_attr(_STARTED, time.time())
+        trial.set_user_attr(SPEC, resolved.to_dict())
+        trial.set_user_attr(STARTED, time.time())
         self._trial_ids[spec.trial_id] = trial._trial_id
         return resolved
 
@@ -206,28 +175,31 @@ class StudyStore:
         self, study: optuna.Study, spec: TrialSpec, distributions: Mapping[str, BaseDistribution]
     ) -> Trial | None:
         for frozen in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            stored = frozen.user_attrs.get(_SPEC)
-            if frozen.params.keys() == distributions.keys() and (
-                stored is None or stored["trial_id"] == spec.trial_id
-            ):
+            stored = frozen.user_attrs.get(SPEC)
+            if stored is not None and stored["trial_id"] != spec.trial_id:
+                continue
+            # A former winner's confirm trial has the same id and other hyperparameters.
+            same_point = not spec.hyperparameters or frozen.params == spec.hyperparameters
+            if same_point and frozen.params.keys() == distributions.keys():
                 return Trial(study, frozen._trial_id)
-            if stored is None:
-                self._storage.set_trial_user_attr(frozen._trial_id, "void", True)
-                study.tell(frozen.number, state=OptunaState.FAIL)
+            self._storage.set_trial_user_attr(frozen._trial_id, VOID, True)
+            study.tell(frozen.number, state=OptunaState.FAIL)
         return None
 
     def set_job(self, trial_id: str, ray_train_job: str) -> None:
-        self._storage.set_trial_user_attr(self._trial_ids[trial_id], _JOB, ray_train_job)
+        self._storage.set_trial_user_attr(self._trial_ids[trial_id], JOB, ray_train_job)
 
     def report(self, spec: TrialSpec, measurement: Measurement) -> None:
-        """Keep an evaluation. Reporting the same step again (a trial run again after a crash)
-        replaces the measurement and leaves Optuna's intermediate value as it was."""
+        """Keep an evaluation. One that is kept already stays as it is."""
         trial = Trial(self._study(cell_of(spec), spec.stage), self._trial_ids[spec.trial_id])
-        key = f"{_MEASUREMENT}{measurement.step}"
-        trial.set_user_attr(key, measurement.to_dict())
+        key = f"{MEASUREMENT}{measurement.step}"
         frozen = self._storage.get_trial(trial._trial_id)
+        if key in frozen.user_attrs:
+            return
+        # First what the pruner reads: after a crash in between, the rest is reported again.
         if measurement.step not in frozen.intermediate_values:
             trial.report(measurement.validation_loss, measurement.step)
+        trial.set_user_attr(key, measurement.to_dict())
 
     def should_prune(self, spec: TrialSpec, pruner: BasePruner) -> bool:
         """Ask `pruner` about a search trial, among the finished ones of its replicate."""
@@ -237,9 +209,9 @@ class StudyStore:
 
     def finish(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """Tell how a trial ended: COMPLETE with its score, PRUNED, or FAIL with its reason."""
-        trial_id = self._trial_ids.pop(spec.trial_id)
-        self._storage.set_trial_user_attr(trial_id, _OUTCOME, outcome.to_dict())
-        self._storage.set_trial_user_attr(trial_id, _FINISHED, time.time())
+        trial_id = self._trial_ids[spec.trial_id]
+        self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
+        self._storage.set_trial_user_attr(trial_id, FINISHED, time.time())
         study = self._study(cell_of(spec), spec.stage)
         complete = state is TrialState.COMPLETE
         study.tell(
@@ -248,22 +220,47 @@ class StudyStore:
             state=OptunaState[state.value],
         )
 
-    def records(self, cell: Cell, stage: Stage) -> dict[int, TrialRecord]:
-        """A cell's stored trials of a stage by plan index, without void ones."""
+    def records(
+        self, cell: Cell, stage: Stage, of: Mapping[str, Any] | None = None
+    ) -> dict[int, TrialRecord]:
+        """A cell's stored trials of a stage by plan index, without void ones.
+
+        Args:
+            of: only those with these hyperparameters: confirm trials of a winner that a longer
+                search has replaced do not count any more.
+        """
         try:  # reading makes no studies
             study_id = self._storage.get_study_id_from_name(self._name(cell, stage))
         except KeyError:
             return {}
         found: dict[int, TrialRecord] = {}
         for frozen in self._storage.get_all_trials(study_id, deepcopy=False):
-            if _SPEC in frozen.user_attrs and "void" not in frozen.user_attrs:
-                record = _to_record(frozen)
-                found[record.spec.index] = record
+            if SPEC in frozen.user_attrs and VOID not in frozen.user_attrs:
+                record = to_record(frozen)
+                if of is None or record.spec.hyperparameters == of:
+                    found[record.spec.index] = record
         return found
+
+    def all_records(self) -> list[TrialRecord]:
+        """Every trial that ever started, those that do not count any more too."""
+        prefix = f"{self.config.name}/"
+        return [
+            to_record(frozen)
+            for study in self._storage.get_all_studies()
+            if study.study_name.startswith(prefix)
+            for frozen in self._storage.get_all_trials(study._study_id, deepcopy=False)
+            if SPEC in frozen.user_attrs
+        ]
 
     def record(self, spec: TrialSpec) -> TrialRecord | None:
         """One trial as stored, None if it never started."""
-        return self.records(cell_of(spec), spec.stage).get(spec.index)
+        of = spec.hyperparameters if spec.stage is Stage.CONFIRM else None
+        begun = self._trial_ids.get(spec.trial_id)
+        if begun is not None:  # without reading all the others
+            record = to_record(self._storage.get_trial(begun))
+            if of is None or record.spec.hyperparameters == of:
+                return record
+        return self.records(cell_of(spec), spec.stage, of).get(spec.index)
 
     def results(self) -> StudyResults:
         """Everything on record, waiting trials included."""
@@ -281,9 +278,10 @@ class StudyStore:
             trials=tuple(trials),
             base=self.base,
             data=self.data,
-            cost_ratio=self.info("cost_ratio"),
+            probe=self.probe,
             model_parameters=self.info("model_parameters"),
             seconds=self.info("seconds", 0.0),
+            device_seconds=sum(map(spent_device_seconds_of, self.all_records())),
             notes=tuple(self.info("notes", ())),
         )
 
@@ -293,44 +291,9 @@ class StudyStore:
         winner = winner_of(search, self.config.search.trials)
         if winner is None or not self.config.confirm.seeds:
             return []
-        stored = self.records(cell, Stage.CONFIRM)
+        chosen = winner.spec.hyperparameters
+        stored = self.records(cell, Stage.CONFIRM, chosen)
         return [
             stored.get(spec.index, TrialRecord(spec, TrialState.WAITING))
-            for spec in plan.confirm(cell, winner.spec.hyperparameters)
+            for spec in plan.confirm(cell, chosen)
         ]
-
-
-def _to_record(frozen: FrozenTrial) -> TrialRecord:
-    attrs = frozen.user_attrs
-    measurements = [
-        Measurement.from_dict(v) for k, v in attrs.items() if k.startswith(_MEASUREMENT)
-    ]
-    return TrialRecord(
-        spec=TrialSpec.from_dict(attrs[_SPEC]),
-        state=TrialState(frozen.state.name),
-        measurements=tuple(sorted(measurements, key=lambda m: m.step)),
-        outcome=TrialOutcome.from_dict(attrs[_OUTCOME]) if _OUTCOME in attrs else None,
-        ray_train_job=attrs.get(_JOB),
-        started=attrs.get(_STARTED),
-        finished=attrs.get(_FINISHED),
-    )
-
-
-def _identity(config: StudyConfig) -> dict[str, str]:
-    """What results depend on, by section: all but where things are kept and how many run."""
-    data = config.to_dict()
-    for section in ("storage", "decision"):
-        data.pop(section, None)
-    data["resources"].pop("concurrent_trials", None)
-    return {k: json.dumps(v, sort_keys=True) for k, v in data.items()}
-
-
-def _read_config(storage: optuna.storages.BaseStorage, name: str, url: str) -> StudyConfig:
-    attrs = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
-    version = attrs.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"The store {url} has schema version {version}; this program reads "
-            f"{SCHEMA_VERSION}. Use the program version that wrote it, or start a new study."
-        )
-    return StudyConfig.from_dict(attrs["config"])

@@ -36,6 +36,18 @@ CAUSAL: dict[str, dict[str, Any]] = {
     "phi": {**_COMMON, "tie_word_embeddings": False},
     "mixtral": {**_ROTARY, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
+MORE_CAUSAL: dict[str, dict[str, Any]] = {
+    "gemma4_text": {
+        **_ROTARY,
+        "head_dim": 8,
+        "global_head_dim": 8,
+        "hidden_size_per_layer_input": 4,
+        "vocab_size_per_layer_input": 261,
+        "layer_types": ["sliding_attention", "full_attention"] * (BLOCKS // 2),
+        "tie_word_embeddings": True,
+    },
+}
+"""Without a sequence classifier, and with too steep losses to be compared with other code."""
 ENCODERS: dict[str, dict[str, Any]] = {
     "bert": _COMMON,
     "roberta": _COMMON,
@@ -64,8 +76,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_model(architecture: str = "llama", seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """A model with random weights, dropout off: a causal LM, or a masked LM for an encoder."""
-    causal = architecture in CAUSAL
-    options = {**(CAUSAL if causal else ENCODERS)[architecture], **overrides}
+    causal = architecture not in ENCODERS
+    options = {**(CAUSAL | MORE_CAUSAL | ENCODERS)[architecture], **overrides}
     tokenizer = tiny_tokenizer()
     config = AutoConfig.for_model(
         architecture,

@@ -19,7 +19,9 @@ from study.records import (
     DataSummary,
     Measurement,
     PhaseSummary,
+    PrefixCacheUse,
     Stage,
+    StepCosts,
     TrialOutcome,
     TrialRecord,
     TrialSpec,
@@ -29,6 +31,7 @@ from study.results import StudyResults
 
 BASE_LOSS = 4.63
 BASE_RETENTION = 3.94
+PARAMETERS = 1_234_944
 STARTED = 1_760_000_000.0
 VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "deepspeed": "0.19.8", "ray": "2.60.0"}
 # Loss = floor + scale * size ** -exponent at the best learning rate; LIFT wins below about 300
@@ -76,6 +79,7 @@ def make_trial(
     steps: int = 100,
     device_seconds: float = 20.0,
     peak_memory_bytes: int = 700 * 2**20,
+    prefix_cache: PrefixCacheUse | None = None,
 ) -> TrialRecord:
     """One trial with the numbers given; its validation loss falls to `score` at the last of five
     evaluations. WAITING and RUNNING trials have no outcome."""
@@ -113,6 +117,7 @@ def make_trial(
         phases=_phases(arm, steps, device_seconds, peak_memory_bytes),
         train_seconds=device_seconds * 0.4,
         device_seconds=device_seconds,
+        prefix_cache=prefix_cache,
         test_loss=test_loss,
         test_losses=() if test_loss is None else (test_loss - 0.5, test_loss + 0.5),
         retention_loss=retention_loss,
@@ -167,8 +172,8 @@ def make_results(
         trials=tuple(trials),
         base=BaseModelRecord(BASE_LOSS - 0.02, BASE_LOSS, BASE_RETENTION),
         data=DataSummary("9f86d081884c7d65", 900, 100, 120, 200, 14, 37, 2, 92.4, 61.8),
-        cost_ratio=1.61 if "lift" in config.arms.names else None,
-        model_parameters=1_234_944,
+        probe=StepCosts(0.161, 0.1) if "lift" in config.arms.names else None,
+        model_parameters=PARAMETERS,
         seconds=431.0,
     )
 
@@ -206,6 +211,7 @@ def _replicate(
                 steps=steps,
                 device_seconds=full_steps * 0.08 * float(random.normal(1, 0.03)),
                 peak_memory_bytes=round((690 if arm == "full" else 640) * 2**20 + size * 1e5),
+                prefix_cache=_cache_use(arm, steps, warm=replicate > 0 or index > 0),
             )
         )
     made = [spoil(trial) for trial in made]
@@ -231,10 +237,28 @@ def _replicate(
                     hyperparameters=winner.spec.hyperparameters,
                     device_seconds=full_steps * 0.08 * float(random.normal(1.02, 0.03)),
                     peak_memory_bytes=round((690 if arm == "full" else 640) * 2**20 + size * 1e5),
+                    prefix_cache=_cache_use(arm, steps, warm=True),
                 )
             )
         )
     return made
+
+
+def _cache_use(arm: str, steps: int, warm: bool) -> PrefixCacheUse | None:
+    """Eight examples a step, three steps in four with a prefix; the first trial fills."""
+    if arm == "full":
+        return None
+    misses, bytes_each = 0 if warm else 2 * steps, 30_000
+    return PrefixCacheUse(
+        status="on",
+        hits=6 * steps - misses,
+        misses=misses,
+        bytes_written=misses * bytes_each,
+        bytes_on_node=2 * steps * bytes_each,
+        fill_seconds=misses * 0.004,
+        seconds_saved=(6 * steps - misses) * 0.003,
+        cold_seconds=2 * steps * 0.004 if warm else 0.0,
+    )
 
 
 def _cell(trial: TrialRecord) -> tuple[str, int, int]:
@@ -274,18 +298,25 @@ def _measure(
 
 def _phases(arm: str, steps: int, seconds: float, peak: int) -> tuple[PhaseSummary, ...]:
     if arm == "full":
-        return (PhaseSummary("all parameters", steps, 1_234_944, 0.4, seconds * 0.4, peak),)
+        return (_phase("all parameters", steps, PARAMETERS, 0.4, seconds * 0.4, peak),)
     return tuple(
-        PhaseSummary(
+        _phase(
             f"group {g} (blocks {g - 1}-{g - 1}), sweep 1",
             len(range(4 - g, steps, 4)),
-            308_736,
+            PARAMETERS // 4,
             0.2,
             seconds * 0.1,
             peak,
         )
         for g in (4, 3, 2, 1)
     )
+
+
+def _phase(
+    name: str, steps: int, trained: int, switch: float, seconds: float, peak: int
+) -> PhaseSummary:
+    """fp32 on stage 2 with one rank: gradients, master weights and moments; gradients twice."""
+    return PhaseSummary(name, steps, trained, switch, seconds, peak, 16 * trained, 20 * trained)
 
 
 def _ended_badly(

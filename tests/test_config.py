@@ -68,6 +68,12 @@ def test_numbers_in_scientific_notation_without_a_dot_are_numbers() -> None:
     assert config.training.epsilon == 1e-6
 
 
+def test_a_budget_is_hours_or_no_limit() -> None:
+    assert parse_config(MINIMAL).budget.wall_hours is None
+    budget = parse_config(MINIMAL + "budget: {device_hours: 40, wall_hours: 1.5}\n").budget
+    assert (budget.device_hours, budget.wall_hours) == (40, 1.5)
+
+
 def test_relative_paths_are_relative_to_the_study_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

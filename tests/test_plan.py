@@ -8,15 +8,17 @@ import math
 import pytest
 
 from study.advice import plan_warnings
+from study.config import StudyConfig
+from study.errors import UserError
 from study.plan import (
     Cell,
     ModelFacts,
     evaluation_steps,
     plan_study,
-    predicted_cost_ratio,
     trial_steps,
+    with_probe,
 )
-from study.records import DataSummary, Stage
+from study.records import DataSummary, Stage, StepCosts
 from tests.results import make_config
 
 FACTS = ModelFacts(num_blocks=8)
@@ -71,6 +73,26 @@ def test_replicates_and_sizes_draw_different_subsets_and_designs() -> None:
     assert len({s.hyperparameters["learning_rate"] for s in first.values()}) == len(first)
 
 
+def test_the_design_of_fewer_trials_begins_that_of_more() -> None:
+    designs = {}
+    for trials in (1, 2, 3, 4, 5, 8, 9, 20):
+        plan = plan_study(make_config(sizes=(64,), replicates=2, trials=trials), FACTS)
+        designs[trials] = {s.trial_id: s for s in plan.search}
+    longest = designs[20]
+    for design in designs.values():
+        assert design == {trial_id: longest[trial_id] for trial_id in design}
+
+
+def test_more_sizes_replicates_and_seeds_change_no_trial_of_the_smaller_study() -> None:
+    small = plan_study(make_config(sizes=(64, 256), replicates=2, trials=3), FACTS)
+    large = plan_study(
+        make_config(sizes=(32, 64, 128, 256), replicates=3, trials=5, confirm_seeds=4), FACTS
+    )
+    assert set(map(repr, small.search)) < set(map(repr, large.search))
+    cell, point = small.cells[0], small.search[0].hyperparameters
+    assert large.confirm(cell, point)[:2] == small.confirm(cell, point)
+
+
 def test_a_design_fills_the_range_evenly() -> None:
     config = make_config(sizes=(64,), replicates=1, trials=8, arms=("full",))
     rates = sorted(
@@ -108,15 +130,19 @@ def test_steps_have_a_floor_and_follow_epochs_above_it() -> None:
         ("updates_per_parameter", None, {"group_size": 1}, 960),
         ("device_seconds", None, {}, 192),  # 2G/(G+1) = 1.6
         ("device_seconds", 1.25, {}, 150),
-        # Two groups: predicted 4/3 instead of 8/5, so the measured 1.25 shrinks alike.
+        # Two groups: predicted 4/3 instead of 8/5, so the measured 1.2 shrinks alike.
         ("device_seconds", 1.2, {"group_size": 4}, 120),
+        ("device_seconds", None, {"groups": "2, 6"}, 170),  # 85 * (1.5 + 2.75) = 361.25
+        ("updates_per_parameter", None, {"groups": "2, 6"}, 240),
+        ("tokens", None, {"order": "random", "sweeps": 2}, 120),
     ],
 )
 def test_lift_steps_follow_the_basis(
     basis: str, ratio: float | None, hyperparameters: dict, expected: int
 ) -> None:
     config = make_config(comparison=basis, training={"global_batch_size": 8, "steps": 120})
-    facts = dataclasses.replace(FACTS, cost_ratio=ratio)
+    probe = None if ratio is None else StepCosts(ratio * 0.2, 0.2)
+    facts = dataclasses.replace(FACTS, probe=probe)
     assert trial_steps(config, facts, "full", 64, hyperparameters) == 120
     assert trial_steps(config, facts, "lift", 64, hyperparameters) == expected
 
@@ -126,13 +152,98 @@ def test_lift_alone_is_not_given_more_steps() -> None:
     assert trial_steps(config, FACTS, "lift", 64, {}) == 120
 
 
-def test_one_group_costs_what_full_costs() -> None:
-    assert predicted_cost_ratio(1) == predicted_cost_ratio(1, cumulative=True) == 1.0
+def with_lift(config: StudyConfig, **options: object) -> StudyConfig:
+    return StudyConfig.from_dict(config.to_dict() | {"arms": {"full": {}, "lift": options}})
 
 
-def test_the_cost_model_approaches_its_limits() -> None:
-    assert predicted_cost_ratio(10_000) == pytest.approx(2.0, abs=1e-3)
-    assert predicted_cost_ratio(10_000, cumulative=True) == pytest.approx(1.5, abs=1e-3)
+def test_a_prefix_cache_buys_steps_and_more_so_the_more_often_examples_are_seen() -> None:
+    config = make_config(training={"global_batch_size": 8, "steps": 120})
+    facts = dataclasses.replace(FACTS, prefix_cache=True)
+    assert trial_steps(config, facts, "lift", 64, {}) == 236  # see test_cost_model
+    # 120 misses: 49 * (1.5 + 1.75) + 22 * 2 + 27 * 1.75 + 49 * 2.25 = 360.75 of 360 units.
+    assert trial_steps(config, facts, "lift", 960, {}) == 196
+
+
+def test_a_prefix_cache_that_the_probe_measured_counts_and_one_it_could_not_use_does_not() -> None:
+    config = make_config(training={"global_batch_size": 8, "steps": 120})
+    facts = dataclasses.replace(FACTS, prefix_cache=True, probe=StepCosts(0.3, 0.1875, 0.15))
+    assert trial_steps(config, facts, "lift", 64, {}) == 236
+    facts = dataclasses.replace(facts, probe=StepCosts(0.3, 0.1875, None))
+    assert trial_steps(config, facts, "lift", 64, {}) == 192
+
+
+def test_the_probe_times_one_sweep_and_a_second_one_finds_no_frozen_prefix() -> None:
+    config = make_config(training={"global_batch_size": 8, "steps": 120})
+    facts = dataclasses.replace(FACTS, probe=StepCosts(0.3, 0.1875, 0.15))
+    # n steps a phase: 6 + 6n in the first sweep, 7.5n in the second.
+    expected = round(8 * (360 - 6) / 13.5)
+    for twice in (with_lift(config, sweeps=2), config):
+        assert abs(trial_steps(twice, facts, "lift", 64, {"sweeps": 2}) - expected) <= 1
+
+
+def test_a_random_order_costs_by_its_seed_and_the_same_seed_the_same() -> None:
+    config = make_config(training={"global_batch_size": 8, "steps": 120})
+    facts = dataclasses.replace(FACTS, prefix_cache=True)
+    steps = [trial_steps(config, facts, "lift", 64, {"order": "random"}, s) for s in range(12)]
+    assert steps == [
+        trial_steps(config, facts, "lift", 64, {"order": "random"}, s) for s in range(12)
+    ]
+    assert min(steps) >= 191 and max(steps) <= 236 and len(set(steps)) > 2
+
+
+def test_every_trial_of_a_random_order_is_planned_for_its_own_seed() -> None:
+    config = with_lift(make_config(sizes=(64,), trials=8), order="random")
+    facts = dataclasses.replace(FACTS, prefix_cache=True)
+    lift = [s for s in plan_study(config, facts).search if s.arm == "lift"]
+    assert [s.steps for s in lift] == [
+        trial_steps(config, facts, "lift", 64, s.hyperparameters, s.seed) for s in lift
+    ]
+    assert len({s.steps for s in lift}) > 1
+
+
+def test_a_tied_head_that_is_always_active_gets_fewer_steps() -> None:
+    config = with_lift(
+        make_config(training={"global_batch_size": 8, "steps": 120}), always_active=["head"]
+    )
+    assert trial_steps(config, FACTS, "lift", 64, {}) == 192
+    # Every phase goes all the way back: 1 + 1 + 1/4 units.
+    tied = dataclasses.replace(FACTS, tied=True)
+    assert trial_steps(config, tied, "lift", 64, {}) == 160
+
+
+def test_planning_again_with_the_probe_changes_lift_steps_alone() -> None:
+    plan = plan_study(make_config(), FACTS)
+    probed = with_probe(plan, StepCosts(0.1, 0.1))
+    for before, after in zip(plan.search, probed.search, strict=True):
+        assert (before.steps == after.steps) is (before.arm == "full")
+        assert before.hyperparameters == after.hyperparameters
+    assert with_probe(probed, None) == plan
+
+
+def test_groups_that_do_not_fit_the_model_are_refused_before_anything_runs() -> None:
+    with pytest.raises(UserError, match="2 \\+ 4 = 6 blocks, but the model has 8"):
+        plan_study(with_lift(make_config(), groups=[2, 4]), FACTS)
+
+
+@pytest.mark.parametrize("sampler", ["sobol", "tpe"])
+def test_so_is_one_that_a_search_might_choose(sampler: str) -> None:
+    domain = {"choices": ["2, 6", "4, 5"]}
+    search = {"overrides": {"lift": {"groups": domain}}, "sampler": sampler, "trials": 1}
+    with pytest.raises(UserError, match="4 \\+ 5 = 9 blocks, but the model has 8"):
+        plan_study(make_config(search=search), FACTS)
+    assert plan_study(make_config(search=search, arms=("full",)), FACTS).search
+
+
+def test_an_always_active_tied_head_is_warned_about() -> None:
+    for config in (
+        with_lift(make_config(), always_active=["head"]),
+        make_config(
+            search={"overrides": {"lift": {"always_active": {"choices": ["none", "head"]}}}}
+        ),
+    ):
+        tied = plan_study(config, dataclasses.replace(FACTS, tied=True))
+        assert any("tied to its embeddings" in text for text in plan_warnings(tied, DATA))
+        assert not any("tied" in text for text in plan_warnings(plan_study(config, FACTS), DATA))
 
 
 def test_evaluations_are_even_and_end_at_the_last_step() -> None:

@@ -129,7 +129,7 @@ def test_the_structure_space_adds_to_lift_alone() -> None:
     space = load_space("lift-structure")
     assert list(space.for_arm("full")) == ["learning_rate", "warmup_ratio", "max_grad_norm"]
     added = set(space.for_arm("lift")) - set(space.for_arm("full"))
-    assert added == {"group_size", "sweeps", "cumulative", "group_lr_decay"}
+    assert added == {"group_size", "sweeps", "cumulative", "phase_steps", "group_lr_decay"}
     assert space.for_arm("lift")["sweeps"] == IntDomain(1, 3)
     assert space.for_arm("lift")["cumulative"] == CategoricalDomain((False, True))
 
@@ -250,11 +250,50 @@ def test_values_outside_a_parameters_limits_are_refused(parameter: str, domain: 
         ("group_size", 0), ("group_size", 1.5), ("sweeps", {"low": 1.5, "high": 3}),
         ("cumulative", 1), ("cumulative", {"low": 0, "high": 1}), ("group_lr_decay", 0),
         ("group_lr_decay", 1.1), ("rewarmup_ratio", 1), ("sweeps", {"choices": [1, True]}),
+        ("groups", 4), ("groups", "2, 0"), ("groups", ""), ("groups", {"low": 1, "high": 2}),
+        ("groups", {"choices": ["2, 2", "4, x"]}), ("order", "down"), ("order", True),
+        ("always_active", "hed"), ("always_active", {"choices": ["none", None]}),
+        ("phase_steps", {"choices": ["even", "evn"]}),
     ],
 )  # fmt: skip
 def test_lift_values_outside_their_limits_are_refused(parameter: str, domain: object) -> None:
     (path,) = faults_of(space_with() | {"lift": {parameter: domain}})
     assert path.startswith(f"lift.{parameter}")
+
+
+def test_lists_are_searched_as_text_and_reach_optuna_as_choices() -> None:
+    space = load_space(
+        space_with()
+        | {
+            "lift": {
+                "groups": {"choices": ["2, 4, 6", "4, 4, 4"]},
+                "always_active": {"choices": ["none", "head, final_norm", "last_2_blocks"]},
+                "order": "random",
+            }
+        }
+    )
+    lift = space.for_arm("lift")
+    assert lift["groups"].distribution().choices == ("2, 4, 6", "4, 4, 4")
+    assert lift["always_active"].from_unit(0.5) == "head, final_norm"
+    assert lift["order"] == FixedDomain("random")
+    assert load_space(space.to_dict()) == space
+
+
+@pytest.mark.parametrize(
+    ("parameter", "domain", "telling"),
+    [
+        ("groups", [2, 4], 'Write it as text: "2, 4".'),
+        ("groups", {"choices": [[2, 4]]}, 'Write it as text: "2, 4".'),
+        ("order", "bottomup", "Did you mean `bottom-up`"),
+        ("order", ["random"], "does not say whether it is a range"),
+        ("order", {"low": 1, "high": 2}, "`{choices: [...]}`"),
+        ("always_active", {"choices": ["head, finalnorm"]}, "Did you mean `final_norm`"),
+        ("phase_steps", 1, "even or proportional"),
+    ],
+)
+def test_a_wrong_text_says_how_to_write_it(parameter: str, domain: object, telling: str) -> None:
+    (text,) = faults_of(space_with() | {"lift": {parameter: domain}}).values()
+    assert telling in text
 
 
 @pytest.mark.parametrize("section", ["shared", "full"])

@@ -15,6 +15,7 @@ from study.records import (
     BaseModelRecord,
     Measurement,
     Stage,
+    StepCosts,
     TrialOutcome,
     TrialSpec,
     TrialState,
@@ -151,10 +152,11 @@ def test_results_hold_waiting_trials_and_confirm_trials_once_a_winner_is_known(
 
 def test_facts_about_the_study_survive(store: StudyStore, plan: StudyPlan) -> None:
     store.set_info("base", BaseModelRecord(1.0, 2.0, None, (1.5, 2.5)).to_dict())
-    store.set_info("cost_ratio", 1.5)
+    store.set_info("probe", StepCosts(0.3, 0.2, 0.1, 2.0, 1.5, 0.05).to_dict())
     results = StudyStore.open(plan.config.database_url).results()
     assert results.base == BaseModelRecord(1.0, 2.0, None, (1.5, 2.5))
-    assert results.cost_ratio == 1.5
+    assert results.probe == StepCosts(0.3, 0.2, 0.1, 2.0, 1.5, 0.05)
+    assert results.cost_ratio == pytest.approx(1.5)
     assert results.config == plan.config
 
 
@@ -163,8 +165,101 @@ def test_another_study_file_is_refused_and_says_what_changed(
 ) -> None:
     begin(store, plan, plan.search[0])
     changed = plan.config.model_copy(update={"seed": 7})
-    with pytest.raises(StoreError, match=r"Changed: seed\."):
+    with pytest.raises(StoreError, match=r"seed: 0 -> 7 \(every subset"):
         StudyStore.create(changed)
+    assert StudyStore.open(plan.config.database_url).config.seed == 0
+
+
+def test_a_study_with_results_takes_a_larger_file_and_says_how_it_grows(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    begin(store, plan, plan.search[0])
+    search = plan.config.search.model_copy(update={"trials": 5})
+    larger = plan.config.model_copy(update={"search": search})
+    assert StudyStore.create(larger).extension == "Extending the study: search.trials 2 -> 5"
+    assert StudyStore.open(plan.config.database_url).config.search.trials == 5
+    assert StudyStore.create(larger).extension is None
+
+
+def finish_searches(store: StudyStore, plan: StudyPlan, losses: tuple[float, ...]) -> StudyPlan:
+    """End full's search trials that are not on record yet, in order, with these losses."""
+    specs = [s for s in plan.search if s.arm == "full" and store.record(s) is None]
+    for spec, loss in zip(specs, losses, strict=True):
+        begin(store, plan, spec)
+        store.report(spec, measurement(10, loss))
+        store.finish(spec, TrialState.COMPLETE, TrialOutcome("finished", score=loss))
+    return plan
+
+
+def confirm_trials(store: StudyStore) -> list[tuple[TrialState, float]]:
+    return [
+        (r.state, r.spec.hyperparameters["learning_rate"])
+        for r in store.results().trials
+        if r.spec.stage is Stage.CONFIRM
+    ]
+
+
+def test_confirm_trials_of_a_former_winner_stay_in_optuna_and_count_nowhere(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    finish_searches(store, plan, (2.0, 1.5))
+    old = [s for s in plan.search if s.arm == "full"][1]
+    (spec,) = plan.confirm(cell_of(old), old.hyperparameters)
+    begin(store, plan, spec)
+    store.report(spec, measurement(10, 1.4))
+    store.finish(spec, TrialState.COMPLETE, TrialOutcome("finished", score=1.4, device_seconds=7.0))
+    assert confirm_trials(store) == [(TrialState.COMPLETE, old.hyperparameters["learning_rate"])]
+
+    search = plan.config.search.model_copy(update={"trials": 3})
+    store = StudyStore.create(plan.config.model_copy(update={"search": search}))
+    larger = store.plan()
+    assert larger is not None
+    assert confirm_trials(store) == []  # who wins is not known again
+    finish_searches(store, larger, (1.0,))
+    new = [s for s in larger.search if s.arm == "full"][2]
+    assert confirm_trials(store) == [(TrialState.WAITING, new.hyperparameters["learning_rate"])]
+    assert new.hyperparameters != old.hyperparameters
+    study = optuna.load_study(
+        study_name="synthetic/full/n64/r0/confirm", storage=plan.config.database_url
+    )
+    assert [t.state.name for t in study.trials] == ["COMPLETE"]
+    assert store.results().device_seconds == 3 * 2.0 + 7.0  # what it cost was spent all the same
+
+
+def test_a_former_winners_confirm_trial_that_was_killed_is_not_taken_up_by_the_new_one(
+    store: StudyStore, plan: StudyPlan
+) -> None:
+    first, second = [s for s in plan.search if s.arm == "full"]
+    (old,) = plan.confirm(cell_of(first), first.hyperparameters)
+    (new,) = plan.confirm(cell_of(second), second.hyperparameters)
+    begin(store, plan, old)
+    store.report(old, measurement(10, 2.0))  # killed
+    again = StudyStore.create(plan.config)
+    assert begin(again, plan, new).hyperparameters == second.hyperparameters
+    record = again.record(new)
+    assert record is not None and record.measurements == ()
+    study = optuna.load_study(
+        study_name="synthetic/full/n64/r0/confirm", storage=plan.config.database_url
+    )
+    assert [t.state.name for t in study.trials] == ["FAIL", "RUNNING"]
+
+
+def test_wall_seconds_add_up_over_sessions_even_of_killed_drivers(plan: StudyPlan) -> None:
+    first = StudyStore.create(plan.config)
+    first.keep_wall_seconds(first._opened + 100)
+    first.keep_wall_seconds(first._opened + 150)  # killed here
+    second = StudyStore.create(plan.config)
+    second.keep_wall_seconds(second._opened + 30)
+    assert second.results().seconds == pytest.approx(180)
+
+
+def test_each_stop_request_is_a_key_of_its_own(store: StudyStore, plan: StudyPlan) -> None:
+    other = StudyStore.open(plan.config.database_url)  # `study stop` beside the driver
+    store.request_stop("full-n64-r0-s0")
+    other.request_stop("full-n64-r0-s1")
+    assert store.stop_requests() == {"full-n64-r0-s0", "full-n64-r0-s1"}
+    store.withdraw_stop("full-n64-r0-s0")
+    assert other.stop_requests() == {"full-n64-r0-s1"}
 
 
 def test_a_file_mended_before_anything_ran_is_taken(store: StudyStore, plan: StudyPlan) -> None:

@@ -111,6 +111,14 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
         GOOD + "resources: {gpus_per_worker: 2}\n", "resources.gpus_per_worker", LAST + 1,
         "from 0 to 1",
     ),
+    "budget of nothing": (
+        GOOD + "budget: {device_hours: 0}\n", "budget.device_hours", LAST + 1, "above 0"),
+    "budget as text": (
+        GOOD + "budget: {wall_hours: 2h}\n", "budget.wall_hours", LAST + 1, "must be a number"),
+    "endless budget": (
+        GOOD + "budget: {wall_hours: .inf}\n", "budget.wall_hours", LAST + 1, "finite"),
+    "misspelt budget": (
+        GOOD + "budget: {gpu_hours: 2}\n", "budget.gpu_hours", LAST + 1, "device_hours"),
     # Sizes and arms.
     "no sizes": (replaced("[64, 512]", "[]"), "dataset_sizes", 9, "at least 1"),
     "negative size": (replaced("[64, 512]", "[64, -5]"), "dataset_sizes.1", 9, "at least 1"),
@@ -124,6 +132,61 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
     "repeated arm": (replaced("[full, lift]", "[full, full]"), "arms", 10, "twice"),
     "setting of another arm": (
         replaced("[full, lift]", "{full: {sweeps: 2}}"), "arms.full.sweeps", 10, "lift"),
+    # LIFT's structure.
+    "groups and group size": (
+        replaced("[full, lift]", "{lift: {groups: [2, 2], group_size: 2}}"),
+        "arms.lift.group_size", 10, "exclude each other",
+    ),
+    "group of no blocks": (
+        replaced("[full, lift]", "{lift: {groups: [2, 0]}}"), "arms.lift.groups.1", 10,
+        "at least 1",
+    ),
+    "no groups": (
+        replaced("[full, lift]", "{lift: {groups: []}}"), "arms.lift.groups", 10, "at least 1"),
+    "groups as a number": (
+        replaced("[full, lift]", "{lift: {groups: 4}}"), "arms.lift.groups", 10, "a list"),
+    "groups as words": (
+        replaced("[full, lift]", "{lift: {groups: two four}}"), "arms.lift.groups", 10,
+        "[2, 4, 6]",
+    ),
+    "misspelt order": (
+        replaced("[full, lift]", "{lift: {order: topdown}}"), "arms.lift.order", 10,
+        "Did you mean `top-down`",
+    ),
+    "misspelt split of steps": (
+        replaced("[full, lift]", "{lift: {phase_steps: propotional}}"), "arms.lift.phase_steps",
+        10, "Did you mean `proportional`",
+    ),
+    "misspelt part": (
+        replaced("[full, lift]", "{lift: {always_active: [haed]}}"), "arms.lift.always_active",
+        10, "Did you mean `head`",
+    ),
+    "unknown part in text": (
+        replaced("[full, lift]", "{lift: {always_active: 'head, last_k_blocks'}}"),
+        "arms.lift.always_active", 10, "K is a number: last_2_blocks",
+    ),
+    "part listed twice": (
+        replaced("[full, lift]", "{lift: {always_active: [head, head]}}"),
+        "arms.lift.always_active", 10, "twice",
+    ),
+    "number as a part": (
+        replaced("[full, lift]", "{lift: {always_active: [head, 2]}}"),
+        "arms.lift.always_active.1", 10, "quotes",
+    ),
+    "group size here, groups searched": (
+        replaced("[full, lift]", "{lift: {group_size: 2}}")
+        + "search: {overrides: {lift: {groups: '2, 2'}}}\n",
+        "arms.lift.group_size", 10, "decides `groups`",
+    ),
+    "groups here, group size searched": (
+        replaced("[full, lift]", "{lift: {groups: [2, 2]}}")
+        + "search: {space: lift-structure}\n",
+        "arms.lift.groups", 10, "decides `group_size`",
+    ),
+    "groups and group size searched": (
+        GOOD + "search: {space: lift-structure, overrides: {lift: {groups: '2, 2'}}}\n",
+        "search.space", LAST + 1, "the space has both",
+    ),
     # Training, ZeRO, resources.
     "epochs and steps": (
         GOOD + "training:\n  epochs: 2\n  steps: 10\n", "training.steps", LAST + 3, "Keep one"),
@@ -225,6 +288,14 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
     "name too long": (replaced("./model", "./" + "m" * 5000), "model.path", 4, "no such model"),
     "results below a file": (
         GOOD + "storage: {results: train.jsonl/out}\n", "storage.results", LAST + 1, "is a file"),
+    "prefix cache below a file": (
+        GOOD + "prefix_cache: {folder: train.jsonl/x}\n", "prefix_cache.folder", LAST + 1,
+        "is a file",
+    ),
+    "no room for a prefix cache": (
+        GOOD + "prefix_cache: {max_gib: 0}\n", "prefix_cache.max_gib", LAST + 1, "above 0"),
+    "prefix cache neither auto nor off": (
+        GOOD + "prefix_cache: {enabled: true}\n", "prefix_cache.enabled", LAST + 1, "auto"),
     # Storage.
     "not a database": (
         GOOD + "storage: {database: study.db}\n", "storage.database", LAST + 1, "sqlite:///"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from study.analysis.base import (
-    CellCost,
     CellSummary,
     Difference,
     Estimate,
@@ -17,14 +17,25 @@ from study.analysis.base import (
     counted,
     score_of,
 )
-from study.analysis.costs import cell_cost, device_seconds_of, peak_memory_of, steps_done
+from study.analysis.cost_records import CellCost, PrefixCacheSummary
+from study.analysis.costs import (
+    cell_cost,
+    cold_device_seconds_of,
+    device_seconds_of,
+    peak_memory_of,
+    spent_device_seconds_of,
+    steps_done,
+)
+from study.analysis.curve import Curve
 from study.analysis.estimates import (
     cell_losses,
     count_states,
     paired_difference,
     summarise_replicate,
 )
-from study.analysis.findings import BASIS_PHRASES, caveats, found_sentences
+from study.analysis.evidence import fit_curve
+from study.analysis.findings import BASIS_PHRASES, caveats, crossover_sentence, found_sentences
+from study.analysis.prefix_cache import summarise_prefix_cache
 from study.records import BaseModelRecord, TrialRecord
 from study.results import StudyResults
 
@@ -32,21 +43,27 @@ __all__ = [
     "BASIS_PHRASES",
     "CellCost",
     "CellSummary",
+    "Curve",
     "Difference",
     "Estimate",
+    "PrefixCacheSummary",
     "ReplicateSummary",
     "Split",
     "StateCounts",
     "StudySummary",
     "arm_label",
     "caveats",
+    "cold_device_seconds_of",
     "counted",
+    "crossover_sentence",
     "device_seconds_of",
     "found_sentences",
     "peak_memory_of",
     "score_of",
+    "spent_device_seconds_of",
     "steps_done",
     "summarise",
+    "summarise_prefix_cache",
 ]
 
 
@@ -60,14 +77,17 @@ def summarise(results: StudyResults) -> StudySummary:
     cells = tuple(
         _cell(arm, size, groups[arm, size], results) for arm in config.arms.names for size in sizes
     )
+    curve = fit_curve(cells, results.base.test_targets if results.base else ())
     return StudySummary(
         config=config,
         base=results.base,
         cells=cells,
-        differences=_differences(cells, "test"),
-        validation_differences=_differences(cells, "validation"),
+        differences=_differences(cells, "test", curve),
+        validation_differences=_differences(cells, "validation", None),
         counts=count_states(results.trials, config.confirm.seeds),
         unlearned=_unlearned(cells, results.base),
+        prefix_cache=summarise_prefix_cache(results.trials),
+        curve=curve,
     )
 
 
@@ -87,15 +107,24 @@ def _cell(arm: str, size: int, trials: list[TrialRecord], results: StudyResults)
         test=test,
         retention_rise=rise,
         metrics=metrics,
-        cost=cell_cost(trials),
+        cost=cell_cost(trials, results.model_parameters),
     )
 
 
-def _differences(cells: tuple[CellSummary, ...], split: Split) -> tuple[Difference, ...]:
+def _differences(
+    cells: tuple[CellSummary, ...], split: Split, curve: Curve | None
+) -> tuple[Difference, ...]:
     full = {c.size: c for c in cells if c.arm == "full"}
     lift = {c.size: c for c in cells if c.arm == "lift"}
     found = (paired_difference(full[n], lift[n], split) for n in sorted(full.keys() & lift.keys()))
-    return tuple(d for d in found if d is not None)
+    return tuple(replace(d, interval=_interval(d, curve)) for d in found if d is not None)
+
+
+def _interval(difference: Difference, curve: Curve | None) -> tuple[float, float] | None:
+    if curve is None:
+        return None
+    at = curve.at(difference.size)
+    return float(at.low[0]), float(at.high[0])
 
 
 def _unlearned(

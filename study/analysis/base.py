@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from study.analysis.cost_records import CellCost, PrefixCacheSummary
+from study.analysis.curve import Curve
 from study.config import StudyConfig
 from study.records import BaseModelRecord, TrialRecord
 
@@ -151,28 +153,6 @@ class ReplicateSummary:
 
 
 @dataclass(frozen=True)
-class CellCost:
-    """What one arm at one size cost.
-
-    Attributes:
-        device_seconds: of every trial, pruned and failed ones too.
-        run_device_seconds: mean of the COMPLETE trials that trained to their last step (one per
-            run, not per replicate); None without any.
-        run_count: how many such trials.
-        run_steps: their optimizer steps (the mean, should they differ).
-        run_tokens: their mean training tokens, padding excluded.
-        peak_memory_bytes: largest over the COMPLETE trials; None without any.
-    """
-
-    device_seconds: float
-    run_device_seconds: float | None
-    run_count: int
-    run_steps: float | None
-    run_tokens: float | None
-    peak_memory_bytes: int | None
-
-
-@dataclass(frozen=True)
 class CellSummary:
     """One arm at one dataset size.
 
@@ -216,8 +196,11 @@ class Difference:
         mean: nats, mean over the paired replicates.
         low, high: nats, lowest and highest replicate.
         full, lift: the arms' mean losses over the same replicates.
-        device_seconds_ratio: measured device-seconds of one LIFT run over one full run; None
-            when either arm has no run that went to its last step.
+        cold_cost_ratio: device-seconds of one LIFT run over one full run, each with an empty
+            prefix cache at its start; None when either arm has no run that went to its last step.
+        spent_cost_ratio: the same as really spent.
+        interval: nats, ends of the 95 % interval of the mean difference by the study's curve; None
+            on the validation split, and without a curve.
     """
 
     size: int
@@ -227,7 +210,9 @@ class Difference:
     high: float
     full: Estimate
     lift: Estimate
-    device_seconds_ratio: float | None
+    cold_cost_ratio: float | None
+    spent_cost_ratio: float | None
+    interval: tuple[float, float] | None = None
 
     @property
     def extent(self) -> str:
@@ -247,6 +232,9 @@ class StudySummary:
         validation_differences: the same for the winners' validation losses.
         counts: over all trials.
         unlearned: (arm, size) of cells whose mean loss is not below the base model's.
+        prefix_cache: None without a LIFT trial that has ended.
+        curve: the test-loss difference as a function of the size; None where confirm runs are too
+            few for it.
     """
 
     config: StudyConfig
@@ -256,6 +244,8 @@ class StudySummary:
     validation_differences: tuple[Difference, ...]
     counts: StateCounts
     unlearned: tuple[tuple[str, int], ...]
+    prefix_cache: PrefixCacheSummary | None
+    curve: Curve | None
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -279,6 +269,11 @@ class StudySummary:
         if self.base is None:
             return None
         return self.base.test_loss if split == "test" else self.base.validation_loss
+
+    @property
+    def cells_by_size(self) -> tuple[CellSummary, ...]:
+        """By ascending size, the arms of each beside one another."""
+        return tuple(sorted(self.cells, key=lambda cell: cell.size))
 
     def cell(self, arm: str, size: int) -> CellSummary:
         """Raises KeyError when the study has no such cell."""

@@ -136,7 +136,6 @@ def paired_difference(full: CellSummary, lift: CellSummary, split: Split) -> Dif
     if ours is None or theirs is None:
         return None
     gaps = [float(np.mean(left[p]) - np.mean(right[p])) for p in pairs]
-    costs = full.cost.run_device_seconds, lift.cost.run_device_seconds
     return Difference(
         size=full.size,
         split=split,
@@ -145,8 +144,15 @@ def paired_difference(full: CellSummary, lift: CellSummary, split: Split) -> Dif
         high=max(gaps),
         full=ours,
         lift=theirs,
-        device_seconds_ratio=costs[1] / costs[0] if costs[0] and costs[1] else None,
+        cold_cost_ratio=_ratio(
+            lift.cost.run_cold_device_seconds, full.cost.run_cold_device_seconds
+        ),
+        spent_cost_ratio=_ratio(lift.cost.run_device_seconds, full.cost.run_device_seconds),
     )
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above and below else None
 
 
 def _losses(replicate: ReplicateSummary, split: Split) -> tuple[float, ...]:

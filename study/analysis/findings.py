@@ -32,6 +32,28 @@ def found_sentences(summary: StudySummary) -> tuple[str, str]:
     return _one_arm(summary, cell), _behind_one_arm(summary, cell)
 
 
+def crossover_sentence(summary: StudySummary) -> str:
+    """What the curve's band says of all tested sizes at once; empty without a curve."""
+    if summary.curve is None or len(summary.sizes) < 2:
+        return ""
+    found = summary.curve.crossover()
+    basis = BASIS_PHRASES[summary.config.comparison]
+    start = f"By the simultaneous 95 % band of the curve, {basis},"
+    if found.kind == "unidentified":
+        return (
+            f"{start} neither arm's mean test loss is shown to be lower at every tested size, and "
+            "no crossing is shown either."
+        )
+    if found.kind != "crossover":
+        return f"{start} {arm_label(found.kind)}'s mean test loss is lower at every tested size."
+    assert found.low is not None and found.high is not None and found.small is not None
+    large = "full" if found.small == "lift" else "lift"
+    return (
+        f"{start} {arm_label(found.small)}'s mean test loss is lower up to {found.low:,.0f} "
+        f"examples and {arm_label(large)}'s from {found.high:,.0f} on; they cross in between."
+    )
+
+
 def caveats(summary: StudySummary) -> tuple[str, ...]:
     """What a reader must know beside the headline, one plain sentence each."""
     notes = []
@@ -52,10 +74,9 @@ def caveats(summary: StudySummary) -> tuple[str, ...]:
         )
     if summary.config.comparison == "device_seconds":
         notes += [
-            f"At {d.size:,} examples one LIFT run took {d.device_seconds_ratio:.2f} times the "
-            "device seconds of a full one, so the arms did not cost the same there."
+            f"At {d.size:,} examples {_costs(d)}, so the arms did not cost the same there."
             for d in summary.differences or summary.validation_differences
-            if d.device_seconds_ratio is not None and not _same_cost(d.device_seconds_ratio)
+            if d.cold_cost_ratio is not None and not _same_cost(d.cold_cost_ratio)
         ]
     return tuple(notes)
 
@@ -116,10 +137,20 @@ def _behind_comparison(summary: StudySummary, found: Difference) -> str:
     if found.full.replicates > 1:
         text += f"; full minus LIFT ranged from {found.low:+.3f} to {found.high:+.3f} nats over "
         text += counted(found.full.replicates, "replicate")
-    if found.device_seconds_ratio is not None:
-        text += f"; one LIFT run took {found.device_seconds_ratio:.2f} times the device seconds of "
-        text += "a full one"
-    return f"{text}{_so_far(summary)}; no statistical claim is made."
+    if found.cold_cost_ratio is not None:
+        text += f"; {_costs(found)}"
+    return f"{text}{_so_far(summary)}{_interval(summary, found)}."
+
+
+def _interval(summary: StudySummary, found: Difference) -> str:
+    if found.interval is None or summary.curve is None:
+        return "; too few confirm runs for an interval, so no statistical claim is made"
+    low, high = found.interval
+    sizes = len(set(summary.curve.paired.sizes.tolist()))
+    return (
+        f"; 95 % interval of full minus LIFT {low:+.3f} to {high:+.3f} nats, fitted to "
+        f"{counted(sizes, 'size')}, the test split's error included"
+    )
 
 
 def _one_arm(summary: StudySummary, cell: CellSummary) -> str:
@@ -180,6 +211,18 @@ def _so_far(summary: StudySummary) -> str:
     if summary.finished:
         return ""
     return f"; the study is unfinished ({counts.ended} of {counts.planned} trials ended)"
+
+
+def _costs(found: Difference) -> str:
+    """What one LIFT run cost against a full one: cold, as the basis has it, and as spent."""
+    cold = f"{found.cold_cost_ratio:.2f}"
+    spent = cold if found.spent_cost_ratio is None else f"{found.spent_cost_ratio:.2f}"
+    if cold == spent:
+        return f"one LIFT run took {cold} times the device seconds of a full one"
+    return (
+        f"one LIFT run takes {cold} times the device seconds of a full one when its prefix cache "
+        f"starts empty (it took {spent} times here, with what other trials had cached)"
+    )
 
 
 def _same_cost(ratio: float) -> bool:

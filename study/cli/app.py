@@ -67,11 +67,33 @@ def init(
 def plan(study: Study = "study.yaml") -> None:
     """Check a study file, its data and its model, and print what would run. Trains nothing."""
     from study import load_config, plan_study
-    from study.cli.files import study_file
+    from study.cli.files import growth_of, study_file
     from study.cli.views import print_plan
 
     config = load_config(study_file(study))
+    growth = growth_of(config)
     print_plan(plan_study(config))
+    if growth is not None:
+        typer.echo(f"{growth}. What is on record stays.")
+
+
+@app.command()
+def check(
+    study: Study = "study.yaml",
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="Take a real step of each arm too, and predict the study's hours."
+        ),
+    ] = False,
+) -> None:
+    """Say whether a study can run: data, model, memory, cluster, storage. Trains nothing."""
+    from study import load_config
+    from study.cli.check import check_and_print
+    from study.cli.files import study_file
+
+    if not check_and_print(load_config(study_file(study)), study, probe=probe):
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -89,7 +111,7 @@ def run(study: Study = "study.yaml") -> None:
 def status(study: Study = "study.yaml") -> None:
     """Print how far a study is; also while it runs."""
     from study.cli.files import open_named
-    from study.cli.views import print_status
+    from study.cli.status import print_status
 
     print_status(open_named(study).results())
 
@@ -105,6 +127,18 @@ def show(
     from study.cli.views import print_trial
 
     print_trial(open_named(study).results(), trial, lines)
+
+
+@app.command()
+def stop(
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="For example lift-n512-r0-s3.")],
+    study: Study = "study.yaml",
+) -> None:
+    """Stop a running trial, or skip a waiting one; it counts as failed. The study goes on."""
+    from study.cli.files import open_named
+    from study.cli.stop import stop_trial
+
+    typer.echo(stop_trial(open_named(study), trial))
 
 
 @app.command()
@@ -134,9 +168,10 @@ def best(
     output: Annotated[Path | None, typer.Option(help="File to write to [standard output].")] = None,
 ) -> None:
     """Print an arm's best configuration as YAML."""
-    from study.cli.files import open_named, write_text
+    from study.cli.files import open_named
     from study.errors import UserError
     from study.reuse import best_configuration
+    from study.text_files import write_text
 
     results = open_named(study).results()
     arms = results.config.arms.names
@@ -158,7 +193,7 @@ def clean(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove what a study can make again (tokenised data, Ray's files), after asking."""
+    """Remove what can be made again (tokenised data, prefix cache, Ray's files), after asking."""
     from study.cli.files import clean_study
 
     clean_study(study, everything=everything, yes=yes)

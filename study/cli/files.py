@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import typer
+from filelock import FileLock, Timeout
 
-from study.cli.output import size
-from study.config import load_config
+from study.config import StudyConfig, load_config
 from study.errors import StoreError, UserError
 from study.paths import StudyPaths
+from study.storage import sqlite_path
 from study.store import StudyStore
+from study.text_files import write_text
+from study.text_format import byte_size
 
 DEMO = "demo"
 DEMO_FOLDER = Path("study-demo")
@@ -48,6 +49,22 @@ def open_named(study: str) -> StudyStore:
             f"No study {study}. Name a study file or a results folder; `study run demo` makes one."
         )
     return open_study(study)
+
+
+def growth_of(config: StudyConfig) -> str | None:
+    """How a study file extends the results it has; None if it has none, or extends none.
+
+    Raises:
+        StoreError: those results would be invalid or lost.
+    """
+    path = sqlite_path(config.database_url)
+    if path is None or not path.is_file():  # a database server is not asked about a plan
+        return None
+    try:
+        store = StudyStore.open(config.database_url, config.name)
+    except StoreError:  # other studies are in that file; `study run` says so if it is unreadable
+        return None
+    return store.extension_to(config)
 
 
 def _write_demo() -> Path:
@@ -92,43 +109,41 @@ def write_study_file(path: Path, template: str, *, force: bool) -> None:
     write_text(path, render_template(template))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def clean_study(study: str, *, everything: bool, yes: bool) -> None:
     """Remove what can be made again or, with `everything`, the whole results folder."""
     if study == DEMO:
         study = str(DEMO_FOLDER / "study.yaml")
     path = Path(study)
     is_results = path.is_dir() and StudyPaths(path).database.is_file()
-    root = path if is_results else load_config(study_file(study)).results_dir
+    config = None if is_results else load_config(study_file(study))
+    root = path if config is None else config.results_dir
     paths = StudyPaths(root)
-    targets = [root] if everything else [paths.data, paths.ray]
+    targets = [root] if everything else [paths.data, paths.prefix_cache, paths.ray]
+    if config is not None and config.prefix_cache.folder is not None:
+        # It lies on each node's own disk, and other studies may use it too.
+        typer.echo(f"Not touched: the prefix cache in {config.prefix_cache.folder}, on each node.")
     found = [(target, _bytes_below(target)) for target in targets if target.exists()]
     if not found:
         typer.echo(f"Nothing to remove in {root}.")
         return
     for target, count in found:
-        typer.echo(f"{size(count):>12}  {target}")
+        typer.echo(f"{byte_size(count):>12}  {target}")
     question = "Remove this study's results for good?" if everything else "Remove these?"
     if not yes and not typer.confirm(question):
         typer.echo("Nothing was removed.")
         return
-    for target, _ in found:
-        shutil.rmtree(target)
-    typer.echo(f"Removed {size(sum(count for _, count in found))}.")
+    try:
+        with FileLock(paths.lock, timeout=0):
+            for target, _ in found:
+                shutil.rmtree(target)
+    except Timeout:
+        raise StoreError(
+            f"{root}: the study is running (lock: {paths.lock}). Stop it first."
+        ) from None
+    typer.echo(f"Removed {byte_size(sum(count for _, count in found))}.")
 
 
 def _bytes_below(path: Path) -> int:
-    return sum(f.lstat().st_size for f in path.rglob("*") if f.is_file() or f.is_symlink())
+    """Disk in use: the prefix cache's files are mostly holes."""
+    found = (f.lstat() for f in path.rglob("*") if f.is_file() or f.is_symlink())
+    return sum(min(stat.st_size, stat.st_blocks * 512) for stat in found)

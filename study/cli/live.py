@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.cli.output import duration
 from study.plan import StudyPlan
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
+from study.text_format import duration
 
 _COLOURS = {
     TrialState.COMPLETE: "green",

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from study.cli.live import LiveView
-from study.cli.output import duration, libraries_to
+from study.cli.output import libraries_to
 from study.config import StudyConfig
-from study.errors import StudyError
+from study.errors import StudyError, UserError
 from study.paths import StudyPaths
 from study.records import TrialState
 from study.results import StudyResults
+from study.text_format import duration
 
 
 def run_and_report(config: StudyConfig, named: str) -> None:
@@ -42,7 +43,14 @@ def run_and_report(config: StudyConfig, named: str) -> None:
                 f"\nStopped. What has finished is on record; `study run {named}` continues."
             )
             raise
-        report = write_report(results, paths.report)
+        try:
+            report = write_report(results, paths.report)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or paths.report}: the report cannot be written "
+                f"({error.strerror or error}). The study's results are on record. Mend the cause, "
+                f"then `study report {named}`; with --output it goes to another folder."
+            ) from error
     failed = [r for r in results.trials if r.state is TrialState.FAIL]
     _last_words(named, results, report.html, time.monotonic() - started)
     if failed and len(failed) == len(results.trials):

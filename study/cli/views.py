@@ -1,23 +1,23 @@
-"""Tables for the terminal: a plan, a study's state, a trial."""
+"""Tables for the terminal: a plan and a trial."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.cli.output import duration, size
+from study.analysis import cold_device_seconds_of, device_seconds_of
 from study.errors import UserError
 from study.orchestration.prepare import Prepared
 from study.paths import StudyPaths
 from study.plan import StudyPlan, full_steps, trial_steps
-from study.records import TrialRecord, TrialState
+from study.records import PrefixCacheUse, TrialRecord
 from study.results import StudyResults
-from study.training.zero import resolve_micro_batch_size
+from study.text_format import byte_size, duration, short_count
+from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
 
 
 def print_plan(prepared: Prepared) -> None:
@@ -66,11 +66,13 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
 def _batch(plan: StudyPlan) -> str:
     training = plan.config.training
     workers = plan.config.resources.workers_per_trial
-    micro = resolve_micro_batch_size(training, workers)
-    accumulation = -(-training.global_batch_size // (workers * micro))
+    limit = f"{AUTOMATIC_MICRO_BATCH_SIZE * training.sequence_length:,} tokens"
+    if training.micro_batch_size_per_worker:
+        limit = f"{training.micro_batch_size_per_worker} examples"
     return (
-        f"{training.global_batch_size} examples per step = {workers} workers x {micro} x "
-        f"{accumulation} accumulation; ZeRO-{plan.config.zero.stage}"
+        f"{training.global_batch_size} examples per step on {workers} "
+        f"{'worker' if workers == 1 else 'workers'}, at most {limit} per pass; "
+        f"ZeRO-{plan.config.zero.stage}"
     )
 
 
@@ -78,11 +80,15 @@ def _basis(plan: StudyPlan) -> str:
     config = plan.config
     if len(config.arms.names) < 2:
         return "one arm, nothing to equalise"
-    steps = full_steps(config, config.dataset_sizes[-1])
-    lift = trial_steps(config, plan.model, "lift", config.dataset_sizes[-1], {})
-    known = plan.model.cost_ratio is not None or config.comparison != "device_seconds"
+    ratios = sorted(
+        trial_steps(config, plan.model, "lift", size, {}) / full_steps(config, size)
+        for size in config.dataset_sizes
+    )
+    low, high = f"{ratios[0]:.2f}", f"{ratios[-1]:.2f}"
+    times = low if low == high else f"{low} to {high}"
+    known = plan.model.probe is not None or config.comparison != "device_seconds"
     note = "" if known else " (predicted; measured before the first trial)"
-    return f"{config.comparison}: LIFT takes {lift / steps:.2f} times full's steps{note}"
+    return f"{config.comparison}: LIFT takes {times} times full's steps{note}"
 
 
 def _cells(prepared: Prepared) -> Table:
@@ -109,48 +115,6 @@ def _cells(prepared: Prepared) -> Table:
                 f"{seen * data.mean_tokens:,.0f}",
             )
     return table
-
-
-def print_status(results: StudyResults) -> None:
-    """States, the best of each cell, and what runs now."""
-    console = Console(highlight=False, markup=False)
-    counts = Counter(r.state for r in results.trials)
-    states = ", ".join(f"{counts[s]} {s.value.lower()}" for s in TrialState if counts[s])
-    print_facts(
-        console,
-        {
-            "Study": results.config.name,
-            "Trials": states or "none yet: the data and model are still being prepared",
-            "Ran for": duration(results.seconds),
-            "Results": str(results.config.results_dir),
-        },
-    )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("arm")
-    for name in ("examples", "ended", "best val", "confirm test", "failed"):
-        table.add_column(name, justify="right")
-    for arm in results.config.arms.names:
-        for examples in results.config.dataset_sizes:
-            cell = [r for r in results.trials if r.spec.arm == arm and r.spec.size == examples]
-            table.add_row(arm, str(examples), *_cell_status(cell))
-    console.print(table)
-    for record in results.trials:
-        if record.state is TrialState.RUNNING:
-            done = record.measurements[-1].step if record.measurements else 0
-            console.print(f"running {record.spec.trial_id}: step {done}/{record.spec.steps}")
-
-
-def _cell_status(cell: list[TrialRecord]) -> tuple[str, str, str, str]:
-    ended = [r for r in cell if r.state not in (TrialState.WAITING, TrialState.RUNNING)]
-    scores = [r.score for r in cell if r.state is TrialState.COMPLETE and r.score is not None]
-    tests = [r.outcome.test_loss for r in cell if r.outcome and r.outcome.test_loss is not None]
-    failed = sum(r.state is TrialState.FAIL for r in cell)
-    return (
-        f"{len(ended)}/{len(cell)}",
-        f"{min(scores):.4f}" if scores else "-",
-        f"{sum(tests) / len(tests):.4f}" if tests else "-",
-        str(failed) if failed else "-",
-    )
 
 
 def print_trial(results: StudyResults, trial_id: str, log_lines: int) -> None:
@@ -190,15 +154,37 @@ def _trial_facts(record: TrialRecord) -> dict[str, str]:
     }
     if record.ray_train_job:
         facts["Ray Train job"] = record.ray_train_job
+    if outcome and outcome.notes:
+        facts["Notes"] = "\n".join(outcome.notes)
     if outcome and outcome.score is not None:
         facts["Best"] = f"validation loss {outcome.score:.4f} at step {outcome.best_step}"
     if outcome and outcome.test_loss is not None:
         facts["Test loss"] = f"{outcome.test_loss:.4f}"
     if outcome and outcome.retention_loss is not None:
         facts["Retention"] = f"{outcome.retention_loss:.4f}"
+    if outcome and outcome.prefix_cache is not None:
+        facts["Prefix cache"] = _cache_use(outcome.prefix_cache)
+    if device_seconds_of(record):
+        facts["Device time"] = _device_time(record)
     if outcome and outcome.versions:
         facts["Versions"] = ", ".join(f"{k} {v}" for k, v in outcome.versions.items())
     return facts
+
+
+def _cache_use(use: PrefixCacheUse) -> str:
+    if use.status != "on":
+        return use.status
+    return (
+        f"{use.hits:,} of {use.hits + use.misses:,} hidden states found, "
+        f"{byte_size(use.bytes_written)} written, {duration(use.fill_seconds)} spent filling, "
+        f"{duration(use.seconds_saved)} saved"
+    )
+
+
+def _device_time(record: TrialRecord) -> str:
+    spent, cold = device_seconds_of(record), cold_device_seconds_of(record)
+    told = duration(spent)
+    return told if cold == spent else f"{told} ({duration(cold)} with an empty prefix cache)"
 
 
 def _curve(record: TrialRecord) -> Table:
@@ -217,7 +203,7 @@ def _curve(record: TrialRecord) -> Table:
             f"{m.grad_norm:.2f}",
             f"{m.clipped_share:.0%}",
             f"{m.tokens_per_second:.0f}",
-            size(m.peak_memory_bytes),
+            byte_size(m.peak_memory_bytes),
         )
     return table
 
@@ -225,15 +211,17 @@ def _curve(record: TrialRecord) -> Table:
 def _phases(record: TrialRecord) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("phase")
-    for name in ("steps", "trainable", "switch", "training"):
-        table.add_column(name, justify="right")
+    for name in ("steps", "trained", "switch", "training", "state", "at step"):
+        table.add_column(name, justify="right", no_wrap=True)
     for phase in record.outcome.phases if record.outcome else ():
         table.add_row(
             phase.name,
             str(phase.steps),
-            f"{phase.trainable_parameters:,}",
+            short_count(phase.trainable_parameters),
             f"{phase.switch_seconds:.2f} s",
             f"{phase.train_seconds:.1f} s",
+            byte_size(phase.state_bytes) if phase.state_bytes else "-",
+            byte_size(phase.peak_state_bytes) if phase.peak_state_bytes else "-",
         )
     return table
 

@@ -25,6 +25,8 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
+    # A thread that still speaks to Ray when the study ends must not start another Ray.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 
 
@@ -60,6 +62,8 @@ def start_ray() -> None:
                 # and the next ones wait for ever.
                 include_dashboard=True if local else None,
                 dashboard_host="127.0.0.1",
+                # A cluster's processes do not inherit what was set here.
+                runtime_env=None if local else {"env_vars": dict(_ENVIRONMENT)},
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -69,6 +73,16 @@ def start_ray() -> None:
             else "Check RAY_ADDRESS and that the cluster runs, or unset it to use this machine."
         )
         raise ResourceError(f"Ray does not start at {address}: {reason} {remedy}") from error
+
+
+def address() -> str:
+    """Of the cluster that this process is connected to, ``host:port``.
+
+    Ray's State API, if told no address, asks whichever cluster this machine mentioned last.
+    """
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def choose_workers(resources: ResourcesConfig, nodes: Sequence[Mapping[str, float]]) -> Workers:

@@ -11,7 +11,7 @@ from study.advice import plan_warnings
 from study.config import StudyConfig
 from study.paths import StudyPaths
 from study.plan import ModelFacts, StudyPlan, plan_study
-from study.records import DataSummary
+from study.records import DataSummary, StepCosts
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Prepared:
     """A study that is ready to run.
 
     Attributes:
-        plan: with the cost ratio that was handed in.
+        plan: with the probe that was handed in.
         data: what preparing the data found.
         warnings: what a reader of the results should know beforehand.
     """
@@ -29,12 +29,13 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-def prepare_study(config: StudyConfig, cost_ratio: float | None = None) -> Prepared:
+def prepare_study(config: StudyConfig, probe: StepCosts | None = None) -> Prepared:
     """Tokenise the data once, look at the model, lay out the plan.
 
     Raises:
         DataError: the data cannot be used, or a dataset size is beyond the pool.
         ModelError: the model or tokenizer cannot be loaded, or cannot be split into blocks.
+        UserError: a LIFT structure that does not fit the model.
     """
     from study.training.data import check_sizes, prepare_data
     from study.training.model import check_splittable, load_tokenizer
@@ -42,6 +43,7 @@ def prepare_study(config: StudyConfig, cost_ratio: float | None = None) -> Prepa
     tokenizer = load_tokenizer(config.model)
     data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer)
     check_sizes(config, data)
-    blocks = check_splittable(config.model, config.task, max(2, len(data.label_names)))
-    plan = plan_study(config, ModelFacts(blocks, cost_ratio))
+    blocks, tied = check_splittable(config.model, config.task, max(2, len(data.label_names)))
+    cached = config.prefix_cache.enabled is not False
+    plan = plan_study(config, ModelFacts(blocks, probe, cached, tied))
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
-from study.errors import StoreError, StudyError, TrialError
+from study.errors import StorageLostError, StoreError, StudyError, TrialError
 from study.orchestration import cluster
-from study.orchestration.ledger import Ledger, Observer
+from study.orchestration.interrupt import PauseOnInterrupt
+from study.orchestration.ledger import Ledger
+from study.orchestration.observer import Observer
 from study.orchestration.prepare import Prepared, prepare_study
 from study.paths import StudyPaths
-from study.plan import with_cost_ratio
+from study.plan import with_probe
 from study.results import StudyResults
 from study.store import StudyStore
+
+if TYPE_CHECKING:  # it imports Ray
+    from study.orchestration.pool import WorkerPool
+    from study.orchestration.worker_group import Workers
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +39,6 @@ def run_study(config: StudyConfig, observer: Observer) -> StudyResults:
         KeyboardInterrupt: Ctrl-C; what has finished is on record.
     """
     paths = StudyPaths(config.results_dir)
-    store = StudyStore.create(config)
     lock = FileLock(paths.lock)
     try:
         paths.root.mkdir(parents=True, exist_ok=True)
@@ -43,16 +48,25 @@ def run_study(config: StudyConfig, observer: Observer) -> StudyResults:
             f"Study {config.name!r} is already running (lock: {paths.lock}). Watch it with "
             "`study status`, or stop that run first."
         ) from None
-    started, before = time.time(), store.info("seconds", 0.0)
     try:
+        store = StudyStore.create(config, observer.message)
+        _run_locked(config, store, observer)
+    finally:
+        lock.release()
+    return store.results()
+
+
+def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> None:
+    try:
+        if store.extension:
+            observer.message(store.extension)
         observer.message("Preparing data and model")
-        prepared = prepare_study(config, store.info("cost_ratio"))
+        prepared = prepare_study(config, store.probe)
         _keep_facts(store, prepared)
         _run(config, store, prepared, observer)
     finally:
-        store.set_info("seconds", before + time.time() - started)
-        lock.release()
-    return store.results()
+        with suppress(StorageLostError):
+            store.keep_wall_seconds(time.time())
 
 
 def _keep_facts(store: StudyStore, prepared: Prepared) -> None:
@@ -64,112 +78,137 @@ def _keep_facts(store: StudyStore, prepared: Prepared) -> None:
             "the new study another name, or restore the files."
         )
     store.set_info("data", prepared.data.to_dict())
-    store.set_info("num_blocks", prepared.plan.model.num_blocks)
+    model = prepared.plan.model
+    store.set_info("num_blocks", model.num_blocks)
+    store.set_info("tied", model.tied)
+    store.set_info("prefix_cache", model.prefix_cache)
     store.set_info("notes", list(prepared.warnings))
 
 
 def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: Observer) -> None:
     plan = prepared.plan
     observer.planned(plan, store.results().trials)
-    if store.base is not None and Ledger(plan, store, observer, 0).is_done:
+    ledger = Ledger(plan, store, observer, 0)
+    if store.base is not None and ledger.is_done:
         observer.message("Every trial of this study is already on record")
+        return
+    if store.base is not None and ledger.has_nothing_to_start:  # the budget is used up
         return
     cluster.set_environment()
     # Ray, Tune and Train warn about their own deprecations on import.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import ray
-
-        from study.orchestration import worker_group
     observer.message("Starting Ray")
+    pool = None
     try:
         cluster.start_ray()
         nodes = cluster.living_nodes()
         workers = cluster.choose_workers(config.resources, nodes)
         fitting = cluster.trials_that_fit(workers, nodes)
-        payload = {
-            "config": config.to_dict(),
-            "data_dir": str(StudyPaths(config.results_dir).data),
-            "results_dir": str(config.results_dir),
-            "cpus_per_worker": workers.cpus,
-        }
-        if store.base is None:
-            observer.message("Measuring the base model, and what a step costs in each arm")
-            _measure_baseline(config, store, payload, workers)
-            plan = with_cost_ratio(plan, store.info("cost_ratio"))
-            observer.planned(plan, store.results().trials)
         wanted = config.resources.concurrent_trials
         concurrent = fitting if wanted == "auto" else min(fitting, wanted)
+        pool = make_pool(config, workers, concurrent)
+        if store.base is None:
+            observer.message("Measuring the base model, and what a step costs in each arm")
+            _measure_baseline(config, store, pool)
+            plan = with_probe(plan, store.probe)
+            observer.planned(plan, store.results().trials)
         ledger = Ledger(plan, store, observer, concurrent)
-        _tune(ledger, payload, workers, worker_group.trial_trainable, config)
+        tune_trials(ledger, pool, config, observer)
     finally:
+        if pool is not None:
+            pool.close()
         ray.shutdown()
 
 
-def _measure_baseline(
-    config: StudyConfig, store: StudyStore, payload: dict[str, Any], workers: Any
-) -> None:
-    from ray.train.v2.api.exceptions import TrainingFailedError
+def make_pool(
+    config: StudyConfig,
+    workers: Workers,
+    concurrent: int,
+    worker: Callable[[dict[str, Any]], None] | None = None,
+) -> WorkerPool:
+    """The study's worker groups, none of them started; Ray runs already.
 
-    from study.orchestration.worker_group import baseline_worker, failure_reason, run_job
+    Args:
+        worker: what each worker runs instead of `group_worker`.
+    """
+    from study.orchestration.pool import WorkerPool
+    from study.orchestration.worker_group import group_worker
 
+    payload = {
+        "config": config.to_dict(),
+        "data_dir": str(StudyPaths(config.results_dir).data),
+        "results_dir": str(config.results_dir),
+        "cpus_per_worker": workers.cpus,
+    }
+    reuse = config.resources.reuse_workers
+    return WorkerPool(
+        worker or group_worker, payload, workers, config.results_dir, concurrent, reuse
+    )
+
+
+def _measure_baseline(config: StudyConfig, store: StudyStore, pool: WorkerPool) -> None:
     try:
-        # In a thread: in the main one Train takes over Ctrl-C, and keeps it when it is done.
-        job = ThreadPoolExecutor(1).submit(
-            run_job, baseline_worker, "baseline", payload, workers, config.results_dir
-        )
-        found = job.result()
-    except TrainingFailedError as error:
+        found = pool.run_baseline()
+    except TrialError as error:
         path = StudyPaths(config.results_dir).trial_log("baseline")
-        raise TrialError(
-            f"The base model could not be evaluated: {failure_reason(error)} Log: {path}"
-        ) from error
+        raise TrialError(f"The base model could not be evaluated: {error} Log: {path}") from error
     store.set_info("model_parameters", found["model_parameters"])
-    store.set_info("cost_ratio", found["cost_ratio"])
+    store.set_info("probe", found["probe"])
     store.set_info("base", found["base"])
 
 
-def _tune(
-    ledger: Ledger,
-    payload: dict[str, Any],
-    workers: Any,
-    trainable: Any,
-    config: StudyConfig,
-) -> None:
+def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer: Observer) -> None:
+    """Let Ray Tune run what the ledger hands out, on the pool's groups.
+
+    Raises:
+        StudyError: it cannot go on; what has finished is on record.
+        KeyboardInterrupt: Ctrl-C; trials are paused.
+    """
     from ray import tune
     from ray.tune.error import TuneError
 
     from study.orchestration.scheduler import PrunerScheduler
     from study.orchestration.searcher import PlanSearcher
+    from study.orchestration.trainable import StudyTrial
     from study.orchestration.worker_group import failure_reason
 
-    searcher = PlanSearcher(ledger)
-    bound = functools.partial(
-        trainable, payload=payload, workers=workers, results_dir=config.results_dir
-    )
+    searcher = PlanSearcher(ledger, pool)
     tuner = tune.Tuner(
-        # The workers have a placement group of their own; the trial's driver must not take a CPU
+        # The workers have a placement group of their own; the trial's process must not take a CPU
         # from them, and Tune refuses a request for nothing.
-        tune.with_resources(bound, {"CPU": 0, "memory": 1}),
+        tune.with_resources(StudyTrial, {"CPU": 0, "memory": 1}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=PrunerScheduler(ledger, searcher),
             num_samples=-1,
-            # A trial's driver process takes seconds to start, so the next trial takes it over.
-            # Not after a pruner's stop: its thread would live on beside the next trial's.
-            reuse_actors=config.search.pruner == "none",
+            # A trial's process takes seconds to start, so the next trial takes it over.
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(StudyPaths(config.results_dir).ray),
             verbose=0,
+            # The workers write checkpoints; Tune's trials have nothing to keep.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    try:
-        tuner.fit()
-    except TuneError as error:
-        # What the searcher or scheduler raised (a full disk, a lost database) comes wrapped.
+    with PauseOnInterrupt(pool, observer) as pause:
+        try:
+            tuner.fit()
+        except TuneError as error:
+            # What the searcher or scheduler raised (a full disk, a lost database) comes wrapped.
+            raise StudyError(
+                f"The study stopped: {failure_reason(error)} What has finished is on record; mend "
+                f"the cause and run the study again. Log: {StudyPaths(config.results_dir).log}"
+            ) from error
+    if pause.requested:
+        raise KeyboardInterrupt
+    if ledger.is_paused:
         raise StudyError(
-            f"The study stopped: {failure_reason(error)} What has finished is on record; mend "
-            f"the cause and run the study again. Log: {StudyPaths(config.results_dir).log}"
-        ) from error
+            f"The study stopped: {pool.broken or 'its trials were interrupted.'} What has finished "
+            "is on record; mend the cause and run the study again. Log: "
+            f"{StudyPaths(config.results_dir).log}"
+        )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from study.plan import StudyPlan
 from study.records import TrialSpec
+from study.store_records import SPEC
 
 
 class FixedPointSampler(BaseSampler):
@@ -38,6 +40,39 @@ class FixedPointSampler(BaseSampler):
         return self._point[param_name]
 
 
+class RestartableHalvingPruner(BasePruner):
+    """Optuna's asynchronous successive halving for trials that run one after the other, as a
+    function of what they reported alone.
+
+    The stock pruner marks a rung as passed before its verdict is told, so that a trial which is
+    asked again after a crash has passed it. Here nothing is marked: the trials before are
+    replayed.
+    """
+
+    def __init__(self, min_resource: int, reduction_factor: int) -> None:
+        self._first, self._factor = min_resource, reduction_factor
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        rungs: dict[int, list[float]] = defaultdict(list)
+        for other in study.get_trials(deepcopy=False):
+            if other.number < trial.number:
+                self._stops(other, rungs)
+        return self._stops(trial, rungs)
+
+    def _stops(self, trial: FrozenTrial, rungs: dict[int, list[float]]) -> bool:
+        """Whether a trial stops at its last report; adds its value to every rung it reached."""
+        rung = self._first
+        for step in sorted(trial.intermediate_values):
+            value = trial.intermediate_values[step]
+            while step >= rung:
+                rungs[rung].append(value)
+                best = max(len(rungs[rung]) // self._factor, 1)
+                if value > sorted(rungs[rung])[best - 1]:
+                    return True
+                rung *= self._factor
+        return False
+
+
 def make_sampler(plan: StudyPlan, spec: TrialSpec) -> BaseSampler:
     """A fresh sampler for one trial: its answer depends on the seed, the plan index and the
     finished results, never on what this process did before."""
@@ -49,13 +84,35 @@ def make_sampler(plan: StudyPlan, spec: TrialSpec) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
+class OwnRungsPruner(BasePruner):
+    """A pruner whose first rung lies beyond the longest warmup of the trial that is asked about:
+    before that, learning rates are compared that nobody asked for. As no other size's steps
+    enter, a study that gets more sizes prunes as if it had had them from the start.
+
+    Args:
+        first_rung: evaluations that no trial is stopped before.
+        make: the pruner whose first rung is a step.
+    """
+
+    def __init__(self, first_rung: int, make: Callable[[int], BasePruner]) -> None:
+        self._first_rung, self._make = first_rung, make
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        steps = trial.user_attrs[SPEC]["evaluation_steps"]
+        return self._make(steps[min(self._first_rung, len(steps)) - 1]).prune(study, trial)
+
+
 def make_pruner(plan: StudyPlan) -> BasePruner:
-    """The study's pruner. Its resource is the optimizer step, and its first rung lies beyond the
-    longest warmup: before that, learning rates are compared that nobody asked for."""
+    """The study's pruner. Its resource is the optimizer step."""
     name = plan.config.search.pruner
     if name == "none":
         return NopPruner()
-    steps = min(spec.evaluation_steps[plan.first_rung - 1] for spec in plan.search)
-    if name == "asha":
-        return SuccessiveHalvingPruner(min_resource=steps, reduction_factor=2)
-    return MedianPruner(n_startup_trials=2, n_warmup_steps=steps - 1)
+    return OwnRungsPruner(plan.first_rung, _successive_halving if name == "asha" else _median)
+
+
+def _successive_halving(first_step: int) -> BasePruner:
+    return RestartableHalvingPruner(min_resource=first_step, reduction_factor=2)
+
+
+def _median(first_step: int) -> BasePruner:
+    return MedianPruner(n_startup_trials=2, n_warmup_steps=first_step - 1)

@@ -32,5 +32,7 @@ class PrunerScheduler(FIFOScheduler):
         measurement = read_measurement(result)
         if measurement is None:
             return TrialScheduler.CONTINUE
-        goes_on = self._ledger.measured(self._searcher.trial_ids[trial.trial_id], measurement)
+        task_id = self._searcher.trial_ids[trial.trial_id]
+        self._ledger.job(task_id, result["job"])
+        goes_on = self._ledger.measured(task_id, measurement)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP

@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from study.orchestration.ledger import Ledger
+from study.orchestration.pool import WorkerPool
 from study.records import Measurement, TrialOutcome
 
 
@@ -18,28 +19,39 @@ class PlanSearcher(Searcher):
     continues from its store with a new Tuner.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool) -> None:
         super().__init__()
-        self.ledger = ledger
+        self.ledger, self.pool = ledger, pool
         self.trial_ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         spec = self.ledger.next()
         if spec is not None:
             self.trial_ids[trial_id] = spec.trial_id
-            # Tune's id in the name, for Train would resume an earlier run of the same name.
-            job = f"{spec.trial_id}-{trial_id}"
-            self.ledger.job(spec.trial_id, job)
-            # JSON, for Tune flattens nested dictionaries wherever it meets them.
-            return {"spec": json.dumps(spec.to_dict()), "job": job}
+            self.pool.submit(
+                spec.trial_id, {"spec": spec.to_dict()}, self.ledger.wants_verdicts(spec)
+            )
+            return {"task_id": spec.trial_id, "switchboard": self.pool.name}
         return Searcher.FINISHED if self.ledger.has_nothing_to_start else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        found = (result or {}).get("outcome")
-        outcome = TrialOutcome.from_dict(json.loads(found)) if found and not error else None
-        self.ledger.ended(self.trial_ids[trial_id], outcome)
+        task_id, result = self.trial_ids.pop(trial_id, None), result or {}
+        if task_id is None:  # Tune tells a trial's end again when booking the first one failed
+            return
+        if error:
+            if self.pool.broken:
+                self.ledger.interrupted(task_id)
+            elif self.ledger.lost(task_id):
+                self.pool.stop(task_id)
+        elif "interrupted" in result:
+            self.ledger.interrupted(task_id)
+        else:
+            self.ledger.job(task_id, result.get("job", ""))
+            found = result.get("outcome")
+            self.ledger.ended(task_id, TrialOutcome.from_dict(json.loads(found)) if found else None)
+            self.pool.forget(task_id)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tuner pickles its parts for Tuner.restore, which is not used; a database connection

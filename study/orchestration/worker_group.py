@@ -1,25 +1,18 @@
-"""Ray Train jobs: what a trial's workers run, and the thin Tune trainable around it."""
+"""Ray Train runs: the shape of a worker group, and how one is started."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray.train
-import ray.train.torch
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from study.config import StudyConfig
 from study.paths import StudyPaths
-from study.records import Measurement, TrialOutcome, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Workers:
 
 class _Trainer(TorchTrainer):
     """TorchTrainer without the actor that would serve Ray Data's datasets: there are none here,
-    and starting it costs each trial about two seconds of CPU."""
+    and starting it costs each run about two seconds of CPU."""
 
     def _create_default_callbacks(self) -> list[Any]:
         from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -54,7 +47,6 @@ def run_job(
     payload: dict[str, Any],
     workers: Workers,
     results_dir: Path,
-    callbacks: list[Any] | None = None,
 ) -> Any:
     """Run `worker(payload)` on a fresh worker group and return what rank 0 returned.
 
@@ -68,38 +60,40 @@ def run_job(
         run_config=RunConfig(
             name=name,
             storage_path=str(StudyPaths(results_dir).ray),
-            # The ledger counts and owns retries; Train's default is to retry for ever.
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
-            callbacks=callbacks or [],
+            # The switchboard counts and owns retries; Train's default is to retry for ever.
+            failure_config=FailureConfig(
+                max_failures=0, controller_failure_limit=0, max_preemption_failures=0
+            ),
         ),
     )
     return trainer.fit().return_value
 
 
-def trial_trainable(
-    tune_config: dict[str, Any], *, payload: dict[str, Any], workers: Workers, results_dir: Path
-) -> dict[str, Any]:
-    """What a Tune trial runs: one Ray Train job; its outcome is the trial's last result.
+class GroupStarter:
+    """An actor whose threads each run a group from its start to its end."""
 
-    Never raises: an exception here would cost Tune's actor and the worker's own words.
-    """
-    # Not at the top: this module is imported by every worker and controller of every trial, and
-    # Tune would cost each of them most of a second.
-    from ray.tune.integration.ray_train import TuneReportCallback
+    def run(
+        self,
+        worker: Callable[[dict[str, Any]], Any],
+        name: str,
+        payload: dict[str, Any],
+        workers: Workers,
+        results_dir: Path,
+    ) -> str:
+        """Why the group failed, one line; empty when it has come to its end."""
+        try:
+            run_job(worker, name, payload, workers, results_dir)
+        except (TrainingFailedError, RayError) as error:
+            return failure_reason(error)
+        return ""
 
-    spec = TrialSpec.from_dict(json.loads(tune_config["spec"]))
-    try:
-        outcome = run_job(
-            trial_worker,
-            tune_config["job"],
-            payload | {"spec": spec.to_dict()},
-            workers,
-            results_dir,
-            [TuneReportCallback()],
-        )
-    except TrainingFailedError as error:
-        outcome = TrialOutcome(status="error", reason=failure_reason(error)).to_dict()
-    return {"outcome": json.dumps(outcome)}
+
+def group_worker(payload: dict[str, Any]) -> None:
+    """What each worker of a group runs. In a module of its own, since Train imports this one in
+    processes that need none of what workers do."""
+    from study.orchestration.worker import work
+
+    work(payload)
 
 
 def failure_reason(error: BaseException) -> str:
@@ -116,76 +110,3 @@ def _looks_raised(line: str) -> bool:
         and name.replace(".", "").replace("_", "").isalnum()
         and (name.endswith(("Error", "Exception", "Interrupt", "Exit")))
     )
-
-
-def trial_worker(payload: dict[str, Any]) -> dict[str, Any]:
-    """Runs on every worker: one trial, its evaluations reported as they come."""
-    from study.training.loop import run_trial
-
-    config, placement, data = _set_up(payload)
-    spec = TrialSpec.from_dict(payload["spec"])
-
-    def report(measurement: Measurement) -> None:
-        # Every rank reports: it is a barrier. Rank 0's metrics are the ones that travel on.
-        ray.train.report({"measurement": json.dumps(measurement.to_dict())})
-
-    with _logging_to(StudyPaths(Path(payload["results_dir"])).trial_log(spec.trial_id), placement):
-        return run_trial(config, spec, data, placement, report).to_dict()
-
-
-def baseline_worker(payload: dict[str, Any]) -> dict[str, Any]:
-    """Runs on every worker: the base model's losses and the arms' cost ratio."""
-    from study.training.baseline import measure_baseline
-
-    config, placement, data = _set_up(payload)
-    with _logging_to(StudyPaths(Path(payload["results_dir"])).trial_log("baseline"), placement):
-        baseline = measure_baseline(config, data, placement)
-    return {
-        "base": baseline.base.to_dict(),
-        "model_parameters": baseline.model_parameters,
-        "cost_ratio": baseline.cost_ratio,
-    }
-
-
-def _set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
-    import torch
-
-    from study.training.ops import prepare_ops
-    from study.training.placement import Placement
-    from study.training.tokenised import StudyData
-
-    prepare_ops()
-    config = StudyConfig.from_dict(payload["config"])
-    context = ray.train.get_context()
-    if not torch.cuda.is_available():
-        # Ray gives a worker its CPUs; torch would take every core of the machine.
-        torch.set_num_threads(max(1, int(payload["cpus_per_worker"])))
-    placement = Placement(
-        ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size()
-    )
-    return config, placement, StudyData.open(Path(payload["data_dir"]))
-
-
-class _logging_to:
-    """Send this process's logging, and the traceback of what ends it, to a file."""
-
-    def __init__(self, path: Path, placement: Any) -> None:
-        self._path = path.with_suffix(f".rank{placement.rank}.log") if placement.rank else path
-
-    def __enter__(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(self._path, mode="w")
-        self._handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        )
-        root = logging.getLogger()
-        root.addHandler(self._handler)
-        root.setLevel(logging.INFO)
-        root.info("process %d started", os.getpid())
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        root = logging.getLogger()
-        if error is not None:
-            root.error("".join(traceback.format_exception(error)))
-        root.removeHandler(self._handler)
-        self._handler.close()

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
-from study.analysis import StudySummary, arm_label, caveats, found_sentences, summarise
-from study.report import tables, text
+from study.analysis import (
+    StudySummary,
+    arm_label,
+    caveats,
+    crossover_sentence,
+    found_sentences,
+    summarise,
+)
+from study.report import cost, tables, text
 from study.report.base import Contents, Figure, ReportPaths, Section, Table
+from study.report.difference_figure import draw_difference
 from study.report.figures import draw_cost, draw_curves, draw_forgetting, draw_loss
 from study.report.html import render_html
 from study.report.markdown import FIGURE_FOLDER, render_markdown
 from study.results import StudyResults
+from study.text_files import write_text
 
 __all__ = ["ReportPaths", "report_contents", "write_report"]
 
@@ -30,10 +38,10 @@ def write_report(results: StudyResults, folder: str | os.PathLike[str]) -> Repor
     figures = [figure for section in contents.sections for figure in section.figures]
     drawn = tuple(folder / FIGURE_FOLDER / f"{figure.name}.svg" for figure in figures)
     for path, figure in zip(drawn, figures, strict=True):
-        _write(path, figure.svg)
+        write_text(path, figure.svg)
     paths = ReportPaths(folder / "report.html", folder / "report.md", drawn)
-    _write(paths.markdown, render_markdown(contents))
-    _write(paths.html, render_html(contents))
+    write_text(paths.markdown, render_markdown(contents))
+    write_text(paths.html, render_html(contents))
     return paths
 
 
@@ -61,7 +69,7 @@ def _sections(results: StudyResults, summary: StudySummary) -> tuple[Section, ..
         loss_tables.append(tables.difference_table(differences))
     rows = tables.winners_table(summary)
     failures = tables.failures_table(results.trials)
-    forgetting = draw_forgetting(summary)
+    forgetting, crossing = draw_forgetting(summary), crossover_sentence(summary)
     sections = [
         text.compared_section(results),
         Section(
@@ -70,13 +78,20 @@ def _sections(results: StudyResults, summary: StudySummary) -> tuple[Section, ..
             figures=_drawn(draw_loss(summary)),
             tables=tuple(loss_tables),
         ),
+        Section(
+            "difference",
+            "Which arm is better, by dataset size",
+            paragraphs=(crossing,) if crossing else (),
+            figures=_drawn(draw_difference(summary)),
+        ),
         Section("curves", "Learning curves of the winners", figures=_drawn(draw_curves(summary))),
         Section(
             "cost",
             "Cost and memory",
             figures=_drawn(draw_cost(summary)),
-            tables=(tables.cost_table(summary),),
+            tables=(cost.cost_table(summary), cost.memory_table(summary)),
         ),
+        cost.prefix_cache_section(summary),
         Section(
             "forgetting",
             "Forgetting",
@@ -107,19 +122,3 @@ def _drawn(figure: Figure | None) -> tuple[Figure, ...]:
 
 def _filled(table: Table) -> tuple[Table, ...]:
     return (table,) if table.rows else ()
-
-
-def _write(path: Path, content: str) -> None:
-    """Replace the file in one step: a reader sees the old report or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes it readable by the owner alone
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

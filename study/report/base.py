@@ -19,6 +19,9 @@ class Column:
     """Free text that may wrap; everything else stays on one line."""
 
 
+ARM_COLUMN, SIZE_COLUMN = Column("Arm"), Column("Examples", number=True)
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of finished text; each has one string per column."""
@@ -130,27 +133,14 @@ def seconds(value: float | None) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def duration(value: float) -> str:
-    """``43 s``, ``7 min 11 s``, ``2 h 5 min``."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def ratio(value: float | None) -> str:
+    """Two decimals."""
+    return MISSING if value is None else f"{value:.2f}"
 
 
 def gib(value: int | None) -> str:
     """Bytes as GiB with two decimals."""
     return MISSING if value is None else f"{value / 2**30:.2f}"
-
-
-def short_count(value: int) -> str:
-    """``1.23 M``, ``7.24 B``, ``950``."""
-    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return str(value)
 
 
 def column_of(values: Sequence[object]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ _SHAPES = {"full": "circle", "lift": "triangle-up"}
 _DASHES = {"full": [1, 0], "lift": [6, 3]}
 _DODGE = {"full": 0.965, "lift": 1.035}
 _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
-_WIDTH, _HEIGHT = 560, 270
+WIDTH, HEIGHT = 560, 270
 _HALF_WIDTH = 245
 
 Row = dict[str, Any]
@@ -39,12 +39,12 @@ def draw_loss(summary: StudySummary) -> Figure | None:
         return None
     base = summary.base_loss(split)
     title = f"{split} loss (nats)"
-    chart = _by_size(summary, rows, means, title, base, f"base model {loss(base)}", _WIDTH)
+    chart = _by_size(summary, rows, means, title, base, f"base model {loss(base)}", WIDTH)
     runs = "confirm run" if split == "test" else "replicate's winner"
     caption = f"Small marks: one {runs} each. Large marks and lines: means over replicates."
     if base is not None:
         caption += " Dotted line: the untouched base model."
-    return _figure("loss", chart, f"Mean {split} loss by dataset size. {_tell(means)}", caption)
+    return make_figure("loss", chart, f"Mean {split} loss by dataset size. {_tell(means)}", caption)
 
 
 def draw_forgetting(summary: StudySummary) -> Figure | None:
@@ -59,8 +59,8 @@ def draw_forgetting(summary: StudySummary) -> Figure | None:
     if not means:
         return None
     title = "rise of retention loss (nats)"
-    chart = _by_size(summary, rows, means, title, 0.0, "no forgetting", _WIDTH)
-    return _figure(
+    chart = _by_size(summary, rows, means, title, 0.0, "no forgetting", WIDTH)
+    return make_figure(
         "forgetting",
         chart,
         f"Mean rise of the loss on general text by dataset size. {_tell(means)}",
@@ -69,11 +69,11 @@ def draw_forgetting(summary: StudySummary) -> Figure | None:
 
 
 def draw_cost(summary: StudySummary) -> Figure | None:
-    """Device-seconds of one run and peak memory by dataset size; None without a finished run."""
+    """Device-seconds of one cold run and peak memory by dataset size; None without such a run."""
     spent = [
-        _point(c, c.cost.run_device_seconds)
+        _point(c, c.cost.run_cold_device_seconds)
         for c in summary.cells
-        if c.cost.run_device_seconds is not None
+        if c.cost.run_cold_device_seconds is not None
     ]
     peaks = [
         _point(c, c.cost.peak_memory_bytes / 2**30)
@@ -84,12 +84,13 @@ def draw_cost(summary: StudySummary) -> Figure | None:
         return None
     left = _by_size(summary, [], spent, "device-seconds per run", None, "", _HALF_WIDTH, zero=True)
     right = _by_size(summary, [], peaks, "peak memory (GiB)", None, "", _HALF_WIDTH, zero=True)
-    return _figure(
+    return make_figure(
         "cost",
         alt.hconcat(left, right, spacing=28),
-        f"Device-seconds per run by dataset size. {_tell(spent, '.1f')} "
+        f"Device-seconds per cold run by dataset size. {_tell(spent, '.1f')} "
         f"Peak memory in GiB. {_tell(peaks, '.2f')}",
-        "Left: mean device-seconds of one run trained to its last step. "
+        "Left: mean device-seconds of one run trained to its last step, with an empty prefix cache "
+        "at its start. "
         "Right: the largest memory of any run, on its largest rank.",
     )
 
@@ -107,12 +108,12 @@ def draw_curves(summary: StudySummary) -> Figure | None:
     sizes = sorted(panels)
     losses = [row["value"] for rows in panels.values() for row in rows]
     extent = [min(losses), max(losses)]
-    wide = _WIDTH if len(sizes) == 1 else _HALF_WIDTH
+    wide = WIDTH if len(sizes) == 1 else _HALF_WIDTH
     charts = [_curve_panel(summary, size, panels[size], extent, wide) for size in sizes]
     caption = "One line per replicate: the search trial that won it."
     if start is not None:
         caption += " All lines start at the base model's validation loss."
-    return _figure(
+    return make_figure(
         "curves",
         alt.concat(*charts, columns=2, spacing=22),
         f"Validation loss over optimizer steps of each replicate's winner at "
@@ -134,31 +135,41 @@ def _by_size(
 ) -> Any:
     """Values over dataset size on a log axis: `rows` as small marks, `means` joined by lines."""
     sizes = sorted(summary.sizes)
-    x = alt.X(
-        "size:Q",
-        title="training examples",
-        scale=alt.Scale(type="log", base=2, domain=[sizes[0] / 1.25, sizes[-1] * 1.25], nice=False),
-        axis=alt.Axis(values=sizes, format=",d", grid=False, labelOverlap=True),
-    )
+    x = size_axis(sizes)
     y = alt.Y(
         "value:Q", title=title, scale=alt.Scale(zero=zero, nice=True, padding=0 if zero else 6)
     )
     colour, shape, dash = _encodings(summary)
     layers: list[Any] = []
     if rule is not None:
-        layers += _rule(rule, rule_label, sizes[0] / 1.25)
-    joined = alt.Chart(_data(means)).encode(x=x, y=y, color=colour)
+        layers += _rule(rule, rule_label, size_range(sizes)[0])
+    joined = alt.Chart(inline(means)).encode(x=x, y=y, color=colour)
     layers.append(joined.mark_line(strokeWidth=2).encode(strokeDash=dash))
     dodged = [row | {"size": row["size"] * _DODGE.get(row["key"], 1.0)} for row in rows]
     if dodged:
-        points = alt.Chart(_data(dodged)).mark_point(filled=True, size=26, opacity=0.45)
+        points = alt.Chart(inline(dodged)).mark_point(filled=True, size=26, opacity=0.45)
         layers.append(points.encode(x=x, y=y, color=colour, shape=shape))
     layers.append(joined.mark_point(filled=True, size=95, opacity=1).encode(shape=shape))
-    return alt.layer(*layers).properties(width=width, height=_HEIGHT)
+    return alt.layer(*layers).properties(width=width, height=HEIGHT)
+
+
+def size_axis(sizes: Sequence[int]) -> alt.X:
+    """Dataset sizes, ascending, on a log axis with room at both ends."""
+    return alt.X(
+        "size:Q",
+        title="training examples",
+        scale=alt.Scale(type="log", base=2, domain=size_range(sizes), nice=False),
+        axis=alt.Axis(values=list(sizes), format=",d", grid=False, labelOverlap=True),
+    )
+
+
+def size_range(sizes: Sequence[int]) -> list[float]:
+    """The ends of `size_axis`."""
+    return [sizes[0] / 1.25, sizes[-1] * 1.25]
 
 
 def _rule(value: float, label: str, left: float) -> list[Any]:
-    row = alt.Chart(_data([{"value": value, "size": left, "label": label}]))
+    row = alt.Chart(inline([{"value": value, "size": left, "label": label}]))
     line = row.mark_rule(strokeDash=[2, 3], color=MUTED, strokeWidth=1.3).encode(y="value:Q")
     text = row.mark_text(align="left", dx=5, dy=-7, color=MUTED, fontSize=12)
     return [line, text.encode(x="size:Q", y="value:Q", text="label:N")]
@@ -169,7 +180,7 @@ def _curve_panel(
 ) -> Any:
     colour, shape, dash = _encodings(summary)
     return (
-        alt.Chart(_data(rows), title=f"{size:,} examples")
+        alt.Chart(inline(rows), title=f"{size:,} examples")
         .mark_line(strokeWidth=1.7, point={"size": 22, "filled": True}, opacity=0.9)
         .encode(
             x=alt.X("step:Q", title="optimizer step", axis=alt.Axis(grid=False, tickCount=4)),
@@ -206,7 +217,8 @@ def _encodings(summary: StudySummary) -> tuple[alt.Color, alt.Shape, alt.StrokeD
     )
 
 
-def _figure(name: str, chart: Any, alt_text: str, caption: str) -> Figure:
+def make_figure(name: str, chart: Any, alt_text: str, caption: str) -> Figure:
+    """A chart in this report's style, drawn."""
     axis = {
         "labelColor": MUTED,
         "titleColor": INK,
@@ -251,7 +263,8 @@ def _known(value: float | None) -> tuple[float, ...]:
     return () if value is None else (value,)
 
 
-def _data(rows: Sequence[Row]) -> alt.Data:
+def inline(rows: Sequence[Row]) -> alt.Data:
+    """Rows as a chart's data."""
     return alt.Data(values=list(rows))
 
 

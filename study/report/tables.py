@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from study.analysis import (
-    CellSummary,
     Difference,
     StudySummary,
     arm_label,
@@ -16,7 +15,9 @@ from study.analysis import (
 )
 from study.records import TrialRecord, TrialState
 from study.report.base import (
+    ARM_COLUMN,
     MISSING,
+    SIZE_COLUMN,
     Column,
     Table,
     between,
@@ -24,10 +25,9 @@ from study.report.base import (
     count,
     gib,
     loss,
+    ratio,
     seconds,
 )
-
-_ARM, _SIZE = Column("Arm"), Column("Examples", number=True)
 
 
 def loss_table(summary: StudySummary) -> Table:
@@ -35,8 +35,8 @@ def loss_table(summary: StudySummary) -> Table:
     split = summary.split
     metrics = sorted({name for cell in summary.cells for name in cell.metrics})
     columns = (
-        _SIZE,
-        _ARM,
+        SIZE_COLUMN,
+        ARM_COLUMN,
         Column(f"Mean {split} loss", number=True),
         Column("SD", number=True),
         Column("Range of replicates", number=True),
@@ -46,7 +46,7 @@ def loss_table(summary: StudySummary) -> Table:
     )
     base = summary.base_loss(split)
     rows = []
-    for cell in _by_size(summary):
+    for cell in summary.cells_by_size:
         found = cell.loss(split)
         shown = [loss(cell.metrics.get(name)) for name in metrics]
         if found is None:
@@ -72,29 +72,36 @@ def loss_table(summary: StudySummary) -> Table:
 
 
 def difference_table(differences: Iterable[Difference]) -> Table:
-    """full - LIFT per size."""
+    """full - LIFT per size; the interval is of test losses only."""
     columns = (
-        _SIZE,
+        SIZE_COLUMN,
         Column("Full minus LIFT", number=True),
         Column("Range of replicates", number=True),
+        Column("95 % interval", number=True),
         Column("Lower loss"),
         Column("Runs per arm"),
-        Column("LIFT/full seconds", number=True),
+        Column("LIFT/full cost, cold", number=True),
+        Column("LIFT/full cost, as run", number=True),
     )
     rows = tuple(
         (
             count(d.size),
             loss(d.mean, sign=True),
             between(d.low, d.high, sign=True),
+            MISSING if d.interval is None else between(*d.interval, sign=True),
             _lower(d),
             d.extent,
-            MISSING if d.device_seconds_ratio is None else f"{d.device_seconds_ratio:.2f}",
+            ratio(d.cold_cost_ratio),
+            ratio(d.spent_cost_ratio),
         )
         for d in differences
     )
     caption = (
         "Difference of the arms' losses in nats, paired over replicates. Above 0 LIFT's loss is "
-        "lower. LIFT/full seconds: measured device-seconds of one LIFT run over one full run."
+        "lower. 95 % interval: of the mean difference by a curve through all sizes (HC2 variance, "
+        "Bell-McCaffrey degrees of freedom), the test split's own error included. LIFT/full cost: "
+        "measured device-seconds of one LIFT run over one full run; cold: each with an empty "
+        "prefix cache at its start."
     )
     return Table(caption, columns, rows)
 
@@ -105,43 +112,11 @@ def _lower(difference: Difference) -> str:
     return "LIFT" if difference.mean > 0 else "full"
 
 
-def cost_table(summary: StudySummary) -> Table:
-    """Steps, device-seconds and memory per arm and size."""
-    columns = (
-        _SIZE,
-        _ARM,
-        Column("Steps per run", number=True),
-        Column("Tokens per run", number=True),
-        Column("Device-seconds per run", number=True),
-        Column("Runs", number=True),
-        Column("Peak memory (GiB)", number=True),
-        Column("All device-seconds", number=True),
-    )
-    rows = tuple(
-        (
-            count(cell.size),
-            arm_label(cell.arm),
-            count(cell.cost.run_steps),
-            count(cell.cost.run_tokens),
-            seconds(cell.cost.run_device_seconds),
-            count(cell.cost.run_count),
-            gib(cell.cost.peak_memory_bytes),
-            seconds(cell.cost.device_seconds),
-        )
-        for cell in _by_size(summary)
-    )
-    caption = (
-        "Per run: mean over complete trials that trained to their last step. All device-seconds: "
-        "every trial of the arm at this size, pruned and failed ones too."
-    )
-    return Table(caption, columns, rows)
-
-
 def forgetting_table(summary: StudySummary) -> Table:
     """Rise of the retention loss per arm and size."""
     columns = (
-        _SIZE,
-        _ARM,
+        SIZE_COLUMN,
+        ARM_COLUMN,
         Column("Mean rise", number=True),
         Column("Range of replicates", number=True),
         Column("Runs"),
@@ -154,7 +129,7 @@ def forgetting_table(summary: StudySummary) -> Table:
             between(found.low, found.high, sign=True),
             found.extent,
         )
-        for cell in _by_size(summary)
+        for cell in summary.cells_by_size
         if (found := cell.retention_rise) is not None
     )
     return Table("Rise of the retention loss over the base model's, in nats.", columns, rows)
@@ -164,14 +139,14 @@ def winners_table(summary: StudySummary) -> Table:
     """Every replicate's winner with its hyperparameters and losses."""
     won = [
         (cell, replicate, replicate.winner)
-        for cell in _by_size(summary)
+        for cell in summary.cells_by_size
         for replicate in cell.replicates
         if replicate.winner is not None
     ]
     names, values = _hyperparameters([winner for _, _, winner in won])
     columns = (
-        _SIZE,
-        _ARM,
+        SIZE_COLUMN,
+        ARM_COLUMN,
         Column("Replicate", number=True),
         *(Column(n, number=True) for n in names),
         Column("Search validation", number=True),
@@ -280,7 +255,3 @@ def _hyperparameters(
         return (), [() for _ in trials]
     texts = [column_of([t.spec.hyperparameters.get(name) for t in trials]) for name in names]
     return names, list(zip(*texts, strict=True))
-
-
-def _by_size(summary: StudySummary) -> list[CellSummary]:
-    return sorted(summary.cells, key=lambda cell: cell.size)

@@ -10,15 +10,17 @@ from study.analysis import (
     StudySummary,
     arm_label,
     counted,
-    device_seconds_of,
+    spent_device_seconds_of,
 )
 from study.config import StudyConfig
 from study.records import DataSummary
-from study.report.base import MISSING, Section, Snippet, Tile, duration, loss, seconds, short_count
+from study.report.base import MISSING, Section, Snippet, Tile, loss, seconds
 from study.results import StudyResults
+from study.text_format import duration, short_count
 
 _BASIS = {
-    "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost",
+    "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost "
+    "of one run that starts with an empty prefix cache",
     "updates_per_parameter": "updates per parameter: every layer trains for as many steps in both "
     "arms, so LIFT runs take longer overall",
     "tokens": "tokens: both arms see the same tokens, so each LIFT layer gets fewer updates",
@@ -59,7 +61,7 @@ def tiles(summary: StudySummary, results: StudyResults) -> tuple[Tile, ...]:
     counts = summary.counts
     lost = "none failed" if not counts.failed else f"{counts.failed} failed"
     made.append(Tile("Trials", f"{counts.ended:,}", f"of {counts.planned:,} ended, {lost}"))
-    spent = sum(map(device_seconds_of, results.trials))
+    spent = sum(map(spent_device_seconds_of, results.trials))
     made.append(Tile("Device time", duration(spent), f"in {duration(results.seconds)} of running"))
     return tuple(made)
 
@@ -146,12 +148,18 @@ def _arm_facts(results: StudyResults) -> Facts:
     facts = []
     for arm in config.arms.names:
         options = getattr(config.arms, arm).model_dump()
+        # Of the two ways to cut the blocks, the one in use.
+        options.pop("groups" if options.get("groups") is None else "group_size", None)
         told = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in options.items())
         facts.append((f"Arm: {arm_label(arm)}", told or "updates every weight at once"))
     if len(config.arms.names) > 1:
         basis = _BASIS[config.comparison]
         if config.comparison == "device_seconds" and results.cost_ratio is not None:
             basis += f"; in the probe a full step took {results.cost_ratio:.2f} times a LIFT step"
+            cached = None if results.probe is None else results.probe.lift_step_cached
+            if results.probe is not None and cached:
+                times = results.probe.full_step / cached
+                basis += f" and {times:.2f} times one that reads its prefix from the cache"
         facts.append(("Comparison basis", basis))
     return tuple(facts)
 
@@ -273,6 +281,8 @@ def footer(results: StudyResults) -> str:
 def _plain(value: object) -> str:
     if value is None:
         return "automatic"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

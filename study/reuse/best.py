@@ -13,7 +13,9 @@ from study.analysis import (
     ReplicateSummary,
     StudySummary,
     arm_label,
+    cold_device_seconds_of,
     counted,
+    device_seconds_of,
     peak_memory_of,
     score_of,
     summarise,
@@ -216,7 +218,8 @@ def _scores(results: StudyResults, chosen: ReplicateSummary, trial: TrialRecord)
         "retention_rise": _rounded(chosen.retention_rise),
         "base_test_loss": None if base is None else _rounded(base.test_loss),
         "base_retention_loss": None if base is None else _rounded(base.retention_loss),
-        "device_seconds": None if trial.outcome is None else round(trial.outcome.device_seconds, 1),
+        "device_seconds": _rounded(device_seconds_of(trial), 1),
+        "cold_device_seconds": _rounded(cold_device_seconds_of(trial), 1),
         "peak_memory_bytes": peak_memory_of(trial),
     }
 
@@ -234,5 +237,5 @@ def _candidate(replicate: ReplicateSummary) -> dict[str, Any]:
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+def _rounded(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None else round(value, digits)

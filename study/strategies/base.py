@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from study.errors import ModelError, UserError
 
@@ -21,6 +22,8 @@ class BlockLayout:
         top: what reads the highest block's output: final norm, untied head, pooler.
         new_head: the subset of `top` that was initialised at random (a classification head).
         tied: the output matrix is the input embedding; it belongs to `embeddings`.
+        head: what turns the last hidden state into an answer: the parameters of the output matrix
+            (in `embeddings` when tied) or of the classifier.
 
     Raises:
         ModelError: a parameter is missing from the parts, or in two of them.
@@ -32,6 +35,7 @@ class BlockLayout:
     top: tuple[str, ...]
     new_head: tuple[str, ...] = ()
     tied: bool = False
+    head: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = [*self.embeddings, *self.top, *(n for block in self.blocks for n in block)]
@@ -47,6 +51,16 @@ class BlockLayout:
                 "the model's folder has no weights for parameters below its head: "
                 f"{', '.join(sorted(stray)[:5])}. Use a complete checkpoint."
             )
+        buried = set(self.head) - set(self.top) - set(self.embeddings)
+        if buried:
+            raise ModelError(
+                f"the model's head lies inside its blocks: {', '.join(sorted(buried)[:5])}."
+            )
+
+    @property
+    def final_norm(self) -> tuple[str, ...]:
+        """What lies between the highest block and the head; empty for a post-norm model."""
+        return tuple(name for name in self.top if name not in self.head)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -71,26 +85,34 @@ class Phase:
         name: for people, e.g. ``group 1 (blocks 6-7), sweep 1``.
         parameters: names that train, in the model's order; all others are frozen.
         steps: optimizer steps, at least 1.
-        learning_rate_factor: multiplies the trial's learning-rate schedule.
+        learning_rate_factors: of each of `parameters`, on top of the trial's learning-rate
+            schedule; none given: 1 for all.
         rewarmup_steps: steps over which this phase warms up again (0: none).
     """
 
     name: str
     parameters: tuple[str, ...]
     steps: int
-    learning_rate_factor: float = 1.0
+    learning_rate_factors: tuple[float, ...] = ()
     rewarmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate_factors:
+            object.__setattr__(self, "learning_rate_factors", (1.0,) * len(self.parameters))
 
 
 class Strategy(ABC):
     """Cuts a trial into phases. Subclasses are frozen dataclasses; their fields are the options."""
 
     @abstractmethod
-    def phases(self, layout: BlockLayout, total_steps: int) -> tuple[Phase, ...]:
+    def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:
         """The trial's phases in order; their steps add up to `total_steps`.
 
+        Args:
+            seed: the trial's, for strategies that draw something.
+
         Raises:
-            UserError: fewer steps than phases.
+            UserError: fewer steps than phases, or options that do not fit the model.
         """
 
     @classmethod
@@ -99,17 +121,68 @@ class Strategy(ABC):
         return {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
+def lowest_active_block(layout: BlockLayout, phase: Phase) -> int:
+    """Where a phase's backward pass stops: its lowest block that trains.
+
+    0 when anything in the embeddings trains, the number of blocks when only `top` does.
+    """
+    active = set(phase.parameters)
+    if not active.isdisjoint(layout.embeddings):
+        return 0
+    trained = (i for i, block in enumerate(layout.blocks) if not active.isdisjoint(block))
+    return next(trained, len(layout.blocks))
+
+
+def frozen_prefix(layout: BlockLayout, phases: Sequence[Phase]) -> tuple[int, ...]:
+    """Per phase the number of lowest blocks that still compute what the pre-trained model did.
+
+    Neither their weights nor what feeds them trains in this phase or has trained in an earlier
+    one, so the hidden states they hand on for a given input are the same in all phases and trials.
+    """
+    return tuple(accumulate((lowest_active_block(layout, phase) for phase in phases), min))
+
+
 def split_steps(total_steps: int, phases: int) -> tuple[int, ...]:
     """`total_steps` split evenly, earlier phases taking the remainder.
 
     Raises:
         UserError: fewer steps than phases.
     """
+    _require_a_step_each(total_steps, phases)
+    share, remainder = divmod(total_steps, phases)
+    return tuple(share + (i < remainder) for i in range(phases))
+
+
+def split_steps_proportionally(total_steps: int, weights: Sequence[int]) -> tuple[int, ...]:
+    """`total_steps` split in proportion to `weights` (above 0), each phase getting at least one.
+
+    Phases whose share is below a step get one; the rest is split by largest remainder, earlier
+    phases first where remainders are equal.
+
+    Raises:
+        UserError: fewer steps than phases.
+    """
+    _require_a_step_each(total_steps, len(weights))
+    steps = [0] * len(weights)
+    shared, left = list(range(len(weights))), total_steps
+    while small := [i for i in shared if left * weights[i] < sum(weights[j] for j in shared)]:
+        for i in small:
+            steps[i] = 1
+        left -= len(small)
+        shared = [i for i in shared if not steps[i]]
+    whole = sum(weights[i] for i in shared)
+    for i in shared:
+        steps[i] = left * weights[i] // whole
+    by_remainder = sorted(shared, key=lambda i: (-(left * weights[i] % whole), i))
+    for i in by_remainder[: total_steps - sum(steps)]:
+        steps[i] += 1
+    return tuple(steps)
+
+
+def _require_a_step_each(total_steps: int, phases: int) -> None:
     if total_steps < phases:
         raise UserError(
             f"{total_steps} optimizer steps cannot be split into {phases} phases of at least one "
             f"step. Raise training.min_steps or training.epochs to reach {phases} steps, or use "
             "fewer groups or sweeps."
         )
-    share, remainder = divmod(total_steps, phases)
-    return tuple(share + (i < remainder) for i in range(phases))

@@ -11,6 +11,6 @@ from study.strategies.base import BlockLayout, Phase, Strategy, split_steps
 class FullStrategy(Strategy):
     """One phase with every parameter."""
 
-    def phases(self, layout: BlockLayout, total_steps: int) -> tuple[Phase, ...]:
+    def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:
         (steps,) = split_steps(total_steps, 1)
         return (Phase("all parameters", layout.parameters, steps),)

@@ -3,42 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from study.errors import AuditError
+from study.training.checksum import checksum
 from study.training.engine import PhaseEngine, StepResult
 
-_CHUNK = 2**22
-_ODD = 0x9E3779B97F4A7C15 - 2**64
 _MARGIN = 8.0
 """An update must be so many times the weights' float spacing before movement is demanded."""
 
 
 class PhaseAudit:
     """Watches one phase: build it after the engine, call `observe` after each step, then `check`.
+    A context manager: its hooks on the model go, however the phase ends.
 
     Frozen parameters are compared by 64-bit checksums of their bits, so the audit costs no memory
     worth naming; each rank looks at what it holds (its shard on stage 3). An active tensor must
     have changed in its fp32 master weights once a step gave it a gradient large enough for the
     update to be representable; key biases in attention, whose exact gradient is zero, or experts
     that no token reached need not move.
+
+    Args:
+        state: what `state` gave on this rank when the phase was interrupted: its start still is
+            what the end is compared with.
     """
 
-    def __init__(self, engine: PhaseEngine) -> None:
+    def __init__(self, engine: PhaseEngine, state: Mapping[str, Any] | None = None) -> None:
         self._engine = engine
         parameters = dict(engine.model.named_parameters())
         self._frozen = {n: p for n, p in parameters.items() if n not in set(engine.active)}
         self._active = {n: parameters[n] for n in engine.active}
-        self._frozen_sums = _checksums(self._frozen, _held)
-        self._master_sums = _checksums(self._active, self._master)
-        self._spacing = self._spacings()
+        state = self._start() if state is None else state
+        self._frozen_sums: Mapping[str, int | None] = state["frozen_sums"]
+        self._master_sums: Mapping[str, int | None] = state["master_sums"]
+        self._spacing: Mapping[str, float] = state["spacing"]
+        self._must_move = set(state["must_move"])
         self._gradients: dict[str, Tensor] = {}
-        self._must_move: set[str] = set()
-        self._hooks = {n: p.register_hook(self._recorder(n)) for n, p in self._active.items()}
+        self._hooks = {
+            n: p.register_hook(self._recorder(n))
+            for n, p in self._active.items()
+            if n not in self._must_move
+        }
+
+    def _start(self) -> dict[str, Any]:
+        return {
+            "frozen_sums": _checksums(self._frozen, _held),
+            "master_sums": _checksums(self._active, self._master),
+            "spacing": self._spacings(),
+            "must_move": [],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Plain values that carry this rank's audit over to another process, between steps."""
+        return {
+            "frozen_sums": self._frozen_sums,
+            "master_sums": self._master_sums,
+            "spacing": self._spacing,
+            "must_move": sorted(self._must_move),
+        }
 
     def observe(self, result: StepResult) -> None:
         """Note which tensors the step that was just made must have moved."""
@@ -49,6 +76,7 @@ class PhaseAudit:
         scale = min(1.0, clip / (result.grad_norm + 1e-6)) if clip > 0 else 1.0
         for name, gradient in zip(list(self._gradients), largest, strict=True):
             update = self._update(scale * gradient / self._engine.world_size)
+            update *= self._engine.factors[name]
             if update > _MARGIN * self._spacing[name]:
                 self._must_move.add(name)
                 # Seen once is enough; later steps cost nothing.
@@ -78,6 +106,17 @@ class PhaseAudit:
         """Remove the gradient hooks; `check` does it too."""
         while self._hooks:
             self._hooks.popitem()[1].remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _recorder(self, name: str) -> Callable[[Tensor], None]:
         def record(gradient: Tensor) -> None:
@@ -135,23 +174,8 @@ def _held(parameter: nn.Parameter) -> Tensor:
 def _checksums(
     parameters: Mapping[str, nn.Parameter], held: Callable[[nn.Parameter], Tensor | None]
 ) -> dict[str, int | None]:
-    return {name: _checksum(held(p)) for name, p in parameters.items()}
-
-
-@torch.no_grad()
-def _checksum(tensor: Tensor | None) -> int | None:
-    """Sum of the tensor's bits times distinct odd numbers, modulo 2**64: one changed element
-    always shows, and so does the same change everywhere, which a plain xor would miss."""
-    if tensor is None:
-        return None
-    kind = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    flat = tensor.detach().contiguous().view(-1).view(kind)
-    total = torch.zeros((), dtype=torch.int64, device=flat.device)
-    for start in range(0, flat.numel(), _CHUNK):
-        bits = flat[start : start + _CHUNK].to(torch.int64)
-        places = torch.arange(start, start + bits.numel(), device=flat.device)
-        total += (bits * ((places * _ODD) | 1)).sum()
-    return int(total)
+    parts = {name: held(p) for name, p in parameters.items()}
+    return {name: None if part is None else checksum(part) for name, part in parts.items()}
 
 
 @torch.no_grad()

@@ -7,8 +7,10 @@ be asked for directly, so a resumed trial starts anywhere.
 from __future__ import annotations
 
 import functools
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,11 @@ from study.training.tokenised import IGNORED, TokenisedSplit
 
 if TYPE_CHECKING:
     import torch
+
+LARGEST_PADDING_SHARE = 0.05
+"""Padded positions over all positions that a step sends through the model."""
+AUTOMATIC_MICRO_BATCH_SIZE = 8
+"""Examples of full length that a forward pass may hold when the user sets no limit."""
 
 # Keep the streams of one seed apart: the subset must not predict its order.
 _SUBSET_STREAM, _ORDER_STREAM = 1, 2
@@ -47,8 +54,8 @@ class GlobalBatch:
     """One optimizer step's examples, as one worker sees them.
 
     Attributes:
-        micro_batches: this worker's example ids, one array per forward pass; every worker has
-            as many arrays as the others.
+        micro_batches: this worker's example ids, one array per forward pass. Every worker has
+            as many arrays as the others; steps differ in their number.
         targets: tokens that carry loss in the whole global batch, over all workers
             (classification: examples). The divisor of the token-weighted loss.
         tokens: tokens in the whole global batch, padding excluded.
@@ -74,7 +81,8 @@ class TrainBatches:
         order_seed: seeds the order in each epoch.
         global_batch_size: examples per step over all workers.
         rank, world_size: this worker, and how many share the batch.
-        micro_batch_size: at most so many examples per forward pass.
+        micro_batch_size: at most so many examples per forward pass; None: as many as have no
+            more tokens, padding included, than 8 examples of full length.
 
     Raises:
         ValueError: the workers cannot share the global batch evenly.
@@ -88,7 +96,7 @@ class TrainBatches:
         global_batch_size: int,
         rank: int,
         world_size: int,
-        micro_batch_size: int,
+        micro_batch_size: int | None,
     ) -> None:
         if global_batch_size % world_size:
             # A worker would now and then have no example, and nothing to run forward.
@@ -97,7 +105,8 @@ class TrainBatches:
         self._order_seed = order_seed
         self._global_batch_size = global_batch_size
         self._rank, self._world_size = rank, world_size
-        self._passes = -(-global_batch_size // (world_size * micro_batch_size))
+        self._micro_batch_size = micro_batch_size
+        self._sequence_length = split.sequence_length
         self._lengths = split.lengths
         self._target_counts = split.target_counts
 
@@ -116,27 +125,19 @@ class TrainBatches:
     def global_batch(self, step: int) -> GlobalBatch:
         """The batch of 0-based optimizer step `step`."""
         ids = self.example_ids(step)
-        size = self._global_batch_size
+        ordered = ids[np.argsort(self._lengths[ids], kind="stable")]
+        lengths = self._lengths[ordered].tolist()
+        cuts = cut_by_length(
+            lengths, self._world_size, self._micro_batch_size, self._sequence_length
+        )
+        mine = _deal(lengths, cuts, self._world_size)[self._rank]
         return GlobalBatch(
-            micro_batches=self._deal(ids),
+            # The gradient does not depend on the order inside a global batch.
+            micro_batches=tuple(ordered[first:end] for first, end in mine),
             targets=int(self._target_counts[ids].sum()),
             tokens=int(self._lengths[ids].sum()),
-            epoch=(step + 1) * size / len(self._indices),
+            epoch=(step + 1) * self._global_batch_size / len(self._indices),
         )
-
-    def _deal(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        """This rank's micro-batches. The sum of gradients does not depend on the order inside a
-        global batch, so equally long examples go together: little padding, ranks in balance."""
-        ordered = ids[np.argsort(-self._lengths[ids], kind="stable")]
-        shares: list[list[np.ndarray]] = [[] for _ in range(self._world_size)]
-        loads = [0] * self._world_size
-        # Longest first to whoever has least: in turns, one rank would hold the longest always.
-        for chunk in np.array_split(ordered, self._passes * self._world_size):
-            free = [r for r in range(self._world_size) if len(shares[r]) < self._passes]
-            rank = min(free, key=loads.__getitem__)
-            shares[rank].append(chunk)
-            loads[rank] += len(chunk) * int(self._lengths[chunk[0]])
-        return tuple(shares[self._rank])
 
 
 @dataclass(frozen=True)
@@ -149,39 +150,128 @@ class EvaluationBatch:
 
 
 def evaluation_batches(
-    split: TokenisedSplit, micro_batch_size: int, rank: int, world_size: int
+    split: TokenisedSplit, micro_batch_size: int | None, rank: int, world_size: int
 ) -> list[EvaluationBatch]:
-    """This worker's share of a split, equally long examples together.
+    """This worker's share of a split, cut like a training step's examples.
 
     Every worker gets equally many batches (ZeRO-3 gathers parameters in every forward pass), and
     each example is counted by exactly one worker.
     """
-    ordered = np.argsort(-split.lengths, kind="stable")
-    rows = -(-len(split) // (micro_batch_size * world_size))
-    chunks = np.array_split(ordered, rows * world_size)[rank::world_size]
-    return [
-        EvaluationBatch(ids, len(ids)) if len(ids) else EvaluationBatch(ordered[-1:], 0)
-        for ids in chunks
-    ]
+    ordered = np.argsort(split.lengths, kind="stable")
+    lengths = split.lengths[ordered].tolist()
+    cuts = cut_by_length(lengths, world_size, micro_batch_size, split.sequence_length)
+    shares = _deal(lengths, cuts, world_size)
+    batches = [EvaluationBatch(ordered[a:b], b - a) for a, b in shares[rank]]
+    fillers = [EvaluationBatch(ordered[:1], 0)] * (max(map(len, shares)) - len(batches))
+    return batches + fillers
+
+
+def cut_by_length(
+    lengths: Sequence[int], workers: int, micro_batch_size: int | None, sequence_length: int
+) -> list[int]:
+    """Cut examples, shortest first, into the forward passes of all workers.
+
+    A greedy walk finds about the fewest passes that keep padding within `LARGEST_PADDING_SHARE`
+    (a pass for every length would have none, so some cut always does); then their number is
+    raised to a multiple of `workers`, and the largest pass made as small as that number allows,
+    which takes least memory and lets the workers share evenly.
+
+    Args:
+        lengths: tokens per example, ascending, at least one.
+        workers: the passes are a multiple of it, unless there are fewer examples than that.
+        micro_batch_size: examples per pass, or None to limit the padded tokens per pass to
+            `AUTOMATIC_MICRO_BATCH_SIZE` times `sequence_length` instead.
+
+    Returns:
+        (passes + 1,) ascending positions from 0 to the number of examples.
+    """
+    if micro_batch_size is None:
+        rows, tokens = len(lengths), AUTOMATIC_MICRO_BATCH_SIZE * sequence_length
+    else:
+        rows, tokens = micro_batch_size, micro_batch_size * lengths[-1]
+    sums = [0, *accumulate(lengths)]
+    walk = functools.partial(_walk, lengths, sums, rows)
+    allowed = int(sums[-1] * LARGEST_PADDING_SHARE / (1 - LARGEST_PADDING_SHARE))
+
+    def pads_too_much(cuts: list[int]) -> bool:
+        return sum(_pass_sizes(lengths, cuts)) - sums[-1] > allowed
+
+    # Both searches end on a value that was tried, so nothing hangs on their order being perfect.
+    padding = bisect_left(
+        range(1, allowed + 1), True, key=lambda limit: pads_too_much(walk(tokens, limit))
+    )
+    cuts = walk(tokens, padding)
+    passes = min(len(lengths), -(-(len(cuts) - 1) // workers) * workers)
+
+    def suffices(size: int) -> bool:
+        tried = walk(size, padding)
+        return len(tried) - 1 <= passes and not pads_too_much(tried)
+
+    sizes = range(lengths[-1], max(_pass_sizes(lengths, cuts)))
+    size = lengths[-1] + bisect_left(sizes, True, key=suffices)
+    return _split_to(lengths, walk(size, padding), passes)
+
+
+def _walk(
+    lengths: Sequence[int], sums: Sequence[int], rows: int, tokens: int, padding: int
+) -> list[int]:
+    """Fewest passes of at most so many rows, tokens and padding tokens each: all three only
+    grow with each example added, so a pass is closed when the next one exceeds them."""
+    cuts, first = [0], 0
+    for here, width in enumerate(lengths):
+        count = here + 1 - first
+        size = count * width
+        full = count > rows or size > tokens or size - sums[here + 1] + sums[first] > padding
+        if full and count > 1:
+            cuts.append(here)
+            first = here
+    return [*cuts, len(lengths)]
+
+
+def _split_to(lengths: Sequence[int], cuts: list[int], passes: int) -> list[int]:
+    """Halve the largest passes until there are `passes`; padding can only shrink."""
+    while len(cuts) - 1 < passes:
+        divisible = [(a, b) for a, b in pairwise(cuts) if b - a > 1]
+        first, end = max(divisible, key=lambda p: (p[1] - p[0]) * lengths[p[1] - 1])
+        cuts = sorted([*cuts, (first + end) // 2])
+    return cuts
+
+
+def _pass_sizes(lengths: Sequence[int], cuts: Sequence[int]) -> list[int]:
+    """Padded tokens of each pass."""
+    return [(end - first) * lengths[end - 1] for first, end in pairwise(cuts)]
+
+
+def _deal(lengths: Sequence[int], cuts: Sequence[int], workers: int) -> list[list[tuple[int, int]]]:
+    """Each worker's passes as (first, end) positions, largest first.
+
+    Largest first, one to each worker in turn, the larger to whoever has least so far: all have
+    equally many, nearly equal sums, and passes of like size at the same time.
+    """
+    passes = sorted(pairwise(cuts), key=lambda p: -(p[1] - p[0]) * lengths[p[1] - 1])
+    shares: list[list[tuple[int, int]]] = [[] for _ in range(workers)]
+    loads = [0] * workers
+    for start in range(0, len(passes), workers):
+        by_load = sorted(range(workers), key=loads.__getitem__)
+        for worker, (first, end) in zip(by_load, passes[start : start + workers], strict=False):
+            shares[worker].append((first, end))
+            loads[worker] += (end - first) * lengths[end - 1]
+    return shares
 
 
 def collate(
     split: TokenisedSplit,
     ids: Sequence[int] | np.ndarray,
     pad_token_id: int,
-    pad_to_multiple: int = 8,
 ) -> dict[str, torch.Tensor]:
-    """Pad examples on the right to the longest, rounded up to a multiple (of tensor cores'
-    liking) but never beyond the sequence length, which may be the model's last position.
+    """Pad examples on the right to the longest.
 
     Returns int64 tensors: ``input_ids`` and ``attention_mask`` (batch, tokens), ``labels``
     (batch, tokens) with -100 where there is no loss, or (batch,) for classification.
     """
     import torch
 
-    longest = int(split.lengths[np.asarray(ids)].max())
-    width = -(-longest // pad_to_multiple) * pad_to_multiple
-    width = max(longest, min(width, split.sequence_length))
+    width = int(split.lengths[np.asarray(ids)].max())
     input_ids = np.full((len(ids), width), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros((len(ids), width), dtype=np.int64)
     token_labels = np.full((len(ids), width), IGNORED, dtype=np.int64)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,11 +18,17 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from study.config import TrainingConfig, ZeroConfig
+from study.training.initialise import initialise
 from study.training.losses import TaskLoss
+from study.training.memory import StateWatch
+from study.training.optimizer import make_optimizer, parameter_numel, set_learning_rate
+from study.training.prefix.bypass import PREFIX_HIDDEN, BlockBypass
 from study.training.teardown import tear_down
-from study.training.zero import deepspeed_config
+from study.training.weights import leave_buffers
+from study.training.zero import bucket_numel, deepspeed_config
 
 if TYPE_CHECKING:
     from deepspeed.runtime.engine import DeepSpeedEngine
@@ -64,9 +70,13 @@ class PhaseEngine:
     Attributes:
         model: as given.
         active: names that train, as given.
+        factors: of their learning rates, by name.
         config: the DeepSpeed configuration in use.
         world_size, device, precision: as given.
-        learning_rate: of the step in progress or made last.
+        learning_rate: of the step in progress or made last, before factors.
+        watch: what its first steps were seen to hold of training state.
+        bypass: first block to run, and how to leave out those below it, for batches that bring
+            their hidden states; None: there are none.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class PhaseEngine:
         model: nn.Module,
         active: Sequence[str],
         *,
+        factors: Sequence[float] | None = None,
         training: TrainingConfig,
         zero: ZeroConfig,
         hyperparameters: Mapping[str, Any],
@@ -85,19 +96,23 @@ class PhaseEngine:
         """
         Args:
             active: names from `model.named_parameters()`.
+            factors: of each one's learning rate; None: 1 for all.
             hyperparameters: of the trial; ``max_grad_norm`` and ``weight_decay`` are used.
             precision: ``bf16`` (fp32 master weights on every stage) or ``fp32``.
             micro_batch_size: examples per forward pass on one worker.
         """
         self.model = model
         self.active = tuple(active)
+        self.factors = dict(zip(active, factors or [1.0] * len(active), strict=True))
         self.precision = precision
         self.device = device
         self.world_size = world_size
         self.learning_rate = 0.0
+        self.bypass: tuple[int, BlockBypass] | None = None
         self.training = training
         self.zero = zero
         parameters = _activate(model, self.active)
+        active_numel = sum(parameter_numel(p) for p in parameters)
         self.config = deepspeed_config(
             training,
             zero,
@@ -105,11 +120,17 @@ class PhaseEngine:
             world_size,
             micro_batch_size,
             precision,
-            sum(parameter_numel(p) for p in parameters),
+            active_numel,
+            sum(parameter_numel(p) for p in model.parameters()),
             device.type,
         )
-        optimizer = make_optimizer(parameters, training, hyperparameters, device.type)
-        self._engine: DeepSpeedEngine | None = _initialize(model, optimizer, self.config, device)
+        optimizer = make_optimizer(
+            parameters, tuple(self.factors.values()), training, hyperparameters, device.type
+        )
+        self._engine: DeepSpeedEngine | None = initialise(
+            model, optimizer, self.config, device, bucket_numel(active_numel)
+        )
+        self.watch = StateWatch(self)
 
     @property
     def engine(self) -> DeepSpeedEngine:
@@ -143,21 +164,22 @@ class PhaseEngine:
         Args:
             micro_batches: the same number on every rank; every key but ``labels`` goes to the
                 model.
-            learning_rate: of this step.
+            learning_rate: of this step, before factors.
         """
         engine = self.engine
         self.learning_rate = learning_rate
-        for group in engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(engine.optimizer.param_groups, learning_rate)
         targets = int(self._summed(float(sum(loss.count(b) for b in micro_batches))))
         engine.train()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         for index, batch in enumerate(micro_batches):
-            total = loss.total(self._logits(batch), batch_to(batch, self.device))
-            loss_sum += total.detach()
-            # DeepSpeed reduces at the boundary and divides the sum over ranks by their number.
-            engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
-            engine.backward(total * (self.world_size / max(targets, 1)), scale_wrt_gas=False)
+            with self._forward(batch) as logits:
+                total = loss.total(logits, {"labels": batch["labels"].to(self.device)})
+                loss_sum += total.detach()
+                # DeepSpeed reduces at the boundary and divides the sum over ranks by their number.
+                engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
+                engine.backward(total * (self.world_size / max(targets, 1)), scale_wrt_gas=False)
+                self.watch.after_backward()
         grad_norm = self._step()
         return StepResult(
             loss_sum=self._summed(float(loss_sum)),
@@ -167,10 +189,15 @@ class PhaseEngine:
         )
 
     @torch.no_grad()
-    def evaluate(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits of one batch, dropout off. On stage 3 all ranks must call equally often."""
+    def evaluate(self, batch: Mapping[str, Tensor], **options: Any) -> Tensor:
+        """Logits of one batch, dropout off. On stage 3 all ranks must call equally often.
+
+        Args:
+            options: more keywords for the model's forward.
+        """
         self.engine.eval()
-        return self._logits(batch)
+        with self._forward(batch, **options) as logits:
+            return logits
 
     def close(self) -> None:
         """Take the engine down; a second call does nothing."""
@@ -194,9 +221,18 @@ class PhaseEngine:
     ) -> None:
         self.close()
 
-    def _logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+    @contextmanager
+    def _forward(self, batch: Mapping[str, Tensor], **options: Any) -> Iterator[Tensor]:
+        """Logits; keep it open until the backward pass has ended."""
         inputs = {k: v for k, v in batch_to(batch, self.device).items() if k != "labels"}
-        return self.engine(**inputs).logits
+        hidden = inputs.pop(PREFIX_HIDDEN, None)
+        if hidden is None:
+            yield self.engine(**inputs, **options).logits
+            return
+        assert self.bypass is not None  # who makes such batches hands it over
+        first, bypass = self.bypass
+        with bypass.from_block(first, hidden):
+            yield self.engine(**inputs, **options).logits
 
     def _step(self) -> float:
         engine = self.engine
@@ -204,43 +240,17 @@ class PhaseEngine:
         own = self.stage == 0 and self.precision == "fp32"
         norm = _grad_norm(engine.module) if own else None
         engine.step()
+        self.watch.after_step()
         value = float(engine.get_global_grad_norm() if norm is None else norm)
         # DeepSpeed reports an overflowing norm as -1.
         return value if math.isfinite(value) and value >= 0 else math.nan
 
     def _summed(self, value: float) -> float:
+        if self.world_size == 1:
+            return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return float(total)
-
-
-def make_optimizer(
-    parameters: Sequence[nn.Parameter],
-    training: TrainingConfig,
-    hyperparameters: Mapping[str, Any],
-    device_type: str,
-) -> torch.optim.Optimizer:
-    """AdamW or SGD over `parameters`; vectors (biases, norms) do not decay.
-
-    torch's fused AdamW needs no compiler, neither on GPUs nor for states offloaded to the CPU.
-    The learning rate is set before every step.
-    """
-    decay = float(hyperparameters.get("weight_decay", training.weight_decay))
-    groups = [{"params": list(parameters), "weight_decay": 0.0}]
-    if decay:
-        matrices = [p for p in parameters if len(parameter_shape(p)) > 1]
-        vectors = [p for p in parameters if len(parameter_shape(p)) <= 1]
-        # ZeRO stages 1 and 2 fail on an empty group.
-        groups = [
-            {"params": members, "weight_decay": value}
-            for members, value in ((matrices, decay), (vectors, 0.0))
-            if members
-        ]
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum)
-    fused = device_type in ("cuda", "cpu")
-    betas = (training.betas[0], float(hyperparameters.get("beta2", training.betas[1])))
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=training.epsilon, fused=fused)
 
 
 def batch_to(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -248,48 +258,21 @@ def batch_to(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Ten
     return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
 
 
-def parameter_shape(parameter: nn.Parameter) -> torch.Size:
-    """Shape of the whole parameter, also while ZeRO-3 holds a shard of it."""
-    return getattr(parameter, "ds_shape", parameter.shape)
-
-
-def parameter_numel(parameter: nn.Parameter) -> int:
-    """Scalars in the whole parameter, also while ZeRO-3 holds a shard of it."""
-    return parameter_shape(parameter).numel()
-
-
 def _activate(model: nn.Module, active: Sequence[str]) -> list[nn.Parameter]:
     by_name = dict(model.named_parameters())
     missing = [name for name in active if name not in by_name]
     if missing or not active:
         raise ValueError(f"no such parameters to train: {missing or 'none given'}")
+    # With gradient checkpointing transformers makes the embeddings' output require a gradient,
+    # for the re-entrant kind: the backward pass would go on to the bottom of the model.
+    if isinstance(model, PreTrainedModel):
+        model.disable_input_require_grads()
     wanted = set(active)
+    leave_buffers(model, wanted)
     for name, parameter in by_name.items():
         parameter.requires_grad_(name in wanted)
         parameter.grad = None
     return [by_name[name] for name in active]
-
-
-def _initialize(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: dict[str, Any],
-    device: torch.device,
-) -> DeepSpeedEngine:
-    if device.type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    else:
-        torch.cuda.set_device(device)
-    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))
-    import deepspeed
-
-    engine, *_ = deepspeed.initialize(
-        model=model, optimizer=optimizer, config=config, dist_init_required=False
-    )
-    # Stage 0 in bf16 takes an empty step to allocate Adam's state: its bias correction would be
-    # one step ahead, and every update of a short phase too small.
-    optimizer.state.clear()
-    return engine
 
 
 def _grad_norm(module: nn.Module) -> float:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from study.training.batches import collate, evaluation_batches
+from study.training.engine import batch_to
+from study.training.feed import Feed
 from study.training.losses import make_loss
 from study.training.placement import Placement
 from study.training.tokenised import TokenisedSplit
@@ -42,27 +43,21 @@ class SplitLosses:
         return tuple(float(f"{v:.7g}") for v in self.sums / self.counts)
 
 
-def evaluate_split(
-    forward: Forward,
-    split: TokenisedSplit,
-    *,
-    pad_token_id: int,
-    micro_batch_size: int,
-    placement: Placement,
-) -> SplitLosses:
+def evaluate_split(forward: Forward, name: str, feed: Feed, placement: Placement) -> SplitLosses:
     """Every example's loss, each computed on one rank and summed over all of them.
 
     All ranks make the same number of forward passes: ZeRO-3 gathers parameters in each.
+
+    Args:
+        name: of the split in `StudyData`.
     """
+    split = feed.split(name)
     loss = make_loss("sequence-classification" if split.is_classification else "causal-lm")
     sums = torch.zeros(len(split), dtype=torch.float64)
     predictions = torch.zeros(len(split), dtype=torch.float64)
     with torch.no_grad():
-        for batch in evaluation_batches(
-            split, micro_batch_size, placement.rank, placement.world_size
-        ):
-            tensors = collate(split, batch.ids, pad_token_id)
-            inputs = {k: v.to(placement.device) for k, v in tensors.items()}
+        for batch in feed.evaluation_batches(name):
+            inputs = batch_to(feed.collate(name, batch.ids), placement.device)
             logits = forward(inputs)
             losses = loss.per_example(logits, inputs)[0].double().cpu()
             counted = torch.as_tensor(batch.ids[: batch.counted])

@@ -37,47 +37,93 @@ def find_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLa
         if isinstance(error, ModelError):
             raise
         raise _refuse(model, f"a forward pass on four tokens fails: {_line(error)}") from error
-    feeding = _reached(model, output)
+    return _layout(model, prefix, len(blocks), _reached(model, output), new_head)
+
+
+def meta_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLayout:
+    """`find_layout` for a model without weights, on the meta device: exact where the model runs
+    there, else parts outside the blocks are told apart by their modules.
+
+    Raises:
+        ModelError: as `check_blocks`.
+    """
+    prefix, blocks = _find_blocks(model)
+    output = _run_without_weights(model, blocks)
+    feeding = _in_embedding_modules(model) if output is None else _reached(model, output)
+    return _layout(model, prefix, len(blocks), feeding, new_head)
+
+
+def _layout(
+    model: PreTrainedModel, prefix: str, blocks: int, feeding: set[str], new_head: Sequence[str]
+) -> BlockLayout:
     numel = {name: p.numel() for name, p in model.named_parameters()}
     # The trailing dot matters: "layers.1" is also the start of "layers.10".
     inside = tuple(
-        tuple(n for n in numel if n.startswith(f"{prefix}.{index}."))
-        for index in range(len(blocks))
+        tuple(n for n in numel if n.startswith(f"{prefix}.{index}.")) for index in range(blocks)
     )
     within = {n for block in inside for n in block}
     outside = [n for n in numel if n not in within]
+    top = tuple(n for n in outside if n not in feeding)
     return BlockLayout(
         numel=numel,
         embeddings=tuple(n for n in outside if n in feeding),
         blocks=inside,
-        top=tuple(n for n in outside if n not in feeding),
+        top=top,
         new_head=tuple(n for n in numel if n in set(new_head)),
         tied=_is_tied(model),
+        head=_head(model, top, new_head),
     )
 
 
-def check_blocks(model: PreTrainedModel) -> int:
+def find_blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The transformer blocks, from the lowest to the highest.
+
+    Raises:
+        ModelError: there is no single list of them.
+    """
+    return _find_blocks(model)[1]
+
+
+def check_blocks(model: PreTrainedModel) -> tuple[int, bool]:
     """`find_layout`'s refusals for a model without weights, on the meta device.
 
     Some architectures look at values and cannot run there; of those only the structure is
     checked, and `find_layout` has the last word once there are weights.
 
     Returns:
-        The number of blocks.
+        The number of blocks, and whether the head is tied to the embeddings.
 
     Raises:
         ModelError: the architecture cannot be split; the message says why.
     """
     _, blocks = _find_blocks(model)
+    _run_without_weights(model, blocks)
+    return len(blocks), _is_tied(model)
+
+
+def _run_without_weights(model: PreTrainedModel, blocks: nn.ModuleList) -> Tensor | None:
+    """As `_run`; None where the architecture cannot run on the meta device."""
     for mask in _masks(model):
         try:
-            _run(model, blocks, mask)
+            return _run(model, blocks, mask)
         except ModelError:
             raise
         except Exception:
             continue
-        break
-    return len(blocks)
+    return None
+
+
+def _in_embedding_modules(model: PreTrainedModel) -> set[str]:
+    """Parameters of embeddings, and of what shares a module with one (a norm above it)."""
+    head = model.get_output_embeddings()
+    found: set[str] = set()
+    for name, module in model.named_modules():
+        own_name = name.rpartition(".")[2]
+        holds_one = any(isinstance(child, nn.Embedding) for child in module.children())
+        is_one = isinstance(module, nn.Embedding) and module is not head
+        if is_one or (holds_one and "embed" in own_name):
+            found.update(f"{name}.{own}" for own, _ in module.named_parameters())
+    return found
 
 
 def _refuse(model: PreTrainedModel, reason: str) -> ModelError:
@@ -189,6 +235,18 @@ def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
         model.train(training)
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+def _head(model: PreTrainedModel, top: Sequence[str], new_head: Sequence[str]) -> tuple[str, ...]:
+    """The output matrix, or the parameters of `top` that lie outside the base model."""
+    output = model.get_output_embeddings()
+    owned = set() if output is None else {id(p) for p in output.parameters()}
+    base = {id(p) for p in model.base_model.parameters()}
+    return tuple(
+        name
+        for name, parameter in model.named_parameters()
+        if id(parameter) in owned or name in new_head or (name in top and id(parameter) not in base)
+    )
 
 
 def _is_tied(model: PreTrainedModel) -> bool:

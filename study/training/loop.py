@@ -10,58 +10,62 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from study.config import StudyConfig
 from study.errors import NonFiniteLossError
-from study.records import Measurement, PhaseSummary, Stage, TrialOutcome, TrialSpec
+from study.records import Measurement, PrefixCacheUse, Stage, TrialOutcome, TrialSpec
 from study.strategies import make_strategy
 from study.strategies.base import Phase
 from study.training.audit import PhaseAudit
-from study.training.batches import TrainBatches, collate, subset_indices
+from study.training.base_model import BaseModel
+from study.training.batches import subset_indices
+from study.training.checkpoint import (
+    TrialCheckpoints,
+    best_weights,
+    restore_engine,
+    restore_random_states,
+    trial_identity,
+)
+from study.training.checkpoint_files import Saved
 from study.training.engine import PhaseEngine, StepResult
 from study.training.evaluate import SplitLosses, classification_metrics, evaluate_split
+from study.training.feed import Feed
 from study.training.layout import find_layout
 from study.training.losses import make_loss
 from study.training.model import new_head
 from study.training.placement import Placement
+from study.training.prefix.open import open_prefix_cache
+from study.training.progress import Progress
 from study.training.schedule import learning_rate
-from study.training.setup import library_versions, prepare_model, seed_everything
-from study.training.tokenised import StudyData, TokenisedSplit
+from study.training.setup import library_versions, open_engine, seed_everything
+from study.training.tokenised import StudyData
 from study.training.weights import held_weights, restore_weights
-from study.training.zero import resolve_micro_batch_size
 
 log = logging.getLogger(__name__)
 
 Report = Callable[[Measurement], None]
 
 
-@dataclass
-class _Progress:
-    """What has been measured so far, and since the last evaluation."""
+class Signal(IntEnum):
+    """What a trial's surroundings want of it; of several, the highest counts."""
 
-    started: float
-    measurements: list[Measurement] = field(default_factory=list)
-    phases: list[PhaseSummary] = field(default_factory=list)
-    deepspeed_config: dict = field(default_factory=dict)
-    tokens: int = 0
-    peak_memory_bytes: int = 0
-    train_seconds: float = 0.0
-    since: list[StepResult] = field(default_factory=list)
-    tokens_since: int = 0
-    seconds_since: float = 0.0
-    learning_rate: float = 0.0
+    GO_ON = 0
+    PAUSE = 1
+    """Write a checkpoint and end as ``interrupted``: it goes on from there another time."""
+    STOP = 2
+    """End as ``stopped``: nobody wants its result."""
 
-    @property
-    def best(self) -> Measurement | None:
-        return min(self.measurements, key=lambda m: m.validation_loss, default=None)
 
-    def evaluations_without_gain(self) -> int:
-        best = self.best
-        return len(self.measurements) - 1 - self.measurements.index(best) if best else 0
+class _Signalled(Exception):
+    """Leaves the phase in progress."""
+
+    def __init__(self, signal: Signal) -> None:
+        super().__init__(signal.name)
+        self.signal = signal
 
 
 def run_trial(
@@ -70,16 +74,28 @@ def run_trial(
     data: StudyData,
     placement: Placement,
     report: Report,
+    checkpoints: Path | None = None,
+    signal: Callable[[], Signal] | None = None,
+    base_model: BaseModel | None = None,
 ) -> TrialOutcome:
     """Train `spec` and score it. Every rank calls this and gets the same outcome.
 
     A loss that is no longer finite ends the trial as ``diverged``; other exceptions rise.
 
+    Args:
+        report: gets each evaluation; after a resume, those before it once more.
+        checkpoints: folder of this trial's own, shared by the ranks. A trial that was stopped at
+            any moment goes on from the checkpoint it finds there, exactly as if it had not been
+            stopped; one that ends leaves none. None: no checkpoints.
+        signal: asked before every step; ranks may answer differently, the highest counts for all.
+            None: nobody interferes.
+        base_model: of this worker; None: loaded here.
+
     Raises:
         AuditError: a phase changed what it must not, or the reverse.
         ModelError: the model cannot be loaded or split.
     """
-    return _Trial(config, spec, data, placement, report).run()
+    return _Trial(config, spec, data, placement, report, checkpoints, signal, base_model).run()
 
 
 class _Trial:
@@ -90,96 +106,168 @@ class _Trial:
         data: StudyData,
         placement: Placement,
         report: Report,
+        checkpoints: Path | None,
+        signal: Callable[[], Signal] | None = None,
+        base_model: BaseModel | None = None,
     ) -> None:
         self.config, self.spec, self.data = config, spec, data
-        self.placement, self.report = placement, report
+        self.placement, self.report, self.signal = placement, report, signal
+        self.base_model = base_model or BaseModel(config, data.num_labels, placement)
         self.training = config.training
-        self.precision = placement.precision(config.training.precision)
-        self.micro_batch_size = resolve_micro_batch_size(self.training, placement.world_size)
         self.loss = make_loss(config.task)
-        self.progress = _Progress(started=time.perf_counter())
+        self.feed = Feed(config, data, placement)
+        self.confirming = spec.stage is Stage.CONFIRM
+        self.progress = Progress()
+        self.checkpoints = TrialCheckpoints(
+            checkpoints,
+            self.training.checkpoint_share,
+            placement,
+            trial_identity(config, spec, data, placement),
+        )
 
     def run(self) -> TrialOutcome:
         seed_everything(self.spec.seed)
-        self.model = prepare_model(self.config, self.data, self.placement, self.spec.seed)
+        self.model = self.base_model.fresh(self.spec.seed)
         self.layout = find_layout(self.model, new_head(self.model))
         options = getattr(self.config.arms, self.spec.arm).model_dump()
         strategy = make_strategy(self.spec.arm, options, self.spec.hyperparameters)
-        self.phases = strategy.phases(self.layout, self.spec.steps)
-        self.batches = TrainBatches(
-            self.data.pool,
-            subset_indices(len(self.data.pool), self.spec.size, self.spec.subset_seed),
-            self.spec.order_seed,
-            self.training.global_batch_size,
-            self.placement.rank,
-            self.placement.world_size,
-            self.micro_batch_size,
+        self.phases = strategy.phases(self.layout, self.spec.steps, seed=self.spec.seed)
+        subset = subset_indices(len(self.data.pool), self.spec.size, self.spec.subset_seed)
+        self.batches = self.feed.train_batches(subset, self.spec.order_seed)
+        # Before anything is restored: hidden states are those of the base model's weights.
+        self.feed.cache, self.cache_status = open_prefix_cache(
+            self.config, self.data, self.placement, self.model, self.layout, self.phases, subset
         )
         self.best_weights: dict[str, Tensor] = {}
         self.final_scores: dict = {}
         try:
-            stopped = self._train()
-        except NonFiniteLossError as error:
-            return self._outcome("diverged", str(error))
-        if stopped:
-            return self._outcome("stopped_early", "patience: validation loss stopped improving")
-        return self._outcome("finished")
+            status, reason = self._train_to_the_end()
+            use = self.feed.cache.use() if self.feed.cache else PrefixCacheUse(self.cache_status)
+        finally:
+            if self.feed.cache is not None:
+                self.feed.cache.close()
+        outcome = TrialOutcome(
+            status=status,
+            reason=reason,
+            prefix_cache=use,
+            **self.progress.totals(self.placement.world_size),
+            **self.final_scores,
+            versions=library_versions(),
+        )
+        if status != "interrupted":
+            self.checkpoints.remove()
+        return outcome
 
-    def _train(self) -> bool:
-        """Train all phases; True if patience ended the trial early."""
-        step = 0
-        for number, phase in enumerate(self.phases):
-            end = step + phase.steps
-            log.info("phase %d: %s, steps %d to %d", number, phase.name, step + 1, end)
-            if self._train_phase(number, phase, step, end):
+    def _train_to_the_end(self) -> tuple[str, str]:
+        """How the trial ended, and why if it did not finish."""
+        try:
+            stopped = self._train(self._resume())
+        except NonFiniteLossError as error:
+            return "diverged", str(error)
+        except _Signalled as error:
+            if error.signal is Signal.PAUSE:
+                return "interrupted", f"after step {self.progress.step}"
+            return "stopped", f"after step {self.progress.step}"
+        if stopped:
+            return "stopped_early", "patience: validation loss stopped improving"
+        return "finished", ""
+
+    def _resume(self) -> Saved | None:
+        """Take up what a checkpoint says was measured; None to begin at the beginning."""
+        saved = self.checkpoints.load()
+        if saved is not None:
+            self.progress = Progress.from_dict(saved.document["progress"])
+            log.info("going on after step %d from a checkpoint", self.progress.step)
+            # The last one may never have been received; the store replaces the others.
+            for measurement in self.progress.measurements:
+                self.report(measurement)
+        return saved
+
+    def _train(self, saved: Saved | None) -> bool:
+        """Train the phases that are not over yet; True if patience ended the trial early."""
+        over = len(self.progress.phases)
+        start = sum(phase.steps for phase in self.phases[:over])
+        for phase in self.phases[over:]:
+            end = start + phase.steps
+            log.info("phase %d: %s, steps %d to %d", over, phase.name, start + 1, end)
+            if self._train_phase(phase, start, end, saved):
                 return True
-            step = end
+            over, start, saved = over + 1, end, None
         return False
 
-    def _train_phase(self, number: int, phase: Phase, start: int, end: int) -> bool:
+    def _train_phase(self, phase: Phase, start: int, end: int, saved: Saved | None) -> bool:
+        """Train the steps from `start` to `end`, or what `saved` leaves of them; True if patience
+        ended the trial in this phase."""
         self.placement.reset_peak()
         before = time.perf_counter()
-        stopped = False
-        peak = 0
-        train_seconds = self.progress.train_seconds
-        with PhaseEngine(
-            self.model,
-            phase.parameters,
-            training=self.training,
-            zero=self.config.zero,
-            hyperparameters=self.spec.hyperparameters,
-            precision=self.precision,
-            device=self.placement.device,
-            micro_batch_size=self.micro_batch_size,
-            world_size=self.placement.world_size,
+        with open_engine(
+            self.config, self.placement, self.model, phase, self.spec.hyperparameters
         ) as engine:
-            audit = PhaseAudit(engine)
-            switch_seconds = time.perf_counter() - before
-            self.progress.deepspeed_config = self.progress.deepspeed_config or engine.config
-            steps = 0
-            for step in range(start, end):
-                audit.observe(self._step(engine, step))
-                steps += 1
-                peak = max(peak, self.placement.memory_bytes())
-                self.progress.peak_memory_bytes = max(self.progress.peak_memory_bytes, peak)
-                if step + 1 in self.spec.evaluation_steps:
-                    stopped = self._evaluate(engine, number, step + 1)
-                    if stopped:
-                        break
-            audit.check()
-            if self.spec.stage is Stage.CONFIRM and end == self.spec.steps:
+            if saved is not None:
+                self._restore(engine, saved)
+                start = self.progress.step
+            with PhaseAudit(engine, saved.document["audit"] if saved else None) as audit:
+                if saved is None:
+                    count = self.layout.count(phase.parameters)
+                    self.progress.begin_phase(phase.name, count, time.perf_counter() - before)
+                self.progress.deepspeed_config = self.progress.deepspeed_config or engine.config
+                if self.feed.cache is not None:
+                    self.feed.cache.enter_phase(len(self.progress.phases), engine)
+                stopped = self._train_steps(engine, audit, start, end)
+                audit.check()
+                if self.feed.cache is not None:
+                    self.feed.cache.leave()
+            if self.confirming and end == self.spec.steps:
                 self.final_scores = self._final_scores(engine)
-        self.progress.phases.append(
-            PhaseSummary(
-                name=phase.name,
-                steps=steps,
-                trainable_parameters=self.layout.count(phase.parameters),
-                switch_seconds=switch_seconds,
-                train_seconds=self.progress.train_seconds - train_seconds,
-                peak_memory_bytes=int(self.placement.max(peak)),
-            )
-        )
+        self.progress.end_phase(self.placement)
         return stopped
+
+    def _restore(self, engine: PhaseEngine, saved: Saved) -> None:
+        if self.confirming:
+            self.best_weights = best_weights(engine, saved)
+        restore_engine(engine, saved)
+        restore_random_states(saved, self.placement.device)
+        self.feed.restore_cache(saved.tensors)
+        saved.tensors.clear()  # else a second copy would stay for the whole phase
+
+    def _train_steps(self, engine: PhaseEngine, audit: PhaseAudit, start: int, end: int) -> bool:
+        for step in range(start, end):
+            # Asked before a step, not after an evaluation: a resumed trial asks it too.
+            if self._patience_is_used_up():
+                break
+            self._obey_signal(engine, audit)
+            audit.observe(self._step(engine, step))
+            if step + 1 in self.spec.evaluation_steps:
+                self._evaluate(engine, audit, step + 1)
+        return self._patience_is_used_up()
+
+    def _obey_signal(self, engine: PhaseEngine, audit: PhaseAudit) -> None:
+        if self.signal is None:
+            return
+        signal = Signal(int(self.placement.max(self.signal())))
+        if signal is Signal.PAUSE:
+            self._write_checkpoint(engine, audit, at_any_cost=True)
+        if signal is not Signal.GO_ON:
+            raise _Signalled(signal)
+
+    def _write_checkpoint(
+        self, engine: PhaseEngine, audit: PhaseAudit, at_any_cost: bool = False
+    ) -> None:
+        begun = self.phases[: len(self.progress.phases) + 1]
+        trained = {n for phase in begun for n in phase.parameters}
+        cache = self.feed.cache_state()
+        self.checkpoints.save(
+            engine, audit, self.progress, trained, self.best_weights, cache, at_any_cost
+        )
+
+    def _patience_is_used_up(self) -> bool:
+        patience = self.training.patience
+        return (
+            not self.confirming
+            and patience is not None
+            and self.progress.step < self.spec.steps
+            and self.progress.evaluations_without_gain() >= patience
+        )
 
     def _step(self, engine: PhaseEngine, step: int) -> StepResult:
         batch = self.batches.global_batch(step)
@@ -192,9 +280,7 @@ class _Trial:
             self.phases,
         )
         before = time.perf_counter()
-        micro_batches = [
-            collate(self.data.pool, ids, self.data.pad_token_id) for ids in batch.micro_batches
-        ]
+        micro_batches = [self.feed.collate("pool", ids) for ids in batch.micro_batches]
         result = engine.train_step(micro_batches, self.loss, rate)
         seconds = time.perf_counter() - before
         # Loss and norm are global: all ranks leave here together.
@@ -204,83 +290,39 @@ class _Trial:
                 f"learning rate {rate:.3g}: the trial diverged. Lower the upper bound of "
                 "learning_rate or of max_grad_norm."
             )
-        progress = self.progress
-        progress.train_seconds += seconds
-        progress.learning_rate = rate
-        progress.seconds_since += seconds
-        progress.since.append(result)
-        progress.tokens_since += batch.tokens
-        progress.tokens += batch.tokens
+        memory = self.placement.memory_bytes()
+        highest = rate * max(engine.factors.values())
+        self.progress.add_step(result, batch.tokens, seconds, highest, memory, engine.watch)
         return result
 
-    def _evaluate(self, engine: PhaseEngine, phase: int, step: int) -> bool:
-        """Measure, report, keep the best weights; True if patience is used up."""
-        losses = self._losses(engine, self.data.validation)
-        measurement = self._measurement(losses.mean, phase, step)
-        if not math.isfinite(measurement.validation_loss):
+    def _evaluate(self, engine: PhaseEngine, audit: PhaseAudit, step: int) -> None:
+        """Measure, keep the best weights, write a checkpoint, report."""
+        losses = self._losses(engine, "validation")
+        if not math.isfinite(losses.mean):
             raise NonFiniteLossError(
-                f"Validation loss {measurement.validation_loss} at step {step}, learning rate "
-                f"{measurement.learning_rate:.3g}: the trial diverged."
+                f"Validation loss {losses.mean} at step {step}, learning rate "
+                f"{self.progress.learning_rate:.3g}: the trial diverged."
             )
-        measurement.validation_metrics.update(classification_metrics(self.data.validation, losses))
-        progress = self.progress
-        progress.measurements.append(measurement)
-        progress.since, progress.tokens_since, progress.seconds_since = [], 0, 0.0
-        confirming = self.spec.stage is Stage.CONFIRM
-        if confirming and progress.best is measurement:
-            self.best_weights = held_weights(self.model)
-        self.report(measurement)
-        patience = self.training.patience
-        return (
-            not confirming
-            and patience is not None
-            and step < self.spec.steps
-            and progress.evaluations_without_gain() >= patience
-        )
-
-    def _measurement(self, validation_loss: float, phase: int, step: int) -> Measurement:
-        progress = self.progress
-        targets = sum(r.targets for r in progress.since)
-        seconds = time.perf_counter() - progress.started
-        return Measurement(
-            step=step,
-            tokens=progress.tokens,
+        measurement = self.progress.measure(
+            step,
+            losses.mean,
+            classification_metrics(self.data.validation, losses),
             epoch=step * self.training.global_batch_size / self.spec.size,
-            phase=phase,
-            train_loss=sum(r.loss_sum for r in progress.since) / targets,
-            validation_loss=validation_loss,
-            learning_rate=self.progress.learning_rate,
-            grad_norm=float(np.mean([r.grad_norm for r in progress.since])),
-            clipped_share=float(np.mean([r.clipped for r in progress.since])),
-            tokens_per_second=progress.tokens_since / progress.seconds_since,
-            seconds=seconds,
-            device_seconds=seconds * self.placement.world_size,
-            peak_memory_bytes=int(self.placement.max(progress.peak_memory_bytes)),
+            placement=self.placement,
         )
-
-    def _outcome(self, status: str, reason: str = "") -> TrialOutcome:
-        progress = self.progress
-        best = progress.best
-        return TrialOutcome(
-            status=status,
-            reason=reason,
-            score=best.validation_loss if best else None,
-            best_step=best.step if best else None,
-            phases=tuple(progress.phases),
-            train_seconds=progress.train_seconds,
-            device_seconds=(time.perf_counter() - progress.started) * self.placement.world_size,
-            versions=library_versions(),
-            deepspeed_config=progress.deepspeed_config,
-            **self.final_scores,
-        )
+        if self.confirming and self.progress.improved:
+            self.best_weights = held_weights(self.model)
+        self._write_checkpoint(engine, audit)
+        # Last: whoever is told of an evaluation may kill the trial.
+        self.report(measurement)
 
     def _final_scores(self, engine: PhaseEngine) -> dict:
         """Test and retention loss at the best evaluation's weights, measured here only."""
         # Parameters that ZeRO-3 keeps gathered would go on serving what they were.
         engine.engine.empty_partition_cache()
         restore_weights(self.model, self.best_weights)
-        test = self._losses(engine, self.data.test)
-        retention = self._losses(engine, self.data.retention) if self.data.retention else None
+        test = self._losses(engine, "test")
+        retention = self._losses(engine, "retention") if self.data.retention else None
         return {
             "test_loss": test.mean,
             "test_losses": test.per_example,
@@ -288,11 +330,5 @@ class _Trial:
             "retention_loss": retention.mean if retention else None,
         }
 
-    def _losses(self, engine: PhaseEngine, split: TokenisedSplit) -> SplitLosses:
-        return evaluate_split(
-            engine.evaluate,
-            split,
-            pad_token_id=self.data.pad_token_id,
-            micro_batch_size=self.micro_batch_size,
-            placement=self.placement,
-        )
+    def _losses(self, engine: PhaseEngine, split: str) -> SplitLosses:
+        return evaluate_split(engine.evaluate, split, self.feed, self.placement)

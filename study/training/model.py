@@ -86,20 +86,28 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> int:
+def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> tuple[int, bool]:
     """Refuse an architecture that LIFT cannot split, without reading its weights.
 
     Returns:
-        The number of transformer blocks.
+        The number of transformer blocks, and whether the head is tied to the embeddings.
 
     Raises:
         ModelError: as `check_blocks`, or as `load_model` for what the configuration shows.
     """
+    return check_blocks(meta_model(config, task, num_labels))
+
+
+def meta_model(config: ModelConfig, task: str, num_labels: int = 2) -> PreTrainedModel:
+    """The model without its weights, on the meta device.
+
+    Raises:
+        ModelError: as `load_model` for what the configuration shows.
+    """
     hf_config = _read_config(config, task, num_labels)
     options = {"dtype": torch.bfloat16, "trust_remote_code": config.trust_remote_code}
     with _explained(config), torch.device("meta"):
-        model = _with_attention(config, _auto_class(task).from_config, options, hf_config)
-    return check_blocks(model)
+        return _with_attention(config, _auto_class(task).from_config, options, hf_config)
 
 
 def model_fingerprint(config: ModelConfig) -> str:

@@ -20,8 +20,9 @@ def learning_rate(
     """Learning rate of one optimizer step.
 
     One warmup-and-decay envelope over the whole trial, times a linear re-warmup at the start of
-    each phase from the second on, times the phase's own factor. No step has rate 0: a linear ramp
-    of w steps goes 1/w, 2/w, ..., 1, and the decay would reach 0 one step after the last.
+    each phase from the second on; the factors of single parameters come on top. No step has rate
+    0: a linear ramp of w steps goes 1/w, 2/w, ..., 1, and the decay would reach 0 one step after
+    the last.
 
     Args:
         step: 0-based index of the step about to be made, below `total_steps`.
@@ -38,7 +39,7 @@ def learning_rate(
         if start <= step < start + phase.steps:
             envelope = _envelope(step, total_steps, round(warmup_ratio * total_steps), schedule)
             rewarmup = _ramp(step - start, phase.rewarmup_steps) if index else 1.0
-            return peak * envelope * rewarmup * phase.learning_rate_factor
+            return peak * envelope * rewarmup
         start += phase.steps
     raise ValueError(f"step {step} lies outside the trial's {start} steps")
 

@@ -1,19 +1,22 @@
-"""What a worker does before it trains: seeds, the model on its device, versions."""
+"""What a worker does before it trains: seeds, a phase's engine, versions."""
 
 from __future__ import annotations
 
 import platform
 import random
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from study.config import StudyConfig
-from study.training.model import load_model
+from study.strategies.base import Phase
+from study.training.engine import PhaseEngine
 from study.training.placement import Placement
-from study.training.tokenised import StudyData
+from study.training.zero import resolve_micro_batch_size
 
 _LIBRARIES = ("torch", "deepspeed", "transformers", "datasets", "ray", "optuna", "numpy")
 
@@ -25,19 +28,26 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def prepare_model(
-    config: StudyConfig, data: StudyData, placement: Placement, seed: int
-) -> PreTrainedModel:
-    """The base model on the worker's device, in the study's precision.
-
-    Raises:
-        ModelError: it cannot be loaded.
-    """
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[
-        placement.precision(config.training.precision)
-    ]
-    model = load_model(config.model, config.task, data.num_labels or 0, dtype, seed)
-    return model.to(placement.device)
+def open_engine(
+    config: StudyConfig,
+    placement: Placement,
+    model: PreTrainedModel,
+    phase: Phase,
+    hyperparameters: Mapping[str, Any],
+) -> PhaseEngine:
+    """The engine of one phase on the study's settings; see `PhaseEngine`."""
+    return PhaseEngine(
+        model,
+        phase.parameters,
+        factors=phase.learning_rate_factors,
+        training=config.training,
+        zero=config.zero,
+        hyperparameters=hyperparameters,
+        precision=placement.precision(config.training.precision),
+        device=placement.device,
+        micro_batch_size=resolve_micro_batch_size(config.training, placement.world_size),
+        world_size=placement.world_size,
+    )
 
 
 def library_versions() -> dict[str, str]:

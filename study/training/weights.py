@@ -18,7 +18,7 @@ def held_weights(model: nn.Module, names: Collection[str] | None = None) -> dict
         names: only these parameters (those that trained so far, say); None: all of them.
     """
     return {
-        name: _held(parameter).detach().to("cpu", copy=True)
+        name: _held(parameter).detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, parameter in model.named_parameters()
         if names is None or name in names
     }
@@ -26,8 +26,8 @@ def held_weights(model: nn.Module, names: Collection[str] | None = None) -> dict
 
 @torch.no_grad()
 def restore_weights(model: nn.Module, held: Mapping[str, Tensor]) -> None:
-    """Put back what `held_weights` took. Only between engines: a live one has master weights of
-    its own, and would write them over these at its next step."""
+    """Put back what `held_weights` took. A live engine has master weights of its own and writes
+    them over these at its next step: put those back too, or train no more with it."""
     for name, parameter in model.named_parameters():
         if name not in held:
             continue
@@ -35,6 +35,21 @@ def restore_weights(model: nn.Module, held: Mapping[str, Tensor]) -> None:
             # A small parameter may lie here whole as well; drop that copy, or it would be used.
             parameter.partition()  # type: ignore[attr-defined]
         _held(parameter).copy_(held[name])
+
+
+@torch.no_grad()
+def leave_buffers(model: nn.Module, active: Collection[str]) -> None:
+    """Copy the frozen parameters out of flat buffers of an earlier engine that the `active` ones
+    are about to leave for a new engine's: a single view keeps all of a buffer alive."""
+    parameters = dict(model.named_parameters())
+    left = {_held(parameters[name]).untyped_storage()._cdata for name in active}
+    for name, parameter in parameters.items():
+        held = _held(parameter)
+        storage = held.untyped_storage()
+        if name in active or storage._cdata not in left or storage.nbytes() == held.nbytes:
+            continue
+        copy = held.clone()
+        held.data = copy.pin_memory() if held.is_pinned() else copy
 
 
 def full_state(model: nn.Module) -> dict[str, Tensor]:

@@ -113,7 +113,7 @@ def test_the_difference_is_full_minus_lift_paired_over_replicates() -> None:
     (found,) = summary_of(two_arms()).differences
     assert found.mean == pytest.approx(0.2)  # 4.0 - 3.9 and 4.4 - 4.1
     assert (found.low, found.high) == pytest.approx((0.1, 0.3))
-    assert found.device_seconds_ratio == pytest.approx(1.5)
+    assert found.cold_cost_ratio == found.spent_cost_ratio == pytest.approx(1.5)
 
 
 def test_a_replicate_of_one_arm_alone_enters_no_difference() -> None:

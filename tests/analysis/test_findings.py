@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from study.analysis import caveats, found_sentences, summarise
-from study.records import BaseModelRecord, Stage
+from study.analysis import caveats, crossover_sentence, found_sentences, summarise
+from study.records import BaseModelRecord, PrefixCacheUse, Stage, TrialRecord
 from study.results import StudyResults
 from tests.results import make_config, make_results, make_trial
 
@@ -32,7 +36,7 @@ def test_a_comparison_names_size_basis_difference_and_losses() -> None:
     )
     assert behind == (
         "Each mean is over 1 replicate x 2 seeds; one LIFT run took 1.00 times the device seconds "
-        "of a full one; no statistical claim is made."
+        "of a full one; too few confirm runs for an interval, so no statistical claim is made."
     )
 
 
@@ -118,6 +122,24 @@ def test_arms_that_did_not_cost_the_same_are_said_on_the_device_seconds_basis() 
     assert caveats(summarise(results)) == ()
 
 
+def test_the_basis_counts_cold_costs_and_what_was_spent_stands_beside() -> None:
+    results = compared(4.1, 4.2)
+
+    def cached(trial: TrialRecord) -> TrialRecord:
+        assert trial.outcome is not None
+        use = PrefixCacheUse("on", hits=9, cold_seconds=6.0)
+        return replace(trial, outcome=replace(trial.outcome, prefix_cache=use))
+
+    warm = tuple(cached(t) if t.spec.arm == "lift" else t for t in results.trials)
+    summary = summarise(replace(results, trials=warm))
+    costs = (
+        "one LIFT run takes 1.30 times the device seconds of a full one when its prefix cache "
+        "starts empty (it took 1.00 times here, with what other trials had cached)"
+    )
+    assert costs in found_sentences(summary)[1]
+    assert f"At 384 examples {costs}, so the arms did not cost the same there." in caveats(summary)
+
+
 @pytest.mark.parametrize("shape", [{}, {"confirm_seeds": 0}, {"arms": ["full"]}, {"progress": 0.7}])
 def test_each_part_is_one_sentence_without_a_claim(shape: dict[str, object]) -> None:
     for sentence in found_sentences(summarise(make_results(**shape))):
@@ -125,3 +147,62 @@ def test_each_part_is_one_sentence_without_a_claim(shape: dict[str, object]) -> 
         assert ". " not in sentence
         for word in ("significant", "better", "wins", "use LIFT", "recommend"):
             assert word not in sentence
+
+
+def test_the_interval_that_the_curve_gives_is_stated() -> None:
+    summary = summarise(make_results())
+    assert summary.curve is not None
+    found = summary.curve.at(512)
+    _, behind = found_sentences(summary)
+    assert behind.endswith(
+        f"; 95 % interval of full minus LIFT {found.low[0]:+.3f} to {found.high[0]:+.3f} nats, "
+        "fitted to 4 sizes, the test split's error included."
+    )
+    _, behind = found_sentences(summarise(make_results(config=make_config(confirm_seeds=0))))
+    assert behind.endswith("so no statistical claim is made.")
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"),
+    [
+        (lambda size: 0.3, "LIFT's mean test loss is lower at every tested size."),
+        (lambda size: -0.3, "full's mean test loss is lower at every tested size."),
+        (lambda size: 0.0, "and no crossing is shown either."),
+    ],
+)
+def test_the_crossover_is_claimed_by_the_band_alone(
+    gap: Callable[[int], float], words: str
+) -> None:
+    sentence = crossover_sentence(summarise(with_gap(gap)))
+    assert sentence.startswith("By the simultaneous 95 % band of the curve, at equal device")
+    assert sentence.endswith(words)
+
+
+def test_a_crossover_names_the_sizes_between_which_it_lies() -> None:
+    sentence = crossover_sentence(summarise(with_gap(lambda size: 0.1 * (7.5 - math.log2(size)))))
+    found = re.search(r"LIFT's .* lower up to (\d+) examples and full's from (\d+) on", sentence)
+    assert found is not None, sentence
+    assert 128 < int(found[1]) < 2**7.5 < int(found[2]) < 256
+
+
+def test_without_a_curve_there_is_no_word_of_a_crossover() -> None:
+    assert crossover_sentence(summarise(compared(4.1, 4.2))) == ""
+
+
+def with_gap(gap: Callable[[int], float]) -> StudyResults:
+    """Four sizes, three replicates, two seeds; full's test loss is above LIFT's by `gap(size)`."""
+    trials = []
+    noise = np.random.default_rng(0).normal(0, 0.002, (2, 4, 3, 2))
+    for a, arm in enumerate(("full", "lift")):
+        for k, size in enumerate((64, 128, 256, 512)):
+            for replicate in range(3):
+                trials.append(make_trial(arm, size, replicate, score=4.2))
+                for index in range(2):
+                    loss = 4.1 + noise[a, k, replicate, index] + gap(size) * (arm == "full")
+                    trials.append(
+                        make_trial(
+                            arm, size, replicate, stage=Stage.CONFIRM, index=index, score=4.1,
+                            test_loss=loss,
+                        )
+                    )  # fmt: skip
+    return StudyResults(make_config(trials=1), tuple(trials), BaseModelRecord(4.6, 4.7, None))

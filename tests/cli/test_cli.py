@@ -9,15 +9,29 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
+from study.config import load_config
 from study.orchestration.sampling import FixedPointSampler
 from study.plan import ModelFacts, cell_of, plan_study
-from study.records import BaseModelRecord, TrialOutcome, TrialState
+from study.records import (
+    BaseModelRecord,
+    PhaseSummary,
+    PrefixCacheUse,
+    TrialOutcome,
+    TrialSpec,
+    TrialState,
+)
 from study.store import StudyStore
 from tests.data import task_rows, write_jsonl
 from tests.models import tiny_model_folder
 from tests.results import make_config
 from tests.test_store import measurement
+
+PHASE = PhaseSummary(
+    "group 12 (blocks 24-27), sweep 1", 1200, 1_234_944_000, 0.25, 1234.5, 2**31, 2**32, 3 * 2**31
+)
+OFF = "off: results differ when the lowest 3 blocks are left out (dropout)"
 
 
 def study(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -26,6 +40,17 @@ def study(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedPr
         [sys.executable, "-m", "study", *arguments],
         cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def cache_use(spec: TrialSpec) -> PrefixCacheUse | None:
+    """The first LIFT trial fills, the second does without, the others read."""
+    if spec.arm == "full":
+        return None
+    if spec.trial_id == "lift-n64-r0-s1":
+        return PrefixCacheUse(OFF)
+    if spec.trial_id == "lift-n64-r0-s0":
+        return PrefixCacheUse("on", 60, 40, 2**20, 2**21, fill_seconds=4, seconds_saved=9)
+    return PrefixCacheUse("on", 100, 0, 0, 2**21, 0, seconds_saved=15, cold_seconds=6)
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +83,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.set_info("num_blocks", 4)
     store.set_info("base", BaseModelRecord(3.0, 3.1, None).to_dict())
 
-    def run(spec, loss: float) -> None:  # type: ignore[no-untyped-def]
+    def run(spec: TrialSpec, loss: float) -> None:
         domains = config.space().for_arm(spec.arm)
         distributions = {name: domain.distribution() for name, domain in domains.items()}
         store.begin(plan, spec, distributions, FixedPointSampler(spec.hyperparameters))
         store.report(spec, measurement(spec.steps, loss))
         outcome = TrialOutcome(
             "finished", score=loss, best_step=spec.steps, test_loss=loss + 0.1,
+            device_seconds=100.0, phases=(PHASE,), prefix_cache=cache_use(spec),
             deepspeed_config={"zero_optimization": {"stage": 2}},
         )  # fmt: skip
         store.finish(spec, TrialState.COMPLETE, outcome)
@@ -81,7 +107,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_names_every_verb(tmp_path: Path) -> None:
     done = study("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for verb in ("init", "plan", "run", "status", "show", "report", "best", "clean"):
+    for verb in (
+        "init", "plan", "check", "run", "status", "show", "stop", "report", "best", "clean",
+    ):  # fmt: skip
         assert f" {verb} " in done.stdout
 
 
@@ -191,12 +219,123 @@ def test_status_shows_each_cell(finished: Path) -> None:
     assert done.stdout.count("3/3") == 4
 
 
+def too_wide(text: str, folder: Path) -> list[str]:
+    return [line for line in text.splitlines() if len(line) > 80 and str(folder) not in line]
+
+
+def test_status_tells_what_the_prefix_cache_did(finished: Path) -> None:
+    done = study("status", str(finished), cwd=finished)
+    told = " ".join(done.stdout.split())
+    # Five trials looked 500 examples up and found 460.
+    assert (
+        "Prefix cache 2.0 MiB on disk, 92% of what was needed found there, 1 min 9 s of device "
+        "time saved, 4 s spent filling; off in 1 trial (results differ when the lowest 3 blocks "
+        "are left out (dropout))"
+    ) in told
+    assert too_wide(done.stdout, finished) == []
+
+
+def test_show_tells_a_trials_own_use_of_the_cache_and_each_phases_memory(finished: Path) -> None:
+    done = study("show", "lift-n128-r0-s0", str(finished), cwd=finished)
+    told = " ".join(done.stdout.split())
+    assert "100 of 100 hidden states found, 0 B written, 0 s spent filling, 15 s saved" in told
+    assert "1 min 40 s (1 min 46 s with an empty prefix cache)" in told
+    assert "0.25 s 1234.5 s 4.0 GiB 6.0 GiB" in told
+    assert too_wide(done.stdout, finished) == []
+    off = study("show", "lift-n64-r0-s1", str(finished), cwd=finished)
+    assert OFF in " ".join(off.stdout.split())
+    assert "Prefix cache" not in study("show", "full-n64-r0-s0", str(finished), cwd=finished).stdout
+
+
 def test_show_prints_a_trial_and_names_others_when_there_is_none(finished: Path) -> None:
     done = study("show", "lift-n64-r0-s1", str(finished), cwd=finished)
     assert done.returncode == 0, done.stderr
     assert "learning_rate" in done.stdout and "COMPLETE" in done.stdout
     wrong = study("show", "lift-n65-r0-s1", str(finished), cwd=finished)
     assert wrong.returncode == 2 and "full-n64-r0-s0" in wrong.stderr
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A study whose first trial has ended and whose second runs."""
+    config = make_config(
+        sizes=(64, 128), replicates=1, trials=2, confirm_seeds=1,
+        storage={"results": str(tmp_path)}, budget={"device_hours": 2.0, "wall_hours": 0.5},
+    )  # fmt: skip
+    plan = plan_study(config, ModelFacts(4))
+    store = StudyStore.create(config)
+    store.set_info("num_blocks", 4)
+    store.set_info("seconds", 720.0)
+    for spec in plan.search[:2]:
+        domains = config.space().for_arm(spec.arm)
+        distributions = {name: domain.distribution() for name, domain in domains.items()}
+        store.begin(plan, spec, distributions, FixedPointSampler(spec.hyperparameters))
+    outcome = TrialOutcome("diverged", reason="NaN", device_seconds=1800.0)
+    store.finish(plan.search[0], TrialState.FAIL, outcome)
+    return tmp_path
+
+
+def test_status_tells_what_is_used_of_the_budget(begun: Path) -> None:
+    told = " ".join(study("status", str(begun), cwd=begun).stdout.split())
+    assert "Budget 0.5 of 2 device hours, 0.2 of 0.5 wall hours" in told
+
+
+def test_a_study_without_a_budget_has_no_such_line(finished: Path) -> None:
+    assert "Budget" not in study("status", str(finished), cwd=finished).stdout
+
+
+@pytest.mark.parametrize(
+    ("trial", "telling"),
+    [
+        ("lift-n64-r0-s0", "stopped at its next evaluation"),
+        ("lift-n64-r0-s1", "skipped. It is booked as failed when its turn comes"),
+        ("full-n64-r0-c0", "skipped"),  # its winner is not known yet
+    ],
+)
+def test_stop_leaves_a_request_and_says_what_becomes_of_it(
+    begun: Path, trial: str, telling: str
+) -> None:
+    done = study("stop", trial, str(begun), cwd=begun)
+    assert done.returncode == 0, done.stderr
+    assert telling in done.stdout
+    store = StudyStore.open(f"sqlite:///{begun}/study.db")
+    assert store.stop_requests() == {trial}
+
+
+@pytest.mark.parametrize(
+    ("trial", "telling"),
+    [
+        ("lift-n64-r0-s7", "Nearest: lift-n64-r0-s"),
+        ("full-n64-r0-s0", "already ended (FAIL)"),
+        ("full-n64-r0-c1", "full-n64-r0-c0"),
+    ],
+)
+def test_a_trial_that_cannot_be_stopped_is_one_message_and_exit_code_2(
+    begun: Path, trial: str, telling: str
+) -> None:
+    done = study("stop", trial, str(begun), cwd=begun)
+    assert done.returncode == 2 and done.stdout == ""
+    assert telling in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not StudyStore.open(f"sqlite:///{begun}/study.db").stop_requests()
+
+
+def test_plan_tells_how_a_file_extends_its_results_or_why_it_cannot(project: Path) -> None:
+    config = yaml.safe_load((project / "study.yaml").read_text())
+    config |= {"name": "growing", "search": {"trials": 2}}
+    (project / "growing.yaml").write_text(yaml.safe_dump(config))
+    store = StudyStore.create(load_config(project / "growing.yaml"))
+    store.set_info("base", BaseModelRecord(3.0, 3.1, None).to_dict())
+    config["search"] = {"trials": 4}
+    (project / "growing.yaml").write_text(yaml.safe_dump(config))
+    done = study("plan", "growing.yaml", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "Extending the study: search.trials 2 -> 4" in done.stdout
+    config["training"] |= {"sequence_length": 32}
+    (project / "growing.yaml").write_text(yaml.safe_dump(config))
+    done = study("plan", "growing.yaml", cwd=project)
+    assert done.returncode == 2
+    assert "training.sequence_length: 64 -> 32" in done.stderr
+    assert "search.trials:" not in done.stderr
 
 
 def test_report_writes_one_html_file_and_markdown(finished: Path, tmp_path: Path) -> None:
@@ -221,6 +360,36 @@ def test_clean_asks_first_and_keeps_the_results(project: Path, finished: Path) -
     done = study("clean", str(finished), "--yes", cwd=finished)
     assert done.returncode == 0, done.stderr
     assert not (finished / "ray").exists() and (finished / "study.db").exists()
+
+
+def test_clean_removes_the_prefix_cache_and_counts_its_holes_as_nothing(project: Path) -> None:
+    rows = project / "results" / "my-study" / "prefix_cache" / "host" / "key" / "pool.3.rows"
+    rows.parent.mkdir(parents=True)
+    with rows.open("wb") as file:
+        file.truncate(2**30)
+    done = study("clean", "--yes", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "prefix_cache" in done.stdout.replace("\n", "") and "GiB" not in done.stdout
+    assert not rows.parents[2].exists()
+
+
+def test_clean_touches_nothing_of_a_study_that_runs(project: Path) -> None:
+    root = project / "results" / "my-study"
+    (root / "prefix_cache" / "host").mkdir(parents=True)
+    with FileLock(root / ".driver.lock"):
+        done = study("clean", "--yes", cwd=project)
+    assert done.returncode == 2 and "the study is running" in done.stderr.replace("\n", " ")
+    assert (root / "prefix_cache" / "host").is_dir()
+
+
+def test_clean_leaves_a_cache_folder_of_ones_own(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    config = yaml.safe_load((project / "study.yaml").read_text())
+    config["prefix_cache"] = {"folder": str(tmp_path / "mine")}
+    (project / "own.yaml").write_text(yaml.safe_dump(config))
+    done = study("clean", "own.yaml", "--yes", cwd=project)
+    assert f"Not touched: the prefix cache in {tmp_path / 'mine'}" in done.stdout
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_a_results_folder_that_cannot_be_written_is_one_message(project: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,24 @@ from tests.results import make_config
 from tests.test_store import measurement
 
 
-def make_plan(folder: Path, **search: Any) -> StudyPlan:
-    config = make_config(
-        sizes=(64, 128),
-        confirm_seeds=2,
-        search={"trials": 3, "replicates": 1, **search},
-        training={"global_batch_size": 8, "steps": 40, "evaluations": 4},
-        storage={"results": str(folder)},
-    )
-    return plan_study(config, ModelFacts(4))
+def make_plan(
+    folder: Path, *, sections: Mapping[str, Any] | None = None, **search: Any
+) -> StudyPlan:
+    """Two arms, two sizes, one replicate of three trials, two confirm seeds, unless told."""
+    wanted: dict[str, Any] = {
+        "dataset_sizes": [64, 128],
+        "confirm": {"seeds": 2},
+        "search": {"trials": 3, "replicates": 1, **search},
+        "training": {"global_batch_size": 8, "steps": 40, "evaluations": 4},
+        "storage": {"results": str(folder)},
+    }
+    return plan_study(make_config(**(wanted | dict(sections or {}))), ModelFacts(4))
 
 
-def make_ledger(plan: StudyPlan, concurrent: int = 100) -> Ledger:
+def make_ledger(plan: StudyPlan, concurrent: int = 100, **more: Any) -> Ledger:
     store = StudyStore.create(plan.config)
     store.set_info("num_blocks", 4)
-    return Ledger(plan, store, QuietObserver(), concurrent)
+    return Ledger(plan, store, more.pop("observer", QuietObserver()), concurrent, **more)
 
 
 def loss_of(spec: TrialSpec, step: int) -> float:

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from study import open_study
+from study.plan import ModelFacts, trial_steps
 from study.records import Stage, TrialState
 from tests.data import labelled_rows, task_rows, write_jsonl
-from tests.models import tiny_model_folder
+from tests.models import BLOCKS, tiny_model_folder
 
 pytestmark = pytest.mark.ray
 
@@ -82,15 +83,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished comparison, started once, killed while its third trial ran, and continued."""
     path = write_study(make_folder(tmp_path_factory, "comparison"))
     process = start(path)
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "[  2/6]" in line:
-            break
-    else:
-        pytest.fail("".join(lines))
-    time.sleep(3)
+    wait_for_line(process, "[  2/6]")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return path, run(path)
@@ -131,10 +124,11 @@ def test_records_hold_what_a_reader_may_ask(comparison: tuple[Path, str]) -> Non
 
 def test_lift_gets_the_steps_that_the_probe_measured(comparison: tuple[Path, str]) -> None:
     results = open_study(comparison[0]).results()
-    assert results.cost_ratio is not None
+    assert results.probe is not None
     steps = {r.spec.arm: r.spec.steps for r in results.trials}
     assert steps["full"] == 8
-    assert steps["lift"] == max(2, round(8 * results.cost_ratio))
+    facts = ModelFacts(BLOCKS, results.probe)
+    assert steps["lift"] == trial_steps(results.config, facts, "lift", 24, {})
 
 
 def test_a_second_run_over_a_finished_study_trains_nothing(comparison: tuple[Path, str]) -> None:
@@ -195,50 +189,93 @@ def test_a_pruned_classification_study_of_one_arm(tmp_path_factory: pytest.TempP
     assert "validation" in output
 
 
-@pytest.mark.parametrize("moment", ["Measuring the base model", "[  1/6]"])
-def test_ctrl_c_stops_cleanly_and_says_how_to_continue(
-    tmp_path_factory: pytest.TempPathFactory, moment: str
+def test_ctrl_c_before_any_trial_stops_cleanly_and_says_how_to_continue(
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = write_study(make_folder(tmp_path_factory, "interrupted"), name="interrupted")
     process = start(path)
+    wait_for_line(process, "Measuring the base model")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "study run" in output and "Traceback" not in output
+
+
+def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if moment in line:
-            time.sleep(1)
-            process.send_signal(signal.SIGINT)
-            break
-    rest, _ = process.communicate(timeout=60)
-    output = "".join(lines) + rest
-    assert process.returncode == 130, output
-    assert "study run" in rest and "Traceback" not in output
+        if wanted in line:
+            return
+    pytest.fail("".join(lines))
 
 
-def test_a_killed_worker_fails_its_trial_and_the_study_goes_on(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    path = write_study(
-        make_folder(tmp_path_factory, "killed"),
-        name="killed",
-        arms=["full"],
-        confirm={"seeds": 0},
-        training={"steps": 60, "global_batch_size": 8, "sequence_length": 48, "evaluations": 2},
+def write_long_study(folder: Path, **changes: Any) -> Path:
+    """Two trials of one arm that take long enough to be disturbed."""
+    settings = {"steps": 1200, "global_batch_size": 8, "sequence_length": 48, "evaluations": 3}
+    return write_study(
+        folder, name="long", arms=["full"], confirm={"seeds": 0}, training=settings, **changes
     )
-    process = start(path)
+
+
+def numbers(path: Path) -> list[list[float]]:
+    return [[m.validation_loss for m in r.measurements] for r in open_study(path).results().trials]
+
+
+def wait_for_training(process: subprocess.Popen[str], path: Path) -> int:
+    """Process id of the first trial's rank 0, some steps after its start."""
     log = path.parent / "results" / "logs" / "full-n24-r0-s0.log"
     deadline = time.monotonic() + 300
-    while not (log.is_file() and "process" in log.read_text()):
+    while not (log.is_file() and "steps 1 to" in log.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.2)
-    worker = int(log.read_text().split("process ")[1].split()[0])
-    os.kill(worker, signal.SIGKILL)
+        time.sleep(0.1)
+    time.sleep(1)
+    return int(log.read_text().split("process ")[1].split(",")[0])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
+    """Validation losses of the long study, with a Ray Train run per trial."""
+    resources = {"workers_per_trial": 2, "gpus_per_worker": 0, "reuse_workers": False}
+    path = write_long_study(make_folder(tmp_path_factory, "undisturbed"), resources=resources)
+    run(path)
+    trials = open_study(path).results().trials
+    assert len({r.ray_train_job for r in trials}) == len(trials) == 2
+    return numbers(path)
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_in_another_group_with_the_same_losses(
+    tmp_path_factory: pytest.TempPathFactory, undisturbed: list[list[float]]
+) -> None:
+    path = write_long_study(make_folder(tmp_path_factory, "killed"))
+    process = start(path)
+    os.kill(wait_for_training(process, path), signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    assert process.returncode == 0 and "Traceback" not in output, output
     first, second = open_study(path).results().trials
-    assert first.state is TrialState.FAIL and second.state is TrialState.COMPLETE
-    assert first.outcome is not None and first.outcome.reason
-    assert "Traceback" not in output
+    assert first.outcome is not None and "another worker group" in first.outcome.notes[0]
+    assert second.outcome is not None and not second.outcome.notes
+    assert first.ray_train_job == second.ray_train_job, "the new group serves both"
+    assert numbers(path) == undisturbed
+
+
+def test_a_study_stopped_with_ctrl_c_goes_on_where_it_was(
+    tmp_path_factory: pytest.TempPathFactory, undisturbed: list[list[float]]
+) -> None:
+    path = write_long_study(make_folder(tmp_path_factory, "paused"))
+    process = start(path)
+    wait_for_training(process, path)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert "write checkpoints" in output and "study run" in output
+    assert open_study(path).results().trials[0].state is TrialState.RUNNING
+    run(path)
+    log = (path.parent / "results" / "logs" / "full-n24-r0-s0.log").read_text()
+    assert "going on after step" in log
+    assert numbers(path) == undisturbed
 
 
 def test_impossible_resources_are_refused_before_any_trial(

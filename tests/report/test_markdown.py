@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from study.report.base import Snippet, column_of, duration, short_count
+from study.report.base import Snippet, column_of
 from study.report.markdown import escape_markdown, fenced
 
 
@@ -36,8 +36,3 @@ def test_a_column_of_numbers_has_one_format() -> None:
     assert column_of([2e-5, 0.01]) == ("2.00e-05", "1.00e-02")
     assert column_of([0.05, 1.0]) == ("0.050", "1.000")
     assert column_of([4, True, None, "a"]) == ("4", "true", "\u2013", "a")
-
-
-def test_durations_and_counts_are_short() -> None:
-    assert [duration(s) for s in (42.4, 431.0, 7500.0)] == ["42 s", "7 min 11 s", "2 h 5 min"]
-    assert [short_count(n) for n in (950, 1_234_944, 7_240_000_000)] == ["950", "1.23 M", "7.24 B"]

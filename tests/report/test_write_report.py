@@ -13,8 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 from study.analysis import found_sentences, summarise
+from study.records import PrefixCacheUse
 from study.report import ReportPaths, write_report
 from study.results import StudyResults
+from study.text_format import byte_size
 from tests.results import make_config, make_results
 
 EVIL = "<script>alert('x')</script> | `rm` **bold** [link](http://evil.example/x)"
@@ -144,7 +146,8 @@ def test_text_from_outside_is_escaped_everywhere(tmp_path: Path) -> None:
 def test_markdown_shows_every_figure_by_a_link_that_exists(finished: Report) -> None:
     _, markdown, paths = finished
     links = re.findall(r"^!\[(.+)\]\((.+)\)$", markdown, flags=re.MULTILINE)
-    assert [Path(link).stem for _, link in links] == ["loss", "curves", "cost", "forgetting"]
+    names = ["loss", "difference", "curves", "cost", "forgetting"]
+    assert [Path(link).stem for _, link in links] == names
     assert [paths.html.parent / link for _, link in links] == list(paths.figures)
     for alt, link in links:
         assert len(alt) > 20
@@ -241,3 +244,74 @@ def test_a_report_is_replaced_and_leaves_no_temporary_file(tmp_path: Path) -> No
     assert "Unfinished" not in paths.html.read_text(encoding="utf-8")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["figures", "report.html", "report.md"]
     assert not [p for p in (tmp_path / "figures").iterdir() if p.suffix != ".svg"]
+
+
+def test_the_cost_table_has_cold_costs_beside_those_spent(finished: Report) -> None:
+    page, markdown, _ = finished
+    for cell in summarise(FINISHED).cells:
+        label = {"full": "full", "lift": "LIFT"}[cell.arm]
+        rows = [r for r in page.cells if r[:2] == [str(cell.size), label]]
+        cost, memory = (next(r for r in rows if len(r) == n) for n in (9, 5))
+        cold, spent = cell.cost.run_cold_device_seconds, cell.cost.run_device_seconds
+        assert cold is not None and spent is not None
+        assert cost[6:8] == [f"{cold:.1f}", f"{spent:.1f}"]
+        assert (cost[6] == cost[7]) == (cell.arm == "full")
+        assert cell.cost.peak_state_bytes is not None
+        assert memory[4] == byte_size(cell.cost.peak_state_bytes)
+    assert "with an empty prefix cache at its start; the comparison basis is about this" in markdown
+
+
+def test_updates_show_that_lift_gives_each_weight_a_fraction(finished: Report) -> None:
+    page, _, _ = finished
+    rows = {r[1]: r for r in page.cells if r[0] == "256" and len(r) == 9}
+    assert rows["full"][4] == rows["full"][3]
+    assert int(rows["LIFT"][4]) == round(int(rows["LIFT"][3]) / 4)
+
+
+def test_the_prefix_cache_has_a_block_where_lift_ran(finished: Report, tmp_path: Path) -> None:
+    page, markdown, _ = finished
+    cache = summarise(FINISHED).prefix_cache
+    assert cache is not None and cache.hit_share is not None
+    text = " ".join(page.text)
+    assert "prefix-cache" in page.values("id")
+    for told in (
+        f"{cache.hit_share:.0%} of {cache.hits + cache.misses:,} hidden states",
+        f"{byte_size(cache.bytes_on_node)} on one node at most",
+    ):
+        assert told in text and told in markdown
+    plain, without, _ = written(make_results(arms=["full"], sizes=[64]), tmp_path)
+    assert "prefix-cache" not in plain.values("id")
+    assert "## Prefix cache" not in without
+
+
+def test_why_the_cache_was_off_is_told_and_escaped(tmp_path: Path) -> None:
+    results = make_results(arms=["lift"], sizes=[64])
+    off = PrefixCacheUse(f"off: {EVIL}")
+    trials = tuple(
+        replace(t, outcome=replace(t.outcome, prefix_cache=off)) if t.outcome else t
+        for t in results.trials
+    )
+    page, markdown, _ = written(replace(results, trials=trials), tmp_path)
+    assert page.tags["script"] == 0
+    assert EVIL in page.text
+    assert f"Off in {len(trials)} trials" in page.text
+    assert "0 of 18 LIFT trials that ended" in page.text and "On disk" not in page.text
+    assert "<script" not in markdown
+
+
+def test_the_difference_is_drawn_with_its_interval_and_the_size_that_was_asked(
+    tmp_path: Path,
+) -> None:
+    config = make_config(decision={"dataset_size": 200, "rho": 0.02})
+    page, markdown, paths = written(make_results(config=config), tmp_path)
+    assert "difference.svg" in {path.name for path in paths.figures}
+    curve = summarise(make_results(config=config)).curve
+    assert curve is not None
+    low, high = curve.at(64).low[0], curve.at(64).high[0]
+    interval = f"{low:+.3f} to {high:+.3f}".replace("-", "\u2212")
+    cells = [cell for row in page.cells for cell in row]
+    assert interval in cells or interval.replace("\u2212", "-") in cells
+    assert "less than 0.02 nats" in markdown
+    assert "Dashed line: the size you asked about." in markdown
+    without = write_report(make_results(confirm_seeds=0), tmp_path / "none")
+    assert "difference.svg" not in {path.name for path in without.figures}

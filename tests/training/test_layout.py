@@ -35,6 +35,9 @@ def test_a_causal_lm_splits_into_embeddings_blocks_and_top(architecture: str) ->
     assert layout.tied is (head is input_weight)
     assert any(by_name[n] is head for n in layout.top) is not layout.tied
     assert any("norm" in n or "ln_f" in n for n in layout.top)
+    assert all(by_name[n] is head or n.endswith("lm_head.bias") for n in layout.head)
+    assert layout.head and set(layout.final_norm) == set(layout.top) - set(layout.head)
+    assert any("norm" in n or "ln_f" in n for n in layout.final_norm)
 
 
 @pytest.mark.parametrize("architecture", [*CAUSAL, *ENCODERS])
@@ -44,7 +47,41 @@ def test_a_classifiers_new_head_is_part_of_its_top(tmp_path: Path, architecture:
     layout = find_layout(model, new_head(model))
     assert len(layout.blocks) == BLOCKS
     assert layout.new_head
-    assert set(layout.new_head) <= set(layout.top)
+    assert set(layout.new_head) <= set(layout.head) <= set(layout.top)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "head", "final_norm"),
+    [
+        ("llama", {"score.weight"}, {"model.norm.weight"}),
+        ("modernbert",
+         {"head.dense.weight", "head.norm.weight", "classifier.weight", "classifier.bias"},
+         {"model.final_norm.weight"}),
+        # The base model's pooler belongs to the head where it is new, as it is here.
+        ("bert",
+         {"bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight",
+          "classifier.bias"}, set()),
+    ],
+)  # fmt: skip
+def test_a_classifiers_head_is_known_whether_or_not_it_is_new(
+    tmp_path: Path, architecture: str, head: set[str], final_norm: set[str]
+) -> None:
+    config = ModelConfig(path=str(tiny_model_folder(tmp_path, architecture)))
+    model = load_model(config, "sequence-classification", 3, torch.float32, 0)
+    layout = find_layout(model, new_head(model))
+    assert (set(layout.head), set(layout.final_norm)) == (head, final_norm)
+    trained_before = find_layout(model)
+    assert set(trained_before.head) == {n for n in head if "pooler" not in n}
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_a_tied_head_is_the_input_embedding(architecture: str) -> None:
+    model = tiny_model(architecture)
+    layout = find_layout(model)
+    weight = model.get_output_embeddings().weight
+    (name,) = [n for n, p in model.named_parameters() if p is weight]
+    assert name in layout.head
+    assert (name in layout.embeddings) is layout.tied
 
 
 def test_what_feeds_the_blocks_from_beside_them_counts_as_embeddings(tmp_path: Path) -> None:
@@ -112,4 +149,13 @@ def test_two_blocks_that_share_a_weight_are_refused() -> None:
 def test_blocks_are_found_without_weights_too(architecture: str) -> None:
     config = tiny_model(architecture).config
     with torch.device("meta"):
-        check_blocks(AutoModelForSequenceClassification.from_config(config))
+        blocks, tied = check_blocks(AutoModelForSequenceClassification.from_config(config))
+    assert (blocks, tied) == (BLOCKS, False)
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_a_tied_head_is_seen_without_weights_too(architecture: str) -> None:
+    model = tiny_model(architecture)
+    with torch.device("meta"):
+        bare = type(model)(model.config)
+    assert check_blocks(bare) == (BLOCKS, find_layout(model).tied)

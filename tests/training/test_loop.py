@@ -13,6 +13,7 @@ import pytest
 from study.config import StudyConfig
 from study.plan import Cell, ModelFacts, plan_study
 from study.records import Stage, TrialOutcome
+from study.training.memory import state_bytes
 from tests.data import task_rows, write_jsonl
 from tests.models import tiny_model_folder
 from tests.training.workers import run_workers
@@ -50,6 +51,7 @@ def make_config(folder: Path, **training: Any) -> StudyConfig:
                 **training,
             },
             "zero": {"stage": 2},
+            "storage": {"results": str(folder / "results")},
         }
     )
 
@@ -92,7 +94,7 @@ def train(rank: int, world_size: int, jobs: dict[str, Job], folder: Path) -> dic
         config = StudyConfig.from_dict(job.config)
         if job.arm == "baseline":
             baseline = measure_baseline(config, data, placement)
-            answers[name] = {"base": baseline.base.to_dict(), "ratio": baseline.cost_ratio}
+            answers[name] = {"base": baseline.base.to_dict(), "ratio": baseline.probe.cost_ratio}
             continue
         plan = plan_study(config, ModelFacts(BLOCKS))
         spec = next(s for s in plan.search if s.arm == job.arm)
@@ -177,6 +179,20 @@ def test_a_confirm_trial_measures_what_a_record_promises(lift: dict[str, Any]) -
     assert last["device_seconds"] == pytest.approx(2 * last["seconds"])
     assert last["peak_memory_bytes"] > 0 and last["tokens_per_second"] > 0
     assert json.dumps(lift)  # plain values only
+
+
+@pytest.mark.parametrize(("job", "stage"), [("stage 0", 0), ("stage 3", 3)])
+def test_a_trial_records_what_each_phase_was_seen_to_hold(
+    two_workers: dict[str, Any], job: str, stage: int
+) -> None:
+    (full,) = TrialOutcome.from_dict(two_workers["full"]["outcome"]).phases
+    for phase in TrialOutcome.from_dict(two_workers[job]["outcome"]).phases:
+        active = phase.trainable_parameters
+        formula = state_bytes(full.trainable_parameters, active, 2, stage, "fp32")
+        assert phase.state_bytes == pytest.approx(formula.steady, rel=0.1)
+        # All of so small a group is one sub-group, which has fp32 gradients at once.
+        most = max(formula.peak, formula.steady + 4 * active // 2 if stage == 3 else 0)
+        assert phase.peak_state_bytes == pytest.approx(most, rel=0.1)
 
 
 def test_training_learns(two_workers: dict[str, Any]) -> None:

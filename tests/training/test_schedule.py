@@ -10,8 +10,8 @@ from study.training.schedule import learning_rate
 ONE = (Phase("all", ("a",), 10),)
 THREE = (
     Phase("1", ("a",), 4),
-    Phase("2", ("b",), 3, learning_rate_factor=0.5, rewarmup_steps=2),
-    Phase("3", ("c",), 3, learning_rate_factor=0.25),
+    Phase("2", ("b",), 3, learning_rate_factors=(0.5,), rewarmup_steps=2),
+    Phase("3", ("c",), 3, learning_rate_factors=(0.25,)),
 )
 
 
@@ -38,14 +38,14 @@ def test_without_warmup_the_first_step_is_at_the_peak() -> None:
     assert rates("constant", 0.0, ONE) == [2.0] * 10
 
 
-def test_rewarmup_and_factor_multiply_the_envelope() -> None:
-    # Phase 2 ramps 1/2, 1 and is halved; phase 3 is quartered and has no ramp.
-    expected = [2.0, 2.0, 2.0, 2.0, 0.5, 1.0, 1.0, 0.5, 0.5, 0.5]
+def test_rewarmup_multiplies_the_envelope_and_factors_are_left_to_the_parameters() -> None:
+    # Phase 2 ramps 1/2, 1; phase 3 has no ramp.
+    expected = [2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     assert rates("constant", 0.0, THREE) == pytest.approx(expected)
 
 
 def test_decay_goes_on_over_phases() -> None:
-    assert rates("linear", 0.0, THREE)[7] == pytest.approx(2.0 * 0.3 * 0.25)
+    assert rates("linear", 0.0, THREE)[7] == pytest.approx(2.0 * 0.3)
 
 
 def test_no_step_is_lost_at_rate_zero() -> None:

@@ -16,7 +16,8 @@ def config(**changes: Any) -> dict[str, Any]:
         "world_size": 2,
         "micro_batch_size": 4,
         "precision": "fp32",
-        "active_parameters": 1000,
+        "active_parameters": 1600,
+        "parameters": 6400,
         "device_type": "cpu",
     }
     return deepspeed_config(**{**arguments, **changes})
@@ -34,11 +35,28 @@ def test_clipping_comes_from_the_hyperparameters_and_defaults_to_one() -> None:
     assert config(hyperparameters={})["gradient_clipping"] == 1.0
 
 
-def test_buckets_are_no_larger_than_what_trains() -> None:
-    assert config()["zero_optimization"]["reduce_bucket_size"] == 1000
-    assert config(active_parameters=1001)["zero_optimization"]["allgather_bucket_size"] == 1002
+def test_buckets_hold_an_eighth_of_what_trains() -> None:
+    section = config(active_parameters=80_000_000)["zero_optimization"]
+    assert section["reduce_bucket_size"] == section["allgather_bucket_size"] == 10_000_000
     huge = config(active_parameters=7_000_000_000)["zero_optimization"]
-    assert huge["reduce_bucket_size"] == 500_000_000
+    assert huge["reduce_bucket_size"] == 50_000_000
+
+
+def test_buckets_are_no_larger_than_what_trains_and_no_smaller_than_a_mebibyte() -> None:
+    assert config()["zero_optimization"]["reduce_bucket_size"] == 1600
+    assert config(active_parameters=1601)["zero_optimization"]["allgather_bucket_size"] == 1602
+    assert config(active_parameters=2**20)["zero_optimization"]["reduce_bucket_size"] == 2**18
+
+
+def test_stage_3_keeps_no_more_gathered_than_it_uses() -> None:
+    section = config(zero=ZeroConfig(stage=3))["zero_optimization"]
+    assert section["stage3_max_live_parameters"] == 3200
+    assert section["stage3_max_reuse_distance"] == 0
+    # A sub-group is counted by a rank's own half, a bucket by whole tensors.
+    assert section["reduce_bucket_size"] == 2 * section["sub_group_size"] == 1600
+    assert section["stage3_param_persistence_threshold"] == 6
+    large = config(zero=ZeroConfig(stage=3), parameters=7_000_000_000)["zero_optimization"]
+    assert large["stage3_param_persistence_threshold"] == 100_000
 
 
 def test_optimizer_and_scheduler_stay_with_the_study() -> None:

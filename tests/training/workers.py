@@ -24,25 +24,33 @@ from study.training.losses import make_loss
 from study.training.ops import prepare_ops
 
 GLOBAL_BATCH = 8
+DEVICES = {"gloo": "cpu", "nccl": "cuda"}
 Batch = dict[str, Tensor]
 
 
-def run_workers(function: Callable[[int, int], Any], world_size: int) -> list[Any]:
-    """`function(rank, world_size)` of each rank, in a process group over gloo.
+def run_workers(
+    function: Callable[[int, int], Any], world_size: int, backend: str = "gloo"
+) -> list[Any]:
+    """`function(rank, world_size)` of each rank, in a process group.
 
     The function must be importable, and its result must be something `torch.save` can write.
     """
-    prepare_ops()
+    prepare_ops(DEVICES[backend])
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        mp.spawn(_worker, args=(function, world_size, port, folder), nprocs=world_size)
+        mp.spawn(_worker, args=(function, world_size, port, folder, backend), nprocs=world_size)
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
 
 
 def _worker(
-    rank: int, function: Callable[[int, int], Any], world_size: int, port: int, folder: str
+    rank: int,
+    function: Callable[[int, int], Any],
+    world_size: int,
+    port: int,
+    folder: str,
+    backend: str,
 ) -> None:
     warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls renamed torch collectives
     torch.set_num_threads(1)
@@ -53,8 +61,8 @@ def _worker(
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
-    prepare_ops()
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    prepare_ops(DEVICES[backend])
+    dist.init_process_group(backend, rank=rank, world_size=world_size)
     torch.save(function(rank, world_size), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -120,45 +128,22 @@ def train(
     results = []
     for phase in phases:
         with phase_engine(
-            model, phase.parameters, stage, world_size, micro_batch_size=micro, **changes
+            model,
+            phase.parameters,
+            stage,
+            world_size,
+            factors=phase.learning_rate_factors,
+            micro_batch_size=micro,
+            **changes,
         ) as engine:
             audit = PhaseAudit(engine)
             for _ in range(phase.steps):
                 mine = share(next(batches), rank, world_size, micro)
-                result = engine.train_step(mine, loss, 1e-3 * phase.learning_rate_factor)
+                result = engine.train_step(mine, loss, 1e-3)
                 audit.observe(result)
                 engine.evaluate(mine[0])
                 results.append(result)
             audit.check()
-    return results
-
-
-def reference(model: PreTrainedModel, phases: tuple[Phase, ...]) -> list[tuple[float, float]]:
-    """The same in plain torch on whole batches; (loss, gradient norm) of each step."""
-    batches = global_batches()
-    by_name = dict(model.named_parameters())
-    results = []
-    for phase in phases:
-        for name, parameter in by_name.items():
-            parameter.requires_grad_(name in phase.parameters)
-        active = [by_name[n] for n in phase.parameters]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in active if p.ndim > 1], "weight_decay": 0.01},
-                {"params": [p for p in active if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=1e-3 * phase.learning_rate_factor,
-        )
-        for _ in range(phase.steps):
-            batch = next(batches)
-            logits = model(input_ids=batch["input_ids"]).logits[:, :-1].reshape(-1, 261)
-            targets = batch["labels"][:, 1:].reshape(-1)
-            loss = torch.nn.functional.cross_entropy(logits, targets)
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(active, 0.5)
-            optimizer.step()
-            results.append((float(loss), float(norm)))
     return results
 
 

@@ -1,0 +1,205 @@
+"""The worker groups of a running study: Ray Train runs that take one trial after another.
+
+The driver owns them: Tune throws idle actors away, so groups must not belong to its trainables.
+Their `fit` calls block, in the threads of one actor; a thread of the driver that still spoke to
+Ray while it is shut down would end the process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from study.errors import ResourceError, TrialError
+from study.orchestration import cluster
+from study.orchestration.switchboard import Switchboard
+from study.orchestration.worker_group import GroupStarter, Workers, failure_reason
+
+log = logging.getLogger(__name__)
+
+_START_TRIES = 6
+"""Groups in a row whose workers did not come up, before the study stops. The pauses between them
+double from a second on: a node that has just died is only found out after a while."""
+_POLL_SECONDS = 0.25
+_MOST_GROUPS = 1000
+
+
+class WorkerPool:
+    """Starts groups as trials need them, up to a limit, and replaces those that are lost.
+
+    Args:
+        worker: what each worker of a group runs.
+        payload: for `worker`; the group's name and the switchboard's are added.
+        limit: groups at once, by the resources of the cluster.
+        reuse_workers: ``auto``, true or false, as in a study file.
+    """
+
+    def __init__(
+        self,
+        worker: Callable[[dict[str, Any]], None],
+        payload: Mapping[str, Any],
+        workers: Workers,
+        results_dir: Path,
+        limit: int,
+        reuse_workers: bool | str,
+    ) -> None:
+        self.name = f"switchboard-{uuid.uuid4().hex[:12]}"
+        self._run = (worker, workers, results_dir)
+        self._payload, self._limit = dict(payload), limit
+        self._lock = threading.RLock()
+        self._groups: dict[Any, str] = {}
+        self._numbers = itertools.count(1)
+        self._failed_starts = 0
+        self._start_at = math.inf
+        self._closing = False
+        self._left = threading.Event()
+        self._broken = ""
+        self.switchboard: Any = _beside_the_driver(Switchboard, 10_000, name=self.name).remote(
+            reuse_workers
+        )
+        # Train asks Ray's State API whether its controller lives, and frees the group's resources
+        # if not.
+        here = {"RAY_ADDRESS": cluster.address()}
+        self._starter: Any = _beside_the_driver(
+            GroupStarter, _MOST_GROUPS, max_restarts=-1, runtime_env={"env_vars": here}
+        ).remote()
+        self._watcher = threading.Thread(target=self._watch, name="groups", daemon=True)
+        self._watcher.start()
+
+    @property
+    def broken(self) -> str:
+        """Why no trial can be trained any more; empty while they can."""
+        if not self._broken:
+            try:
+                ray.get(self.switchboard.unserved.remote(), timeout=30)
+            except RayError as error:
+                self._broken = f"The study's switchboard is gone: {failure_reason(error)}"
+        return self._broken
+
+    def submit(self, task_id: str, payload: Mapping[str, Any], wants_verdicts: bool) -> None:
+        """Queue a task (see `Switchboard.submit`), and start a group if none is free for it."""
+        ray.get(self.switchboard.submit.remote(task_id, dict(payload), wants_verdicts))
+        with self._lock:
+            self._start_waiting()
+
+    def run_baseline(self) -> dict[str, Any]:
+        """Measure the base model on a group that trials will use afterwards.
+
+        Raises:
+            TrialError: it failed.
+            ResourceError: no group could be started.
+        """
+        self.submit("baseline", {"spec": None}, wants_verdicts=False)
+        event = ray.get(self.switchboard.next_event.remote("baseline", 0))
+        if event["kind"] == "interrupted":
+            raise ResourceError(self._broken or "The study was interrupted.")
+        if event["outcome"]["status"] != "finished":
+            raise TrialError(event["outcome"]["reason"])
+        return event["outcome"]["baseline"]
+
+    def stop(self, task_id: str) -> None:
+        """Nobody wants this task's result any more."""
+        self.switchboard.stop.remote(task_id)
+        self.forget(task_id)
+
+    def forget(self, task_id: str) -> None:
+        """The end of a task has been booked."""
+        self.switchboard.forget.remote(task_id)
+
+    def interrupt(self) -> None:
+        """Let every trial write a checkpoint and pause."""
+        with self._lock:
+            self._closing = True
+            ray.get(self.switchboard.interrupt.remote())
+
+    def close(self) -> None:
+        """End all groups, and with them whatever they do; after it Ray may be shut down."""
+        with self._lock:
+            self._closing = True
+        self._left.set()
+        self._watcher.join()
+        try:
+            # What its calls started goes with it.
+            ray.kill(self._starter)
+            ray.kill(self.switchboard)
+        except RayError as error:
+            log.warning("closing: %s", error)
+
+    def _start(self) -> None:
+        if self._closing or len(self._groups) >= self._limit:
+            return
+        # A part of the pool's own name: Train would resume an earlier run of the same name.
+        name = f"group{next(self._numbers)}-{self.name[-6:]}"
+        ray.get(self.switchboard.group_started.remote(name))
+        worker, workers, results_dir = self._run
+        payload = self._payload | {"group": name, "switchboard": self.name}
+        run = self._starter.run.remote(worker, name, payload, workers, results_dir)
+        self._groups[run] = name
+
+    def _watch(self) -> None:
+        """Until the pool is closed: see which groups have ended, and start those that wait."""
+        while not self._left.is_set():
+            try:
+                if time.monotonic() >= self._start_at:
+                    self._start_waiting()
+                if not self._groups:
+                    self._left.wait(_POLL_SECONDS)
+                    continue
+                ended, _ = ray.wait(list(self._groups), timeout=_POLL_SECONDS)
+                for run in ended:
+                    self._ended(run)
+            except RayError as error:
+                log.warning("%s", error)  # `broken` will tell
+
+    def _start_waiting(self) -> None:
+        with self._lock:
+            self._start_at = math.inf
+            for _ in range(ray.get(self.switchboard.unserved.remote())):
+                self._start()
+
+    def _ended(self, run: Any) -> None:
+        with self._lock:
+            name = self._groups.pop(run)
+            try:
+                reason = ray.get(run)
+            except RayError as error:
+                reason = failure_reason(error)
+            if reason:
+                log.warning("%s: %s", name, reason)
+            ended = ray.get(self.switchboard.group_ended.remote(name, reason))
+            if ended["was_ready"]:
+                self._failed_starts = 0
+                self._start_waiting()
+                return
+            self._failed_starts += 1
+            # With other groups at work there is no hurry: they take what waits.
+            if self._failed_starts < _START_TRIES or self._groups:
+                pause = 2.0 ** min(self._failed_starts - 1, _START_TRIES)
+                self._start_at = time.monotonic() + pause
+            elif not self._closing:
+                self._broken = (
+                    f"Workers did not start {_START_TRIES} times in a row: {reason or 'no reason'}"
+                )
+                self.interrupt()
+
+
+def _beside_the_driver(kind: type, threads: int, **options: Any) -> Any:
+    """An actor class whose actor lives on the driver's node and takes no CPU from workers."""
+    node = ray.get_runtime_context().get_node_id()
+    return ray.remote(kind).options(
+        num_cpus=0,
+        max_concurrency=threads,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        **options,
+    )

@@ -1,0 +1,182 @@
+"""Checks of what this machine can tell without Ray: storage, data, model, plan, disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.config import StudyConfig
+from study.errors import StoreError
+from study.orchestration.preflight.base import Finding, Status
+from study.orchestration.preflight.node_task import unwritable
+from study.orchestration.prepare import Prepared, prepare_study
+from study.paths import StudyPaths
+from study.records import StepCosts
+from study.storage import make_parent, sqlite_path, stored_study_names
+from study.store import StudyStore
+from study.text_format import byte_size, short_count
+
+if TYPE_CHECKING:
+    from study.training.shape import ModelShape
+
+LEAVE_FREE = 2**30
+"""Bytes of disk beyond the estimate: database, logs, the report."""
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """What the tokenised data asks of a model.
+
+    Attributes:
+        longest: tokens of the longest example.
+        highest_id: the highest token id.
+    """
+
+    longest: int
+    highest_id: int
+
+
+def check_storage(config: StudyConfig) -> Finding:
+    """Whether the results folder can be made and written to."""
+    folder = config.results_dir
+    why = unwritable(folder)
+    if not why:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = f"{error.filename or folder}: {error.strerror}"
+    if why:
+        remedy = "Set storage.results to a folder that you can write to."
+        return Finding(f"The results folder cannot be written: {why}.", Status.FAIL, remedy)
+    return Finding(f"{folder} can be written")
+
+
+def check_database(config: StudyConfig) -> tuple[Finding, StudyStore | None]:
+    """Whether the Optuna storage answers, and the study's store if it is there already.
+
+    Raises:
+        StoreError: it does not answer, or holds a study of another program version.
+    """
+    url = config.database_url
+    names = stored_study_names(url)
+    if config.name in names:
+        store = StudyStore.open(url, config.name)
+        ended = sum(r.outcome is not None for r in store.results().trials)
+        return Finding(f"holds this study, {ended} trials ended"), store
+    path = sqlite_path(url)
+    if path is None:
+        return Finding(f"answers; {len(names)} Optuna studies there, this one is new"), None
+    make_parent(url)
+    if why := unwritable(path.parent):
+        raise StoreError(
+            f"{path} cannot be written: {why}. Set storage.database to a file in a folder that "
+            "you can write to, or to a PostgreSQL URL."
+        )
+    return Finding(f"{path.name} can be written; the study is new"), None
+
+
+def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
+    """Whether the data parses, splits and is enough.
+
+    Raises:
+        DataError, ModelError: as `prepare_study`.
+    """
+    from study.training.data import check_sizes, prepare_data
+    from study.training.model import load_tokenizer
+    from study.training.tokenised import StudyData
+
+    folder = StudyPaths(config.results_dir).data
+    summary = prepare_data(config, folder, load_tokenizer(config.model))
+    check_sizes(config, summary)
+    data = StudyData.open(folder)
+    splits = [s for s in (data.pool, data.validation, data.test, data.retention) if s is not None]
+    counts = TokenCounts(
+        longest=max(int(s.lengths.max()) for s in splits),
+        highest_id=max(int(s.tokens.max()) for s in splits),
+    )
+    sizes = ", ".join(map(str, config.dataset_sizes))
+    return Finding(
+        f"{summary.pool} examples to train on for {sizes}; {summary.validation} validation, "
+        f"{summary.test} test, {summary.retention or 'no'} retention"
+    ), counts
+
+
+def check_model(config: StudyConfig) -> tuple[Finding, ModelShape]:
+    """Whether the model can be loaded and cut into blocks.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    from study.training.shape import model_shape
+
+    shape = model_shape(config.model, config.task)
+    local = Path(config.model.path).expanduser().is_dir()
+    hub = "" if local else "; a hub id: every node downloads its weights once"
+    return Finding(
+        f"{shape.architecture}, {short_count(shape.parameters)} parameters, "
+        f"{len(shape.layout.blocks)} blocks{hub}"
+    ), shape
+
+
+def check_tokens(config: StudyConfig, shape: ModelShape, counts: TokenCounts) -> Finding:
+    """Whether the model takes examples as long, and token ids as high, as the data has."""
+    wanted, limit = config.training.sequence_length, shape.positions
+    if counts.highest_id >= shape.vocabulary:
+        return Finding(
+            f"The data has token id {counts.highest_id}, the model only {shape.vocabulary} ids.",
+            Status.FAIL,
+            "Set model.tokenizer to the tokenizer that the model was trained with.",
+        )
+    if limit is None or wanted <= limit:
+        most = f"the model takes {limit}" if limit else "the model has no limit"
+        longest = f"longest example {counts.longest} tokens, sequence_length {wanted}; {most}"
+        return Finding(longest)
+    found = (
+        f"sequence_length is {wanted}, the longest example has {counts.longest} tokens, and the "
+        f"model was made for {limit}."
+    )
+    remedy = f"Set training.sequence_length to {limit} or less, or use a model for longer text."
+    # Rotary positions go on for ever, but the model has never seen them.
+    fails = shape.learned_positions and counts.longest > limit
+    return Finding(found, Status.FAIL if fails else Status.WARN, remedy)
+
+
+def check_plan(config: StudyConfig, probe: StepCosts | None) -> tuple[Finding, Prepared]:
+    """Whether every trial can be laid out; the same that `study run` does first.
+
+    Raises:
+        UserError: as `prepare_study`.
+    """
+    prepared = prepare_study(config, probe)
+    plan = prepared.plan
+    notes = len(prepared.warnings)
+    more = f"; {notes} {'note' if notes == 1 else 'notes'} on it in `study plan`" if notes else ""
+    return Finding(f"{plan.trials} trials, {len(plan.search)} of them search{more}"), prepared
+
+
+def check_disk(
+    config: StudyConfig, checkpoints: Sequence[int], trials: int, free: int | None = None
+) -> Finding:
+    """Whether the results folder's disk has room for the checkpoints.
+
+    Args:
+        checkpoints: bytes of one checkpoint in each arm.
+        trials: that run at once.
+        free: bytes free on that disk; None: look.
+    """
+    if free is None:
+        free = shutil.disk_usage(config.results_dir).free
+    # A new checkpoint is complete before the old one goes.
+    needed = 2 * trials * max(checkpoints)
+    what = f"checkpoints of {trials} {'trial' if trials == 1 else 'trials'} at once"
+    found = f"{byte_size(free)} free; {what} take about {byte_size(needed)}"
+    if needed + LEAVE_FREE > free:
+        remedy = (
+            "Free some disk, point storage.results to a larger one, lower "
+            "resources.concurrent_trials, or set training.checkpoint_share to 0."
+        )
+        return Finding(f"{found}, and {byte_size(LEAVE_FREE)} should stay.", Status.FAIL, remedy)
+    return Finding(found)

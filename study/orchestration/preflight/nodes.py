@@ -1,0 +1,200 @@
+"""Asks the running Ray cluster: each node through a task pinned to it, and Ray about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from study.orchestration import cluster
+from study.orchestration.preflight.base import Finding, Status
+from study.orchestration.preflight.nodes_judged import Silent
+from study.orchestration.preflight.resources import NodeType
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT_SECONDS = 120.0
+"""Importing the package on a busy node takes its time."""
+COMPILE_TIMEOUT_SECONDS = 420.0
+DASHBOARD_TIMEOUT_SECONDS = 30.0
+_BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
+"""Where Ray's cluster launcher leaves its file on the head node."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A living node.
+
+    Attributes:
+        name: for people, different for every node.
+        node_id: Ray's.
+        address: IP address.
+        resources: total, by Ray's names.
+    """
+
+    name: str
+    node_id: str
+    address: str
+    resources: dict[str, float]
+
+
+def list_nodes() -> list[Node]:
+    """The living nodes of the running cluster."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    hosts = Counter(node["NodeManagerHostname"] for node in alive)
+    return [
+        Node(
+            name=_name(node, alone=hosts[node["NodeManagerHostname"]] == 1),
+            node_id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            resources=dict(node["Resources"]),
+        )
+        for node in alive
+    ]
+
+
+def _name(node: Mapping[str, Any], *, alone: bool) -> str:
+    host = str(node["NodeManagerHostname"])
+    return host if alone else f"{host} ({node['NodeID'][:6]})"
+
+
+def available_resources(nodes: Sequence[Node]) -> list[dict[str, float]]:
+    """What nobody holds now, in the order of `nodes`."""
+    from ray._private.state import available_resources_per_node
+
+    free = available_resources_per_node()
+    # A node that has just come up is not listed yet.
+    return [dict(free.get(node.node_id, node.resources)) for node in nodes]
+
+
+def on_every_node(
+    nodes: Sequence[Node],
+    function: Callable[..., T],
+    *arguments: Any,
+    timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
+) -> dict[str, T | Silent]:
+    """`function(*arguments)` on each node at the same time, in a process of its own that ends
+    afterwards, so that no later worker inherits what it set or imported."""
+    task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(function)
+    asked = {
+        node.name: task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    }
+    ready, _ = ray.wait(
+        list(asked.values()), num_returns=len(asked), timeout=timeout_seconds, fetch_local=True
+    )
+    found: dict[str, T | Silent] = {}
+    for name, reference in asked.items():
+        if reference not in ready:
+            ray.cancel(reference, force=True)
+            found[name] = Silent(f"no answer within {timeout_seconds:.0f} s.")
+            continue
+        try:
+            found[name] = ray.get(reference)
+        except Exception as error:  # whatever the task raised, or Ray when its process died
+            found[name] = Silent(_last_line(error))
+    return found
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]
+
+
+def autoscaler_node_types() -> tuple[NodeType, ...] | None:
+    """What the cluster's autoscaler may add; empty: it has none; None: that cannot be known."""
+    from ray._private import ray_constants
+    from ray._private.state import state
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if "RAY_ADDRESS" not in os.environ:
+        return ()
+    config = state.get_cluster_config()
+    if config is not None:
+        return tuple(
+            NodeType(group.name, dict(group.resources), _limit(group.max_count))
+            for group in config.node_group_configs
+        )
+    bootstrap = _BOOTSTRAP_CONFIG.expanduser()
+    if bootstrap.is_file():
+        return read_bootstrap_config(bootstrap.read_text())
+    status = _internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
+    return () if status and is_read_only(json.loads(status)) else None
+
+
+def _limit(max_count: int) -> int | None:
+    return None if max_count < 0 else max_count
+
+
+def read_bootstrap_config(text: str) -> tuple[NodeType, ...] | None:
+    """Node types of a cluster launcher's file; None if it is none."""
+    import yaml
+
+    config = yaml.safe_load(text)
+    types = config.get("available_node_types") if isinstance(config, Mapping) else None
+    if not isinstance(types, Mapping):
+        return None
+    most = int(config.get("max_workers", 2))
+    return tuple(
+        NodeType(str(name), dict(kind.get("resources") or {}), int(kind.get("max_workers", most)))
+        for name, kind in types.items()
+        if name != config.get("head_node_type")
+    )
+
+
+def is_read_only(status: Mapping[str, Any]) -> bool:
+    """Whether Ray's monitor merely reports nodes that people started: it then calls each node's
+    type after the node."""
+    active = (status.get("autoscaler_report") or {}).get("active_nodes") or {}
+    return bool(active) and all(name.startswith("node_") for name in active)
+
+
+def check_dashboard() -> Finding:
+    """Whether Ray's State API answers, which frees what a stopped trial held."""
+    from ray.util.state import list_placement_groups
+
+    address = cluster.address()
+    # One that has just been started may not listen yet.
+    deadline = time.monotonic() + DASHBOARD_TIMEOUT_SECONDS
+    while True:
+        try:
+            list_placement_groups(address, limit=1, timeout=15)
+            return Finding("its State API answers")
+        except Exception as error:  # it raises whatever its HTTP client does
+            reason = _last_line(error)[:120]
+        if time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    return Finding(
+        f"Ray's dashboard process does not answer ({reason}): what a stopped trial holds would "
+        "never be freed.",
+        Status.FAIL,
+        "Install ray[default] and start the head with ray start --head --include-dashboard=true.",
+    )
+
+
+def check_token(nodes: Sequence[Node]) -> Finding:
+    """Whether others on the network can use the cluster."""
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    if is_token_auth_enabled():
+        return Finding("Ray asks for a token")
+    joined = "RAY_ADDRESS" in os.environ or len({node.address for node in nodes}) > 1
+    if not joined:
+        return Finding("off; the cluster is this machine's own")
+    return Finding(
+        "Ray asks for no token: whoever reaches the cluster's ports can run code on it.",
+        Status.WARN,
+        "Run `ray get-auth-token --generate`, copy ~/.ray/auth_token to every node, and start "
+        "Ray and the study with RAY_AUTH_MODE=token.",
+    )

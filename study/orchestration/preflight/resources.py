@@ -1,0 +1,124 @@
+"""Whether the cluster can hold the study's trials: now, once it is idle, or once it has grown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from study.config import ResourcesConfig
+from study.errors import ResourceError
+from study.orchestration.cluster import choose_workers, trials_that_fit
+from study.orchestration.preflight.base import Finding, Status, split_remedy
+from study.orchestration.worker_group import Workers
+
+_MOST_NODES = 1024
+"""Nodes of one type that are looked at where the autoscaler sets no limit."""
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """What an autoscaler can add.
+
+    Attributes:
+        resources: of one node, by Ray's names.
+        count: nodes of this type at most; None: no limit.
+    """
+
+    name: str
+    resources: Mapping[str, float]
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the study gets.
+
+    Attributes:
+        workers: the shape of a trial's worker group.
+        trials: that run at once on the living nodes; 0 if not even one fits.
+    """
+
+    workers: Workers
+    trials: int
+
+
+def check_resources(
+    resources: ResourcesConfig,
+    nodes: Sequence[Mapping[str, float]],
+    available: Sequence[Mapping[str, float]],
+    node_types: Sequence[NodeType] | None,
+) -> tuple[Finding, Room]:
+    """Judge what the study asks for.
+
+    Args:
+        nodes: total resources of each living node.
+        available: what is free of them now.
+        node_types: what an autoscaler can add; empty: there is none; None: not known.
+    """
+    workers = choose_workers(resources, [*nodes, *(t.resources for t in node_types or ())])
+    try:
+        fitting = trials_that_fit(workers, nodes)
+    except ResourceError as error:
+        return _too_little(str(error), workers, nodes, node_types), Room(workers, 0)
+    wanted = resources.concurrent_trials
+    trials = fitting if wanted == "auto" else min(fitting, wanted)
+    counted = f"{trials} {'trial' if trials == 1 else 'trials'} at once"
+    found = f"{counted} of {_told(workers)} on {_cluster(nodes)}"
+    free = _fitting(workers, available)
+    if free == 0:
+        return Finding(
+            f"{found}, but none now: other work holds the cluster.",
+            Status.WARN,
+            "Wait for it or stop it; `ray status` shows who has what.",
+        ), Room(workers, trials)
+    return Finding(found), Room(workers, trials)
+
+
+def _too_little(
+    message: str,
+    workers: Workers,
+    nodes: Sequence[Mapping[str, float]],
+    node_types: Sequence[NodeType] | None,
+) -> Finding:
+    found, remedy = split_remedy(message.removeprefix("resources: "))
+    if node_types is None:
+        return Finding(
+            f"{found} Whether an autoscaler would add nodes could not be known.",
+            Status.FAIL,
+            f"{remedy} If it would, start them before the study.",
+        )
+    grown = [*nodes]
+    for kind in node_types:
+        count = _MOST_NODES if kind.count is None else kind.count
+        grown += [kind.resources] * min(count, _MOST_NODES)
+    if not _fitting(workers, grown):
+        more = " Nor would all the nodes that the autoscaler may add." if node_types else ""
+        return Finding(f"{found}{more}", Status.FAIL, remedy)
+    bundle = f'{{"GPU": {workers.gpus:g}}}' if workers.gpus else f'{{"CPU": {workers.cpus:g}}}'
+    names = ", ".join(kind.name for kind in node_types)
+    return Finding(
+        f"{found} The autoscaler can add what is missing ({names}).",
+        Status.WARN,
+        "The study starts on nodes that are there: first call ray.autoscaler.sdk."
+        f"request_resources(bundles=[{bundle}] * {workers.count}), and wait for them.",
+    )
+
+
+def _fitting(workers: Workers, nodes: Sequence[Mapping[str, float]]) -> int:
+    try:
+        return trials_that_fit(workers, nodes)
+    except ResourceError:
+        return 0
+
+
+def _told(workers: Workers) -> str:
+    each = f"{workers.gpus:g} GPU" if workers.gpus else f"{workers.cpus:g} CPU"
+    return f"{workers.count} {'worker' if workers.count == 1 else 'workers'} with {each} each"
+
+
+def _cluster(nodes: Sequence[Mapping[str, float]]) -> str:
+    gpus = math.fsum(node.get("GPU", 0) for node in nodes)
+    cpus = math.fsum(node.get("CPU", 0) for node in nodes)
+    count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    return f"{count} ({cpus:g} CPUs{f', {gpus:g} GPUs' if gpus else ''})"

@@ -1,0 +1,57 @@
+"""The thin Tune trainable: passes on to Tune what the switchboard knows of a trial."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import ray
+from ray import tune
+
+
+class StudyTrial(tune.Trainable):
+    """One Tune trial after another. It trains nothing itself; its worker group does.
+
+    Its configuration names the switchboard and a task there. Its results hold a ``measurement``
+    or, in the last one, an ``outcome`` as JSON (Tune flattens nested dictionaries wherever it
+    meets them), or ``interrupted``; and the ``job`` that trains it.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._switchboard = ray.get_actor(config["switchboard"])
+        self._task_id = config["task_id"]
+        self._events = 0
+        self._asked_at: int | None = None
+        self._ended = False
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial over."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Wait for the next evaluation, or the end. To be asked for it is a verdict: Tune's
+        scheduler lets the trial go on."""
+        if self._asked_at is not None:
+            self._switchboard.decide.remote(self._task_id, self._asked_at, True)
+            self._asked_at = None
+        event = ray.get(self._switchboard.next_event.remote(self._task_id, self._events))
+        self._events += 1
+        result = {"job": event["job"]}
+        if event["kind"] == "measured":
+            self._asked_at = event["measurement"]["step"]
+            return result | {"measurement": json.dumps(event["measurement"])}
+        self._ended = True
+        if event["kind"] == "interrupted":
+            return result | {"interrupted": True, "done": True}
+        return result | {"outcome": json.dumps(event["outcome"]), "done": True}
+
+    def cleanup(self) -> None:
+        """Tune has stopped the trial, or it has ended by itself."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._asked_at is not None:
+            self._switchboard.decide.remote(self._task_id, self._asked_at, False)
+        self._switchboard.stop.remote(self._task_id)

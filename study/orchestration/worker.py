@@ -1,0 +1,256 @@
+"""What a worker of a group runs: one task after another, as the switchboard hands them out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from torch import Tensor
+
+from study.config import StudyConfig
+from study.errors import StudyError
+from study.orchestration.worker_group import failure_reason
+from study.paths import StudyPaths
+from study.records import Measurement, TrialSpec
+
+
+def work(payload: dict[str, Any]) -> None:
+    """Runs on every worker of a group: tasks from the switchboard until there are no more."""
+    from study.training.base_model import BaseModel
+
+    config, placement, data = set_up(payload)
+    line = Line(payload["group"], ray.get_actor(payload["switchboard"]), placement)
+    keep = config.resources.reuse_workers is not False
+    share = line.share if ray.train.get_context().get_local_world_size() > 1 else None
+    base_model = BaseModel(config, data.num_labels, placement, keep, share)
+    paths = StudyPaths(Path(payload["results_dir"]))
+    while (task := line.next_task()) is not None:
+        own = config
+        if task["micro_batch_size"] is not None:
+            own = with_micro_batch_size(config, task["micro_batch_size"])
+        with _logging_to(paths.trial_log(task["task_id"]), placement, task["attempt"]):
+            try:
+                outcome = _run_task(own, task, line, data, placement, base_model, paths)
+            except BaseException as error:
+                line.failed(task, error, own)
+                raise
+        line.finished(task, outcome)
+
+
+def _run_task(
+    config: StudyConfig,
+    task: dict[str, Any],
+    line: Line,
+    data: Any,
+    placement: Any,
+    base_model: Any,
+    paths: StudyPaths,
+) -> dict[str, Any]:
+    from study.training.baseline import measure_baseline
+    from study.training.loop import run_trial
+
+    if task["spec"] is None:
+        baseline = measure_baseline(config, data, placement, base_model)
+        return {"status": "finished", "baseline": baseline.to_dict()}
+    spec = TrialSpec.from_dict(task["spec"])
+    listener = line.listen(task, spec)
+    return run_trial(
+        config,
+        spec,
+        data,
+        placement,
+        listener.report,
+        paths.checkpoint(spec.trial_id),
+        listener.signal,
+        base_model,
+    ).to_dict()
+
+
+def with_micro_batch_size(config: StudyConfig, size: int) -> StudyConfig:
+    """`config` with at most `size` examples per forward pass on one worker."""
+    training = config.training.model_copy(update={"micro_batch_size_per_worker": size})
+    return config.model_copy(update={"training": training})
+
+
+class Line:
+    """One rank's line from its group to the switchboard."""
+
+    def __init__(self, name: str, switchboard: Any, placement: Any) -> None:
+        self._name, self._switchboard, self._placement = name, switchboard, placement
+        self._taken = 0
+        self._memory = MemoryWatch()
+
+    def next_task(self) -> dict[str, Any] | None:
+        found = ray.get(self._switchboard.next_task.remote(self._name, self._taken))
+        self._taken += 1
+        return found
+
+    def listen(self, task: dict[str, Any], spec: TrialSpec) -> _Listener:
+        return _Listener(self._switchboard, task, spec, self._placement.rank)
+
+    def share(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same tensors out of Ray's object store: one copy for all workers of a node."""
+        context = ray.train.get_context()
+        place = f"{self._name}/{context.get_node_rank()}"
+        if context.get_local_rank() == 0:
+            # NumPy knows no bf16.
+            plain = {
+                n: t.contiguous().flatten().view(torch.uint8).numpy() for n, t in tensors.items()
+            }
+            # In a list, or Ray would send the weights themselves.
+            ray.get(self._switchboard.offer.remote(place, [ray.put(plain)]))
+        (reference,) = ray.get(self._switchboard.offered.remote(place))
+        found = ray.get(reference)
+        return {
+            name: read_only(found[name]).view(tensor.dtype).reshape(tensor.shape)
+            for name, tensor in tensors.items()
+        }
+
+    def finished(self, task: dict[str, Any], outcome: dict[str, Any]) -> None:
+        outgrown = self._placement.max(self._memory.outgrown())
+        if self._placement.rank:
+            return
+        if outgrown or _is_preempted():
+            ray.get(self._switchboard.retire.remote(self._name))
+        ray.get(self._switchboard.finished.remote(task["task_id"], task["attempt"], outcome))
+
+    def failed(self, task: dict[str, Any], error: BaseException, config: StudyConfig) -> None:
+        kind = failure_kind(error)
+        size = None
+        if kind == "out_of_memory":
+            from study.training.zero import resolve_micro_batch_size
+
+            size = resolve_micro_batch_size(config.training, self._placement.world_size)
+        reason = failure_reason(error) if str(error).strip() else repr(error)
+        call = self._switchboard.failed
+        ray.get(call.remote(task["task_id"], task["attempt"], kind, reason, size))
+
+
+class _Listener:
+    """Carries one trial's evaluations out and wishes about it in, on one rank."""
+
+    def __init__(self, switchboard: Any, task: dict[str, Any], spec: TrialSpec, rank: int) -> None:
+        self._switchboard, self._spec, self._rank = switchboard, spec, rank
+        self._call = (task["task_id"], task["attempt"])
+        self._stopped = False
+        self._wish = None if rank else switchboard.signalled.remote(*self._call)
+
+    def report(self, measurement: Measurement) -> None:
+        if self._rank:
+            return
+        call = self._switchboard.measured.remote(*self._call, measurement.to_dict())
+        # After the last one nobody is asked whether the trial goes on.
+        if measurement.step < self._spec.steps:
+            self._stopped = not ray.get(call)
+
+    def signal(self) -> Any:
+        from study.training.loop import Signal
+
+        if self._stopped:
+            return Signal.STOP
+        if self._wish is not None:
+            ready, _ = ray.wait([self._wish], timeout=0)
+            if ready:
+                wish, self._wish = ray.get(self._wish), None
+                self._stopped = wish == "stop"
+                if wish:
+                    return Signal.STOP if self._stopped else Signal.PAUSE
+        return Signal.PAUSE if _is_preempted() else Signal.GO_ON
+
+
+def read_only(array: np.ndarray) -> Tensor:
+    """A tensor over memory that nobody may write to; torch warns that it cannot tell."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
+
+
+def _is_preempted() -> bool:
+    """Whether a machine of this group is about to be taken away, as this worker knows. The public
+    `ray.train.get_preemption_info` is a barrier, too slow to be asked before every step."""
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return get_train_context().preemption_context.preemption_info is not None
+
+
+class MemoryWatch:
+    """Notices when a process holds ever more from task to task."""
+
+    LIMIT_BYTES = 2**30
+    LIMIT_SHARE = 0.25
+
+    def __init__(self) -> None:
+        self._seen: list[int] = []
+
+    def outgrown(self, held_bytes: int | None = None) -> bool:
+        """Call it after each task. The second one is what later ones are compared with: the first
+        leaves allocators and caches as they will be."""
+        if held_bytes is None:
+            held_bytes = psutil.Process().memory_info().rss
+        self._seen.append(held_bytes)
+        if len(self._seen) < 3:
+            return False
+        base = self._seen[1]
+        return held_bytes - base > max(self.LIMIT_BYTES, self.LIMIT_SHARE * base)
+
+
+def failure_kind(error: BaseException) -> str:
+    """``out_of_memory``, ``fatal`` (it would happen again) or ``error``."""
+    text = str(error).lower()
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if memory or "can't allocate memory" in text or "out of memory" in text:
+        return "out_of_memory"
+    return "fatal" if isinstance(error, StudyError) else "error"
+
+
+def set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
+    """A worker's configuration, place and data."""
+    from study.training.ops import prepare_ops
+    from study.training.placement import Placement
+    from study.training.tokenised import StudyData
+
+    device = ray.train.torch.get_device()
+    prepare_ops(device.type)
+    config = StudyConfig.from_dict(payload["config"])
+    context = ray.train.get_context()
+    if device.type == "cpu":
+        # Ray gives a worker its CPUs; torch would take every core of the machine.
+        torch.set_num_threads(max(1, int(payload["cpus_per_worker"])))
+    placement = Placement(device, context.get_world_rank(), context.get_world_size())
+    return config, placement, StudyData.open(Path(payload["data_dir"]))
+
+
+class _logging_to:
+    """Send this process's logging, and the traceback of what ends it, to the end of a file."""
+
+    def __init__(self, path: Path, placement: Any, attempt: int) -> None:
+        self._path = path.with_suffix(f".rank{placement.rank}.log") if placement.rank else path
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._handler = logging.FileHandler(self._path)
+        self._handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        )
+        root = logging.getLogger()
+        root.addHandler(self._handler)
+        root.setLevel(logging.INFO)
+        root.info("process %d, attempt %d", os.getpid(), self._attempt)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        root = logging.getLogger()
+        if error is not None:
+            root.error("".join(traceback.format_exception(error)))
+        root.removeHandler(self._handler)
+        self._handler.close()

@@ -1,0 +1,117 @@
+"""What runs cost, in time and memory, and what the prefix cache did."""
+
+from __future__ import annotations
+
+from study.analysis import StudySummary, arm_label, counted
+from study.report.base import (
+    ARM_COLUMN,
+    MISSING,
+    SIZE_COLUMN,
+    Column,
+    Section,
+    Table,
+    count,
+    seconds,
+)
+from study.text_format import byte_size, duration
+
+
+def cost_table(summary: StudySummary) -> Table:
+    """Steps, updates and device-seconds per arm and size."""
+    columns = (
+        SIZE_COLUMN,
+        ARM_COLUMN,
+        Column("Runs", number=True),
+        Column("Steps per run", number=True),
+        Column("Updates per parameter", number=True),
+        Column("Tokens per run", number=True),
+        Column("Device-seconds per run, cold", number=True),
+        Column("As run", number=True),
+        Column("All device-seconds", number=True),
+    )
+    rows = tuple(
+        (
+            count(cell.size),
+            arm_label(cell.arm),
+            count(cell.cost.run_count),
+            count(cell.cost.run_steps),
+            count(cell.cost.run_updates_per_parameter),
+            count(cell.cost.run_tokens),
+            seconds(cell.cost.run_cold_device_seconds),
+            seconds(cell.cost.run_device_seconds),
+            seconds(cell.cost.device_seconds),
+        )
+        for cell in summary.cells_by_size
+    )
+    caption = (
+        "Per run: mean over complete trials that trained to their last step. Cold: what the run "
+        "costs on its own, with an empty prefix cache at its start; the comparison basis is about "
+        "this. As run: what it cost inside the sweep, where LIFT trials read what others had "
+        "cached. Neither counts the writing of checkpoints. Updates per parameter: optimizer steps "
+        "that the average weight got. All device-seconds: every trial of the arm at this size, "
+        "pruned and failed ones too, checkpoints included."
+    )
+    return Table(caption, columns, rows)
+
+
+def memory_table(summary: StudySummary) -> Table:
+    """Peak memory, and what training state takes of it, per arm and size."""
+    columns = (
+        SIZE_COLUMN,
+        ARM_COLUMN,
+        Column("Peak memory", number=True),
+        Column("Training state", number=True),
+        Column("At its highest", number=True),
+    )
+    rows = tuple(
+        (
+            count(cell.size),
+            arm_label(cell.arm),
+            *(
+                MISSING if value is None else byte_size(value)
+                for value in (
+                    cell.cost.peak_memory_bytes,
+                    cell.cost.state_bytes,
+                    cell.cost.peak_state_bytes,
+                )
+            ),
+        )
+        for cell in summary.cells_by_size
+    )
+    caption = (
+        "Largest on any device, over the phases of all complete trials. Peak memory: of the whole "
+        "process on a CPU, of the device on a GPU. Training state: gradients, fp32 master weights "
+        "and the optimizer's moments, counted in each phase's first two steps after every backward "
+        "pass, and at its highest where a step holds further copies of gradients."
+    )
+    return Table(caption, columns, rows)
+
+
+def prefix_cache_section(summary: StudySummary) -> Section:
+    """What keeping hidden states below LIFT's trained blocks did; empty without LIFT trials."""
+    cache = summary.prefix_cache
+    if cache is None:
+        return Section("prefix-cache", "Prefix cache")
+    used = cache.trials - cache.off_trials
+    facts = [("Used by", f"{used:,} of {counted(cache.trials, 'LIFT trial')} that ended")]
+    if used:
+        share = MISSING if cache.hit_share is None else f"{cache.hit_share:.0%}"
+        facts += [
+            ("Read back", f"{share} of {cache.hits + cache.misses:,} hidden states"),
+            ("On disk", f"{byte_size(cache.bytes_on_node)} on one node at most"),
+            ("Written", f"{byte_size(cache.bytes_written)} by all trials"),
+            ("Filling took", f"{duration(cache.fill_device_seconds)} of device time"),
+            ("Reading saved", f"{duration(cache.saved_device_seconds)} of device time"),
+        ]
+    facts += [(f"Off in {counted(number, 'trial')}", reason) for reason, number in cache.off]
+    return Section(
+        "prefix-cache",
+        "Prefix cache",
+        paragraphs=(
+            "LIFT's blocks below those in training still have the base model's weights, so what "
+            "they give for an example never changes. It is computed once, kept on each node's "
+            "disk, and read back in later epochs, phases and evaluations and by other LIFT trials. "
+            "Losses are the same with and without it, up to rounding.",
+        ),
+        facts=tuple(facts),
+    )

@@ -1,0 +1,140 @@
+"""How many optimizer steps a trial takes: full's by its epochs, LIFT's by the comparison basis."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from study.config import StudyConfig
+from study.cost_model import (
+    RunShape,
+    Tariff,
+    abstract_layout,
+    equal_cost_steps,
+    measured_tariff,
+    predicted_tariff,
+    price_phases,
+)
+from study.records import StepCosts
+from study.strategies.lift import LiftStrategy
+
+DEFAULT_EPOCHS = 3.0
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the plan must know of the model.
+
+    Attributes:
+        num_blocks: transformer blocks.
+        probe: what steps cost, LIFT's in the structure that the `arms` section gives; None
+            before it has run.
+        prefix_cache: hidden states of a frozen prefix will be kept; asked before the probe only.
+        tied: the head is the input embedding.
+    """
+
+    num_blocks: int
+    probe: StepCosts | None = None
+    prefix_cache: bool = False
+    tied: bool = False
+
+
+def full_steps(config: StudyConfig, size: int) -> int:
+    """Optimizer steps of a full trial at a dataset size, floor included."""
+    training = config.training
+    if training.steps is not None:
+        return training.steps
+    epochs = DEFAULT_EPOCHS if training.epochs is None else training.epochs
+    return max(training.min_steps, math.ceil(epochs * size / training.global_batch_size))
+
+
+def trial_steps(
+    config: StudyConfig,
+    model: ModelFacts,
+    arm: str,
+    size: int,
+    hyperparameters: Mapping[str, Any],
+    seed: int = 0,
+) -> int:
+    """Optimizer steps of a trial on the study's comparison basis.
+
+    LIFT gets full's steps (`tokens`), those times its number of groups, so that each group trains
+    as long as full in one sweep or several (`updates_per_parameter`), or as many as cost the same
+    (`device_seconds`); and at least one per phase.
+
+    Args:
+        seed: the trial's: a random order of the groups has its own cost.
+    """
+    steps = full_steps(config, size)
+    if arm != "lift" or len(config.arms.names) == 1:
+        return steps
+    strategy = lift_strategy(config, hyperparameters)
+    if config.comparison == "device_seconds":
+        return _equal_cost_steps(config, model, size, strategy, seed)
+    if config.comparison == "updates_per_parameter":
+        steps *= len(strategy.block_groups(model.num_blocks))
+    return max(strategy.phase_count(model.num_blocks), steps)
+
+
+def _equal_cost_steps(
+    config: StudyConfig, model: ModelFacts, size: int, strategy: LiftStrategy, seed: int
+) -> int:
+    """LIFT steps on the device_seconds basis: see `study.cost_model`."""
+    tariff = study_tariff(config, model)
+    run = RunShape(
+        full_steps=full_steps(config, size),
+        first_pass=math.ceil(size / config.training.global_batch_size),
+        evaluations=config.training.evaluations,
+    )
+    # What no price depends on is left out, so that more trials share one answer.
+    priced = dataclasses.replace(strategy, group_lr_decay=1.0, rewarmup_ratio=0.0)
+    seed = seed if strategy.order == "random" else 0
+    return equal_cost_steps(priced, model.num_blocks, model.tied, seed, tariff, run)
+
+
+def study_tariff(config: StudyConfig, model: ModelFacts) -> Tariff:
+    """What a study's steps cost: as its probe measured, else as the cost model has it."""
+    if model.probe is None:
+        return predicted_tariff(model.prefix_cache)
+    # The probe times one sweep: a later one would find its prefix trained.
+    probed = dataclasses.replace(lift_strategy(config, {}), sweeps=1)
+    layout = abstract_layout(model.num_blocks, model.tied)
+    phases = price_phases(probed, layout, probed.phase_count(model.num_blocks))
+    return measured_tariff(model.probe, phases)
+
+
+def lift_strategy(config: StudyConfig, hyperparameters: Mapping[str, Any]) -> LiftStrategy:
+    """LIFT in a trial's own structure: what its hyperparameters say, else what the arm does.
+
+    Raises:
+        UserError: the two together are no structure.
+    """
+    options = config.arms.lift.model_dump() if config.arms.lift else {}
+    chosen = {k: v for k, v in hyperparameters.items() if k in LiftStrategy.option_names()}
+    return LiftStrategy(**(options | chosen))
+
+
+def check_structures(config: StudyConfig, model: ModelFacts) -> None:
+    """Refuse a structure, the arm's or one that may be searched, that does not fit the model.
+
+    Raises:
+        UserError: it does not; a trial would find out too late.
+    """
+    searched = config.space().for_arm("lift")
+    chosen: list[dict[str, Any]] = [{}]
+    for name in ("groups", "always_active"):
+        if name in searched:
+            chosen += [{name: value} for value in searched[name].values()]
+    layout = abstract_layout(model.num_blocks, model.tied)
+    for values in chosen:
+        strategy = lift_strategy(config, values)
+        strategy.phases(layout, strategy.phase_count(model.num_blocks))
+
+
+def evaluation_steps(steps: int, evaluations: int) -> tuple[int, ...]:
+    """Evenly spaced steps after which validation loss is measured; the last is `steps`."""
+    count = min(steps, evaluations)
+    return tuple(round(steps * i / count) for i in range(1, count + 1))

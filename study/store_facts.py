@@ -1,0 +1,106 @@
+"""Facts about a whole study: user attributes of the Optuna study that bears its name."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import Any
+
+import optuna
+
+from study.config import StudyConfig
+from study.errors import StoreError
+from study.plan import ModelFacts, StudyPlan, plan_study
+from study.records import BaseModelRecord, DataSummary, StepCosts
+
+SCHEMA_VERSION = 2
+_STOP = "stop/"
+
+
+def read_config(storage: optuna.storages.BaseStorage, name: str, url: str) -> StudyConfig:
+    """The study file that a study was last run with.
+
+    Raises:
+        StoreError: the store has a schema version that this program does not know.
+    """
+    attrs = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    version = attrs.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"The store {url} has schema version {version}; this program reads "
+            f"{SCHEMA_VERSION}. Use the program version that wrote it, or start a new study."
+        )
+    return StudyConfig.from_dict(attrs["config"])
+
+
+class StudyFacts:
+    """What is known of a study beside its trials."""
+
+    def __init__(self, config: StudyConfig, storage: optuna.storages.BaseStorage) -> None:
+        self.config = config
+        self._storage = storage
+        self._opened, self._seconds_before = time.time(), 0.0
+
+    @cached_property
+    def _root(self) -> int:
+        return self._storage.get_study_id_from_name(self.config.name)
+
+    def set_info(self, key: str, value: Any) -> None:
+        """Keep a JSON value that belongs to the whole study."""
+        self._storage.set_study_user_attr(self._root, key, value)
+
+    def info(self, key: str, default: Any = None) -> Any:
+        return self._storage.get_study_user_attrs(self._root).get(key, default)
+
+    @property
+    def base(self) -> BaseModelRecord | None:
+        found = self.info("base")
+        return BaseModelRecord.from_dict(found) if found else None
+
+    @property
+    def data(self) -> DataSummary | None:
+        found = self.info("data")
+        return DataSummary.from_dict(found) if found else None
+
+    @property
+    def probe(self) -> StepCosts | None:
+        found = self.info("probe")
+        return StepCosts.from_dict(found) if found else None
+
+    def plan(self) -> StudyPlan | None:
+        """The plan that the store's facts give, None before the model was looked at."""
+        blocks = self.info("num_blocks")
+        if blocks is None:
+            return None
+        cached, tied = self.info("prefix_cache", False), self.info("tied", False)
+        return plan_study(self.config, ModelFacts(blocks, self.probe, cached, tied))
+
+    # Wall time. A driver that is killed cannot say how long it ran, so it says so all along.
+
+    def begin_session(self) -> None:
+        """From now on this process runs the study."""
+        self._opened, self._seconds_before = time.time(), self.info("seconds", 0.0)
+
+    def wall_seconds(self, now: float) -> float:
+        """Seconds spent running the study, over all its sessions, at `now` (since the epoch)."""
+        return self._seconds_before + now - self._opened
+
+    def keep_wall_seconds(self, now: float) -> None:
+        """Put them on record."""
+        self.set_info("seconds", self.wall_seconds(now))
+
+    # Trials to stop. A key each, so that a request and the driver's own writing cannot collide.
+
+    def request_stop(self, trial_id: str) -> None:
+        """Ask the driver to stop a trial at its next evaluation, or to skip it."""
+        self.set_info(f"{_STOP}{trial_id}", True)
+
+    def withdraw_stop(self, trial_id: str) -> None:
+        """The request was met, or came too late."""
+        self.set_info(f"{_STOP}{trial_id}", False)
+
+    def stop_requests(self) -> frozenset[str]:
+        """Ids of the trials that somebody wants stopped."""
+        attrs = self._storage.get_study_user_attrs(self._root)
+        asked = (key for key, wanted in attrs.items() if key.startswith(_STOP) and wanted)
+        return frozenset(key.removeprefix(_STOP) for key in asked)

@@ -1,0 +1,70 @@
+"""What a worker makes of failures and of its memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from study.errors import AuditError, ModelError
+from study.orchestration.worker import MemoryWatch, failure_kind, read_only, with_micro_batch_size
+from tests.results import make_config
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate "
+                         "memory: you tried to allocate 10 bytes."),
+            "out_of_memory",
+        ),
+        (AuditError("3 frozen parameters moved"), "fatal"),
+        (ModelError("no such folder"), "fatal"),
+        (RuntimeError("Connection closed by peer"), "error"),
+    ],
+)  # fmt: skip
+def test_failures_are_told_apart(error: BaseException, kind: str) -> None:
+    assert failure_kind(error) == kind
+
+
+def test_an_allocation_that_no_machine_can_serve_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert failure_kind(caught.value) == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    ("held", "outgrown"),
+    [
+        ([500, 3000, 3000, 3500], False),
+        ([500, 3000, 3100, 4100], True),  # a GiB, and a quarter, above the second task's end
+        ([500, 8000, 9500], False),
+        ([500, 8000, 10_100], True),
+        ([500, 9000], False),
+    ],
+)
+def test_a_group_that_holds_ever_more_is_noticed(held: list[int], outgrown: bool) -> None:
+    watch = MemoryWatch()
+    assert [watch.outgrown(mib * MIB) for mib in held][-1] == outgrown
+
+
+def test_a_smaller_micro_batch_changes_nothing_else() -> None:
+    config = make_config()
+    smaller = with_micro_batch_size(config, 2)
+    assert smaller.training.micro_batch_size_per_worker == 2
+    assert smaller.training.global_batch_size == config.training.global_batch_size
+    assert with_micro_batch_size(smaller, 4) == with_micro_batch_size(config, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shared_bytes_come_back_as_the_tensor_they_were(dtype: torch.dtype) -> None:
+    tensor = torch.randn(3, 5).to(dtype)
+    shared = tensor.contiguous().view(torch.uint8).numpy().copy()
+    shared.flags.writeable = False
+    assert torch.equal(read_only(shared).view(dtype).reshape(3, 5), tensor)
+    assert isinstance(shared, np.ndarray)
