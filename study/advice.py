@@ -11,7 +11,7 @@ from study.records import DataSummary
 def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
     """What a reader of the results should know beforehand, one sentence each."""
     config = plan.config
-    warnings = _evidence_warnings(config)
+    warnings = []
     for size in config.dataset_sizes:
         if size > data.pool / 2 and config.search.replicates > 1:
             share = size / data.pool
@@ -45,26 +45,3 @@ def _head_is_always_active(config: StudyConfig) -> bool:
     domain = config.space().for_arm("lift").get("always_active")
     values = [config.arms.lift.always_active] if domain is None else domain.values()
     return any("head" in read_always_active(value) for value in values)  # type: ignore[arg-type]
-
-
-def _evidence_warnings(config: StudyConfig) -> list[str]:
-    if len(config.arms.names) < 2:
-        return []
-    warnings = []
-    sizes = sorted(config.dataset_sizes)
-    if len(sizes) < 4 or sizes[-1] < 8 * sizes[0]:
-        warnings.append(
-            "A verdict over dataset sizes needs at least 4 sizes spanning a factor of 8; "
-            f"this study has {len(sizes)} from {sizes[0]} to {sizes[-1]}."
-        )
-    if config.search.replicates < 3:
-        warnings.append(
-            f"A verdict needs at least 3 replicates; this study has {config.search.replicates}."
-        )
-    if config.search.replicates * config.confirm.seeds < 6:
-        pairs = config.search.replicates * config.confirm.seeds
-        warnings.append(
-            "A verdict needs at least 6 confirm pairs per size (replicates times confirm seeds); "
-            f"this study has {pairs}."
-        )
-    return warnings

@@ -75,8 +75,8 @@ class SearchConfig(Section):
     """Replaces single domains of the space, e.g. ``learning_rate: {low: 1e-5}``."""
     trials: PositiveInt = 8
     """Search trials per arm, dataset size and replicate; the same in both arms."""
-    replicates: PositiveInt = 3
-    """Independent repetitions of the whole tuning procedure."""
+    replicates: PositiveInt = 5
+    """Independent repetitions of the whole tuning procedure; a verdict needs 3."""
     sampler: Literal["sobol", "tpe", "random"] = "sobol"
     pruner: Literal["none", "asha", "median"] = "none"
 
@@ -174,6 +174,8 @@ class DecisionConfig(Section):
     """The size the user will fine-tune on; null: the largest tested."""
     rho: float = Field(default=0.01, gt=0)
     """The difference in loss that matters to you, in nats (0.01 is about 1 % perplexity)."""
+    retention_rho: float = Field(default=0.01, gt=0)
+    """The difference in forgetting that matters to you, in nats of the loss on general text."""
     memory_limit_gib: float | None = Field(default=None, gt=0)
     """Memory of one device of yours; an arm that needs more is ruled out."""
 

@@ -1,4 +1,4 @@
-"""Writes text files so that a reader sees the old one or the new one, never a part."""
+"""Writes files so that a reader sees the old one or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; what was there stays.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """`write_text` of bytes.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp makes it readable by the owner alone

@@ -37,6 +37,11 @@ VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "deepspeed": "0.19.8", 
 # Loss = floor + scale * size ** -exponent at the best learning rate; LIFT wins below about 300
 # examples. Then: retention rise per nat learned, steps per full step at equal cost.
 ARMS = {"full": (3.70, 3.0, 0.42, 6e-4, 0.30, 1.0), "lift": (3.80, 1.6, 0.38, 1.1e-3, 0.12, 1.61)}
+# The search space that `make_results` draws from, as overrides of the default one.
+DRAWN_FROM = {
+    "learning_rate": {"low": 1e-5, "high": 5.1e-3},
+    "max_grad_norm": {"high": 3.2},
+}
 
 
 def make_config(
@@ -46,16 +51,18 @@ def make_config(
     replicates: int = 3,
     trials: int = 4,
     confirm_seeds: int = 2,
+    overrides: dict[str, Any] | None = None,
     **changes: Any,
 ) -> StudyConfig:
-    """A validated study file; `changes` replace whole top-level sections."""
+    """A validated study file; `overrides` are the search space's, `changes` replace whole
+    top-level sections."""
     fields: dict[str, Any] = {
         "name": "synthetic",
         "model": {"path": "models/tiny-llama"},
         "data": {"train": "data/functions.jsonl", "prompt": "{signature}\n", "response": "{body}"},
         "dataset_sizes": list(sizes),
         "arms": {arm: {} for arm in arms},
-        "search": {"trials": trials, "replicates": replicates},
+        "search": {"trials": trials, "replicates": replicates, "overrides": overrides or {}},
         "confirm": {"seeds": confirm_seeds},
         "training": {"global_batch_size": 8, "epochs": 3, "sequence_length": 128},
     }
@@ -150,7 +157,7 @@ def make_results(
         all_failed: every trial that ended failed.
         shape: for `make_config`, when `config` is None.
     """
-    config = config or make_config(**shape)
+    config = config or make_config(**{"overrides": DRAWN_FROM} | shape)
     random = np.random.default_rng(seed)
 
     def spoil(trial: TrialRecord) -> TrialRecord:

@@ -275,16 +275,13 @@ def test_samplers_that_learn_get_empty_designs_and_a_seed_per_trial() -> None:
     assert len({plan.sampler_seed(s) for s in plan.search}) == len(plan.search)
 
 
-def test_warnings_name_what_a_verdict_would_lack() -> None:
+def test_warnings_name_what_is_not_plain_from_the_numbers() -> None:
     config = make_config(sizes=(64, 900), replicates=2, confirm_seeds=1)
     text = "\n".join(plan_warnings(plan_study(config, FACTS), DATA))
-    assert "at least 4 sizes" in text
-    assert "3 replicates" in text
-    assert "6 confirm pairs" in text
     assert "900 examples overlap by about 90%" in text
     assert "At 64 examples the floor of 100 optimizer steps means 12.5 epochs" in text
 
 
-def test_a_plain_sweep_gets_no_warnings_about_verdicts() -> None:
+def test_a_plain_sweep_gets_no_warnings() -> None:
     config = make_config(arms=("full",), sizes=(900,), replicates=1, confirm_seeds=0)
     assert plan_warnings(plan_study(config, FACTS), DATA) == []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from study.analysis.base import (
     CellSummary,
@@ -33,9 +36,18 @@ from study.analysis.estimates import (
     paired_difference,
     summarise_replicate,
 )
-from study.analysis.evidence import fit_curve
+from study.analysis.evidence import Evidence, evidence_of
 from study.analysis.findings import BASIS_PHRASES, caveats, crossover_sentence, found_sentences
+from study.analysis.gates import REACH, plan_gates
 from study.analysis.prefix_cache import summarise_prefix_cache
+from study.analysis.verdict import decide
+from study.analysis.verdict_records import (
+    Gate,
+    Interval,
+    NextRuns,
+    Retention,
+    Verdict,
+)
 from study.records import BaseModelRecord, TrialRecord
 from study.results import StudyResults
 
@@ -46,19 +58,28 @@ __all__ = [
     "Curve",
     "Difference",
     "Estimate",
+    "Evidence",
+    "Gate",
+    "Interval",
+    "NextRuns",
     "PrefixCacheSummary",
     "ReplicateSummary",
+    "Retention",
     "Split",
     "StateCounts",
     "StudySummary",
+    "Verdict",
     "arm_label",
     "caveats",
     "cold_device_seconds_of",
     "counted",
     "crossover_sentence",
+    "decide",
     "device_seconds_of",
     "found_sentences",
+    "gather_evidence",
     "peak_memory_of",
+    "plan_gates",
     "score_of",
     "spent_device_seconds_of",
     "steps_done",
@@ -67,28 +88,73 @@ __all__ = [
 ]
 
 
-def summarise(results: StudyResults) -> StudySummary:
-    """Everything the report and the command line say in numbers, computed once."""
+_GRID = 61
+
+
+def summarise(
+    results: StudyResults,
+    dataset_sizes: Sequence[int] = (),
+    memory_limit_gib: float | None = None,
+) -> StudySummary:
+    """Everything the report and the command line say in numbers, computed once.
+
+    Args:
+        dataset_sizes: what a verdict is asked for; empty: the study file's size, else the largest.
+        memory_limit_gib: of one device; None: the study file's.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
     config = results.config
-    groups: dict[tuple[str, int], list[TrialRecord]] = defaultdict(list)
-    for trial in results.trials:
-        groups[trial.spec.arm, trial.spec.size].append(trial)
-    sizes = sorted(set(config.dataset_sizes) | {size for _, size in groups})
-    cells = tuple(
-        _cell(arm, size, groups[arm, size], results) for arm in config.arms.names for size in sizes
-    )
-    curve = fit_curve(cells, results.base.test_targets if results.base else ())
+    cells = _cells(results)
+    evidence = evidence_of(config, cells, results.base)
+    asked = dataset_sizes or (config.decision.dataset_size or config.dataset_sizes[-1],)
+    both = len(config.arms.names) == 2
     return StudySummary(
         config=config,
         base=results.base,
         cells=cells,
-        differences=_differences(cells, "test", curve),
+        differences=_differences(cells, "test", evidence.curve),
         validation_differences=_differences(cells, "validation", None),
         counts=count_states(results.trials, config.confirm.seeds),
         unlearned=_unlearned(cells, results.base),
         prefix_cache=summarise_prefix_cache(results.trials),
-        curve=curve,
+        curve=evidence.curve,
+        verdicts=tuple(decide(evidence, size, memory_limit_gib) for size in asked) if both else (),
+        grid=tuple(
+            decide(evidence, size, memory_limit_gib, with_next_runs=False)
+            for size in _grid_sizes(evidence)
+        ),
     )
+
+
+def gather_evidence(results: StudyResults) -> Evidence:
+    """What `decide` reads, without the rest of a summary."""
+    return evidence_of(results.config, _cells(results), results.base)
+
+
+def _cells(results: StudyResults) -> tuple[CellSummary, ...]:
+    groups: dict[tuple[str, int], list[TrialRecord]] = defaultdict(list)
+    for trial in results.trials:
+        groups[trial.spec.arm, trial.spec.size].append(trial)
+    sizes = sorted(set(results.config.dataset_sizes) | {size for _, size in groups})
+    return tuple(
+        _cell(arm, size, groups[arm, size], results)
+        for arm in results.config.arms.names
+        for size in sizes
+    )
+
+
+def _grid_sizes(evidence: Evidence) -> tuple[int, ...]:
+    """Sizes at which a typed one is looked up, evenly spaced by ratio as far as a verdict reaches;
+    none without a curve over several sizes."""
+    tested = {point.size for point in evidence.points}
+    if evidence.curve is None or len(tested) < 2:
+        return ()
+    ends = min(tested) / REACH, max(tested) * REACH
+    spread = np.geomspace(*ends, _GRID).round().astype(int).tolist()
+    inside = {size for size in spread if ends[0] <= size <= ends[1]}
+    return tuple(sorted(tested | inside))
 
 
 def _cell(arm: str, size: int, trials: list[TrialRecord], results: StudyResults) -> CellSummary:

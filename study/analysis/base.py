@@ -9,6 +9,7 @@ from typing import Literal
 
 from study.analysis.cost_records import CellCost, PrefixCacheSummary
 from study.analysis.curve import Curve
+from study.analysis.verdict_records import Verdict
 from study.config import StudyConfig
 from study.records import BaseModelRecord, TrialRecord
 
@@ -108,10 +109,12 @@ class ReplicateSummary:
             trial has not ended (the arms must have had equally many), or when none completed.
         leader: the same without waiting for the rest.
         search_complete, search_planned: search trials that may win, and all of them.
-        confirm: COMPLETE confirm runs of this winner, in plan order.
-        confirm_failed: confirm runs that failed; they are in no mean.
-        confirm_stale: COMPLETE confirm runs of a former winner (a study that was extended); they
-            are in no mean either.
+        confirm: confirm runs of this winner that count, in plan order: COMPLETE ones, and those
+            that diverged, which score what the base model does.
+        confirm_failed: confirm runs that failed otherwise; they are in no mean.
+        confirm_diverged: how many of `confirm` diverged.
+        confirm_stale: such runs of a former winner (a study that was extended); they are in no
+            mean either.
         validation_losses: nats, best evaluation of each confirm run.
         test_losses: nats, of each confirm run that has one.
         retention_rises: nats, of each confirm run over the base model's retention loss.
@@ -126,6 +129,7 @@ class ReplicateSummary:
     search_planned: int
     confirm: tuple[TrialRecord, ...]
     confirm_failed: int
+    confirm_diverged: int
     confirm_stale: int
     validation_losses: tuple[float, ...]
     test_losses: tuple[float, ...]
@@ -235,6 +239,8 @@ class StudySummary:
         prefix_cache: None without a LIFT trial that has ended.
         curve: the test-loss difference as a function of the size; None where confirm runs are too
             few for it.
+        verdicts: for the sizes that were asked about; empty in a study of one arm.
+        grid: for many sizes, without next runs, to look any size up in; empty without a curve.
     """
 
     config: StudyConfig
@@ -246,6 +252,8 @@ class StudySummary:
     unlearned: tuple[tuple[str, int], ...]
     prefix_cache: PrefixCacheSummary | None
     curve: Curve | None
+    verdicts: tuple[Verdict, ...] = ()
+    grid: tuple[Verdict, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 D(n) is the test loss of full less that of LIFT, so above 0 favours LIFT. A polynomial in log2 n is
 fitted to the means of the replicates. Its variance is HC2 (MacKinnon and White 1985), since noise
-is larger at small sizes, with the degrees of freedom of Bell and McCaffrey (2002). The error of
-the test split, common to all replicates and so invisible in their scatter, is added to it.
+is larger at small sizes, with the degrees of freedom of Bell and McCaffrey (2002): the fewer of
+those under equal noise and under the noise found at each size, as the first are too many where
+the noise of one size outweighs that of the others. The error of the test split, common to all
+replicates and so invisible in their scatter, is added to it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from scipy import special  # not scipy.stats, which takes two to three times as 
 LEVEL = 0.95
 _BEND_FROM = 8
 """Points from which the curve may bend: degree 2 instead of 1."""
+_PRIOR_POINTS = 2.0
 _GRID = 201
 """Sizes at which the band is looked at, evenly spaced in log n over the tested range."""
 
@@ -36,7 +39,8 @@ class PairedLosses:
         scatter: (points,) squared deviations of the pairs' differences from their mean, summed.
         test_covariance: (points, points) covariance of the differences that is due to which
             examples the test split happens to hold; see `split_covariance`.
-        test_examples: independent test examples (or sources of them) behind it.
+        test_examples: independent test examples (or sources of them) behind it; 0 where their
+            error is not on record, or there is none.
     """
 
     sizes: Floats
@@ -134,12 +138,20 @@ class Curve:
         self.freedom = points - terms
         if self.freedom < 1:
             raise ValueError(f"{points} points for {terms} terms of the curve")
+        if paired.test_examples == 1:
+            raise ValueError("one test example says nothing of the others")
         self._solve = np.linalg.pinv(design)
         hat = design @ self._solve
         self._make_residuals = np.eye(points) - hat
         self._spare = np.maximum(1.0 - np.diag(hat), 1e-9)
         residuals = self._make_residuals @ paired.differences
         self._squares = residuals**2 / self._spare
+        # M is symmetric and MM = M, so M is the residuals' covariance under equal noise.
+        noise = _variance_by_size(paired.sizes, self._squares)
+        self._residual_covariances = (
+            self._make_residuals,
+            (self._make_residuals * noise) @ self._make_residuals,
+        )
         self.within_variance = paired.within_variance or 0.0
         floor = self.within_variance / float(np.mean(paired.pairs))
         self.variance = max(float(residuals @ residuals) / self.freedom, floor)
@@ -167,6 +179,11 @@ class Curve:
         terms = self.degree + 1
         reach = np.sqrt(terms * special.fdtri(terms, mean.freedom, LEVEL))
         return Intervals.around(mean.sizes, mean.difference, mean.error, mean.freedom, reach)
+
+    def test_error(self, sizes: ArrayLike) -> Floats:
+        """The share of `at`'s standard error that is due to the test split's examples, nats."""
+        weights = self._weights(np.atleast_1d(np.asarray(sizes, dtype=np.float64)))
+        return np.sqrt(np.einsum("ki,ij,kj->k", weights, self.paired.test_covariance, weights))
 
     def crossover(self) -> Crossover:
         """Claimed only if the band is wholly above 0 at one size and wholly below at another."""
@@ -212,17 +229,25 @@ class Curve:
         # Centred and scaled: the same curve, better conditioned.
         return np.vander((log_sizes - self._center) / self._width, self.degree + 1)
 
+    def _weights(self, sizes: Floats) -> Floats:
+        """(sizes, points): the curve at a size is a weighted sum of the points' differences."""
+        return self._terms(np.log2(sizes)) @ self._solve
+
     def _estimate(self, sizes: Floats) -> tuple[Floats, Floats, Floats]:
         """(difference, its variance, degrees of freedom), each (sizes,)."""
-        weights = self._terms(np.log2(sizes)) @ self._solve  # (sizes, points)
+        weights = self._weights(sizes)
         difference = weights @ self.paired.differences
         scatter = weights**2 @ self._squares
-        # The variance is the quadratic form e'(M A M)e in errors of equal variance: M makes
-        # residuals and MM = M, A is diagonal. Hence tr(MAM) = tr(AM) and tr(MAMA) below.
+        # The variance is the quadratic form r'Ar in the residuals r = Me of the errors e, A
+        # diagonal. With S the covariance of r its mean is tr(AS) and its variance 2 tr(ASAS).
         diagonal = weights**2 / self._spare
-        trace = diagonal @ np.diag(self._make_residuals)
-        squares = np.einsum("ki,ij,kj->k", diagonal, self._make_residuals**2, diagonal)
-        freedom = np.maximum(trace**2 / squares, 1.0)
+        freedom = np.full(len(sizes), np.inf)
+        for covariance in self._residual_covariances:
+            trace = diagonal @ np.diag(covariance)
+            squares = np.einsum("ki,ij,kj->k", diagonal, covariance**2, diagonal)
+            with np.errstate(invalid="ignore"):
+                found = np.where(squares > 0, trace**2 / squares, self.freedom)
+            freedom = np.minimum(freedom, np.maximum(found, 1.0))
         test = np.einsum("ki,ij,kj->k", weights, self.paired.test_covariance, weights)
         test_freedom = float(max(self.paired.test_examples - 1, 1))
         return difference, scatter + test, _combine((scatter, freedom), (test, test_freedom))
@@ -267,10 +292,23 @@ def split_covariance(
     return parts @ parts.T * independent / (independent - 1), independent
 
 
+def _variance_by_size(sizes: Floats, squares: Floats) -> Floats:
+    """(points,) the noise variance at each point's size, drawn towards that of all of them as if
+    by `_PRIOR_POINTS` more points: three replicates alone say little."""
+    overall, found = squares.mean(), np.empty(len(sizes))
+    for size in np.unique(sizes):
+        mine = sizes == size
+        found[mine] = (squares[mine].sum() + _PRIOR_POINTS * overall) / (mine.sum() + _PRIOR_POINTS)
+    return found
+
+
 def _combine(*parts: tuple[Floats | float, Floats | float]) -> Floats:
-    """Degrees of freedom of a sum of independent variances (Satterthwaite 1946)."""
+    """Degrees of freedom of a sum of independent variances, each with its own: those with which
+    the squared half-widths of their `LEVEL` intervals add up (Cochran 1951; Satterthwaite's are
+    too many where the variance with the fewest happens to come out small)."""
     total = sum(np.asarray(variance) for variance, _ in parts)
-    spread = sum(np.asarray(variance) ** 2 / freedom for variance, freedom in parts)
-    smallest = np.minimum.reduce([np.broadcast_to(f, np.shape(total)) for _, f in parts])
+    level = 0.5 + LEVEL / 2
+    reach = sum(np.asarray(v) * special.stdtrit(freedom, level) ** 2 for v, freedom in parts)
+    fewest = np.minimum.reduce([np.broadcast_to(f, np.shape(total)) for _, f in parts])
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 0, np.asarray(total) ** 2 / spread, smallest)
+        return np.where(total > 0, special.stdtridf(level, np.sqrt(reach / total)), fewest)

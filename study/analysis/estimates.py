@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
@@ -81,11 +82,12 @@ def summarise_replicate(
     confirm = [t for t in trials if t.spec.stage is Stage.CONFIRM]
     able = [t for t in search if t.state is not TrialState.COMPLETE or score_of(t) is not None]
     winner = winner_of(able, len(able))
-    done = [t for t in confirm if t.state is TrialState.COMPLETE]
+    scored = [(t, run) for t in confirm if (run := _scored(t, base)) is not None]
     chosen = None if winner is None else winner.spec.hyperparameters
-    ours = tuple(t for t in done if chosen is not None and t.spec.hyperparameters == chosen)
-    tests = [t.outcome.test_loss for t in ours if t.outcome is not None]
-    kept = [t.outcome.retention_loss for t in ours if t.outcome is not None]
+    # A run that diverged was COMPLETE in all but its result: it counts.
+    ours = [(t, r) for t, r in scored if chosen is not None and t.spec.hyperparameters == chosen]
+    tests = [run.outcome.test_loss for _, run in ours if run.outcome is not None]
+    kept = [run.outcome.retention_loss for _, run in ours if run.outcome is not None]
     before = None if base is None else base.retention_loss
     spec = trials[0].spec
     return ReplicateSummary(
@@ -96,13 +98,37 @@ def summarise_replicate(
         leader=winner_of(able, 0),
         search_complete=sum(t.state is TrialState.COMPLETE for t in search),
         search_planned=len(search),
-        confirm=ours,
-        confirm_failed=sum(t.state is TrialState.FAIL for t in confirm),
-        confirm_stale=len(done) - len(ours),
-        validation_losses=_finite(score_of(t) for t in ours),
+        confirm=tuple(run for _, run in ours),
+        confirm_failed=sum(t.state is TrialState.FAIL for t in confirm)
+        - sum(t.state is TrialState.FAIL for t, _ in scored),
+        confirm_diverged=sum(t.state is TrialState.FAIL for t, _ in ours),
+        confirm_stale=len(scored) - len(ours),
+        validation_losses=_finite(
+            score_of(run) if run is trial or run.outcome is None else run.outcome.score
+            for trial, run in ours
+        ),
         test_losses=_finite(tests),
         retention_rises=() if before is None else tuple(k - before for k in _finite(kept)),
     )
+
+
+def _scored(trial: TrialRecord, base: BaseModelRecord | None) -> TrialRecord | None:
+    """A confirm run as it counts: itself if it is COMPLETE; if it diverged, one that scores what
+    the base model does (leaving it out would reward an arm that diverges); else None."""
+    if trial.state is TrialState.COMPLETE:
+        return trial
+    outcome = trial.outcome
+    if base is None or outcome is None or outcome.status != "diverged":
+        return None
+    as_base = dataclasses.replace(
+        outcome,
+        score=base.validation_loss,
+        test_loss=base.test_loss,
+        test_losses=base.test_losses,
+        test_metrics={},
+        retention_loss=None,
+    )
+    return dataclasses.replace(trial, outcome=as_base)
 
 
 def cell_losses(

@@ -1,84 +1,163 @@
-"""From the confirm runs of both arms to what the curve is fitted to."""
+"""Everything the verdict is read from: curves over dataset size, fitted to the confirm runs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from study.analysis.base import CellSummary, ReplicateSummary
-from study.analysis.curve import Curve, Floats, PairedLosses, split_covariance
-from study.records import TrialOutcome
+from study.analysis.costs import cold_device_seconds_of, device_seconds_of, peak_memory_of
+from study.analysis.curve import Curve, Floats
+from study.analysis.forgetting import forgetting_curves
+from study.analysis.pairing import (
+    PairedPoint,
+    Quantity,
+    curve_of,
+    examples_error,
+    pair_runs,
+    paired_losses,
+    single_losses,
+)
+from study.config import StudyConfig
+from study.records import BaseModelRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from study.analysis.verdict_records import Arm
 
 
-def fit_curve(cells: Sequence[CellSummary], test_targets: Sequence[int]) -> Curve | None:
-    """D(n) over the study's sizes; None where the confirm runs are too few for it.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Curves are None where the runs are too few for one.
 
-    Args:
-        cells: of both arms.
-        test_targets: targets of each test example; empty if they are not on record (each example
-            then weighs the same in the test split's error).
+    Attributes:
+        cells: of all arms.
+        points: the replicates that both arms confirmed.
+        curve: test loss, full - LIFT, nats: above 0 favours LIFT.
+        gains: of each arm, the base model's test loss less its own, nats.
+        retention: retention loss, full - LIFT, nats: above 0, LIFT forgets less.
+        matched_retention: the same at equal task loss.
+        accuracy: LIFT - full, 0 to 1 (classification).
+        cold_cost, spent_cost, wall_time, peak_memory: log of LIFT / full, of a confirm run's
+            device-seconds with an empty prefix cache, as spent, its wall seconds with start-up and
+            checkpoints, and its peak bytes.
     """
-    try:
-        paired = pair_losses(cells, test_targets)
-        return None if paired is None else Curve(paired)
-    except ValueError:
-        return None
+
+    config: StudyConfig
+    base: BaseModelRecord | None
+    cells: tuple[CellSummary, ...]
+    points: tuple[PairedPoint, ...]
+    curve: Curve | None
+    gains: dict[Arm, Curve | None]
+    retention: Curve | None
+    matched_retention: Curve | None
+    accuracy: Curve | None
+    cold_cost: Curve | None
+    spent_cost: Curve | None
+    wall_time: Curve | None
+    peak_memory: Curve | None
 
 
-def pair_losses(cells: Sequence[CellSummary], test_targets: Sequence[int]) -> PairedLosses | None:
-    """The replicates that both arms confirmed, their runs paired by seed; None if there is none.
-
-    Raises:
-        ValueError: the test split has but one example.
-    """
-    arms: dict[str, dict[tuple[int, int], ReplicateSummary]] = {"full": {}, "lift": {}}
-    for cell in cells:
-        arms[cell.arm] |= {(cell.size, r.replicate): r for r in cell.replicates}
-    points = []
-    for key in sorted(arms["full"].keys() & arms["lift"].keys()):
-        full, lift = (_confirmed(arms[arm][key]) for arm in ("full", "lift"))
-        pairs = [(full[seed], lift[seed]) for seed in sorted(full.keys() & lift.keys())]
-        if pairs:
-            points.append((key[0], pairs))
-    if not points:
-        return None
-    gaps = [np.array([_test(f) - _test(g) for f, g in pairs]) for _, pairs in points]
-    covariance, examples = _test_error([pairs for _, pairs in points], test_targets)
-    return PairedLosses(
-        sizes=np.array([size for size, _ in points], dtype=float),
-        differences=np.array([gap.mean() for gap in gaps]),
-        pairs=np.array([len(gap) for gap in gaps]),
-        scatter=np.array([((gap - gap.mean()) ** 2).sum() for gap in gaps]),
-        test_covariance=covariance,
-        test_examples=examples,
+def evidence_of(
+    config: StudyConfig, cells: Sequence[CellSummary], base: BaseModelRecord | None
+) -> Evidence:
+    """From the cells of a study in any state."""
+    points = pair_runs(cells)
+    retention, matched = forgetting_curves(cells, points)
+    return Evidence(
+        config=config,
+        base=base,
+        cells=tuple(cells),
+        points=points,
+        curve=_loss_curve(points, base),
+        gains={arm: _gain(cells, arm, base) for arm in ("full", "lift")},
+        retention=retention,
+        matched_retention=matched,
+        accuracy=_accuracy_curve(points),
+        cold_cost=_log_ratio(points, cold_device_seconds_of),
+        spent_cost=_log_ratio(points, device_seconds_of),
+        wall_time=_log_ratio(points, _wall_seconds),
+        peak_memory=_log_ratio(points, peak_memory_of),
     )
 
 
-def _confirmed(replicate: ReplicateSummary) -> dict[int, TrialOutcome]:
-    """Confirm runs with a finite test loss by their place in the plan, which the arms share."""
-    return {
-        trial.spec.index: trial.outcome
-        for trial in replicate.confirm
-        if trial.outcome is not None and np.isfinite(_test(trial.outcome))
-    }
+def _loss_curve(points: Sequence[PairedPoint], base: BaseModelRecord | None) -> Curve | None:
+    targets = () if base is None else base.test_targets
+
+    def split_error(kept: Sequence[PairedPoint]) -> tuple[Floats, int]:
+        gaps = [[_gaps(_examples(f), _examples(g)) for f, g in p.pairs] for p in kept]
+        return examples_error(gaps, targets)
+
+    return curve_of(paired_losses(points, _test_loss, split_error))
 
 
-def _test(outcome: TrialOutcome) -> float:
-    return float("nan") if outcome.test_loss is None else outcome.test_loss
+def _gain(cells: Sequence[CellSummary], arm: Arm, base: BaseModelRecord | None) -> Curve | None:
+    if base is None:
+        return None
+    before = base.test_losses
+
+    def gain(trial: TrialRecord) -> float | None:
+        loss = _test_loss(trial)
+        return None if loss is None else base.test_loss - loss
+
+    def split_error(kept: Sequence[ReplicateSummary]) -> tuple[Floats, int]:
+        gaps = [[_gaps(before, _examples(t)) for t in replicate.confirm] for replicate in kept]
+        return examples_error(gaps, base.test_targets)
+
+    replicates = [r for cell in cells if cell.arm == arm for r in cell.replicates]
+    return curve_of(single_losses(replicates, gain, split_error))
 
 
-def _test_error(
-    points: Sequence[Sequence[tuple[TrialOutcome, TrialOutcome]]], test_targets: Sequence[int]
-) -> tuple[Floats, int]:
-    """`split_covariance` of the points; zeros where the examples' losses are not on record."""
-    lengths = {len(outcome.test_losses) for pairs in points for pair in pairs for outcome in pair}
-    examples = lengths.pop()
-    if lengths or not examples:
-        return np.zeros((len(points), len(points))), 1
-    differences = [
-        np.mean([np.subtract(f.test_losses, g.test_losses) for f, g in pairs], axis=0)
-        for pairs in points
-    ]
-    known = len(test_targets) == examples
-    return split_covariance(differences, test_targets if known else np.ones(examples))
+def _accuracy_curve(points: Sequence[PairedPoint]) -> Curve | None:
+    def split_error(kept: Sequence[PairedPoint]) -> tuple[Floats, int]:
+        # Which examples were right is not on record. The arms disagree on at most as many as
+        # either got wrong, and each disagreement moves the difference by one example.
+        wrong = np.mean([sum(1.0 - (_accuracy(t) or 0.0) for t in pair) for pair in _pairs(kept)])
+        examples = max(len(_examples(pair[0])) for pair in _pairs(kept))
+        variance = min(float(wrong), 1.0) / examples if examples else 0.0
+        return np.full((len(kept), len(kept)), variance), max(examples, 1)
+
+    def minus_accuracy(trial: TrialRecord) -> float | None:
+        found = _accuracy(trial)
+        return None if found is None else -found
+
+    return curve_of(paired_losses(points, minus_accuracy, split_error))
+
+
+def _log_ratio(points: Sequence[PairedPoint], quantity: Quantity) -> Curve | None:
+    def minus_log(trial: TrialRecord) -> float | None:
+        found = quantity(trial)
+        return -math.log(found) if found else None
+
+    return curve_of(paired_losses(points, minus_log))
+
+
+def _pairs(points: Sequence[PairedPoint]) -> list[tuple[TrialRecord, TrialRecord]]:
+    return [pair for point in points for pair in point.pairs]
+
+
+def _wall_seconds(trial: TrialRecord) -> float | None:
+    if trial.started is None or trial.finished is None:
+        return None
+    return max(trial.finished - trial.started, 0.0)
+
+
+def _test_loss(trial: TrialRecord) -> float | None:
+    loss = None if trial.outcome is None else trial.outcome.test_loss
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def _examples(trial: TrialRecord) -> tuple[float, ...]:
+    return () if trial.outcome is None else trial.outcome.test_losses
+
+
+def _gaps(left: Sequence[float], right: Sequence[float]) -> Floats:
+    """Nothing where the two do not hold the same examples."""
+    return np.subtract(left, right) if len(left) == len(right) else np.empty(0)
+
+
+def _accuracy(trial: TrialRecord) -> float | None:
+    return None if trial.outcome is None else trial.outcome.test_metrics.get("accuracy")

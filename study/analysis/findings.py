@@ -66,6 +66,12 @@ def caveats(summary: StudySummary) -> tuple[str, ...]:
     lost = sum(r.confirm_failed for cell in summary.cells for r in cell.replicates)
     if lost:
         notes.append(f"{counted(lost, 'confirm run')} failed and {_is_are(lost)} in no mean.")
+    diverged = sum(r.confirm_diverged for cell in summary.cells for r in cell.replicates)
+    if diverged:
+        scores = "scores" if diverged == 1 else "score"
+        notes.append(
+            f"{counted(diverged, 'confirm run')} diverged and {scores} the base model's loss."
+        )
     stale = sum(r.confirm_stale for cell in summary.cells for r in cell.replicates)
     if stale:
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -65,14 +66,16 @@ def init(
 
 @app.command()
 def plan(study: Study = "study.yaml") -> None:
-    """Check a study file, its data and its model, and print what would run. Trains nothing."""
+    """Check a study file, its data and its model; print what would run, what that can detect and
+    what it costs. Trains nothing."""
     from study import load_config, plan_study
-    from study.cli.files import growth_of, study_file
+    from study.cli.files import store_of, study_file
     from study.cli.views import print_plan
 
     config = load_config(study_file(study))
-    growth = growth_of(config)
-    print_plan(plan_study(config))
+    store = store_of(config)
+    growth = None if store is None else store.extension_to(config)
+    print_plan(plan_study(config), None if store is None else store.results())
     if growth is not None:
         typer.echo(f"{growth}. What is on record stays.")
 
@@ -98,7 +101,7 @@ def check(
 
 @app.command()
 def run(study: Study = "study.yaml") -> None:
-    """Run a study, or continue one: what is on record stays. Ends with a report."""
+    """Run a study, or continue one: what is on record stays. Ends with a verdict and a report."""
     from study import load_config
     from study.cli.files import study_file
     from study.cli.run import run_and_report
@@ -141,21 +144,60 @@ def stop(
     typer.echo(stop_trial(open_named(study), trial))
 
 
-@app.command()
+def _dataset_size(text: str) -> int:
+    try:
+        size = int(text)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise typer.BadParameter(f"{text} is no number of training examples, such as 3000.")
+    return size
+
+
+def _memory_limit(text: str) -> float:
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not 0.0 < limit < math.inf:
+        raise typer.BadParameter(f"{text} is no memory in GiB, such as 80.")
+    return limit
+
+
+@app.command(
+    epilog="For your own case: [bold]study report --dataset-size 3000 --memory-limit 80[/bold]; "
+    "for several: [bold]--dataset-size 500 --dataset-size 5000[/bold]."
+)
 def report(
     study: Study = "study.yaml",
     output: Annotated[
-        Path | None, typer.Option(help="Folder to write to [results folder/report].")
+        Path | None,
+        typer.Option(help="Folder to write to (default: report in the results folder)."),
+    ] = None,
+    dataset_size: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=_dataset_size,
+            metavar="N",
+            help="Training examples you will fine-tune on; may be given several times "
+            "(default: decision.dataset_size, else the largest size).",
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(
+            parser=_memory_limit,
+            metavar="GIB",
+            help="Memory of one device of yours; an arm that needs more is ruled out "
+            "(default: decision.memory_limit_gib).",
+        ),
     ] = None,
 ) -> None:
-    """Write the report: one HTML file that opens offline, and Markdown with figures."""
+    """Print the verdict and write the report: HTML that opens offline, Markdown and JSON."""
     from study.cli.files import open_named
-    from study.paths import StudyPaths
-    from study.report import write_report
+    from study.cli.run import report_and_print
 
-    results = open_named(study).results()
-    paths = write_report(results, output or StudyPaths(results.config.results_dir).report)
-    typer.echo(f"Wrote {paths.html} and {paths.markdown}")
+    report_and_print(open_named(study).results(), output, dataset_size or (), memory_limit)
 
 
 @app.command()
@@ -163,9 +205,11 @@ def best(
     study: Study = "study.yaml",
     arm: Annotated[str | None, typer.Option(help="full or lift.")] = None,
     dataset_size: Annotated[
-        int | None, typer.Option(min=1, help="One of the study's sizes [the largest].")
+        int | None, typer.Option(min=1, help="One of the study's sizes (default: the largest).")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="File to write to [standard output].")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write to (default: standard output).")
+    ] = None,
 ) -> None:
     """Print an arm's best configuration as YAML."""
     from study.cli.files import open_named

@@ -51,20 +51,15 @@ def open_named(study: str) -> StudyStore:
     return open_study(study)
 
 
-def growth_of(config: StudyConfig) -> str | None:
-    """How a study file extends the results it has; None if it has none, or extends none.
-
-    Raises:
-        StoreError: those results would be invalid or lost.
-    """
+def store_of(config: StudyConfig) -> StudyStore | None:
+    """The results that a study file has so far; None if it has none."""
     path = sqlite_path(config.database_url)
     if path is None or not path.is_file():  # a database server is not asked about a plan
         return None
     try:
-        store = StudyStore.open(config.database_url, config.name)
+        return StudyStore.open(config.database_url, config.name)
     except StoreError:  # other studies are in that file; `study run` says so if it is unreadable
         return None
-    return store.extension_to(config)
 
 
 def _write_demo() -> Path:

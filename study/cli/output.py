@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 @contextmanager
@@ -40,3 +42,20 @@ def libraries_to(path: Path) -> Iterator[Console]:
             os.dup2(saved, descriptor)
             os.close(saved)
         terminal.close()
+
+
+def print_facts(console: Console, facts: dict[str, str]) -> None:
+    """Names and values, one beside the other."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    console.print(table)
+
+
+def chance(probability: float) -> str:
+    """``84%``; never quite ``100%``, nor ``0%`` where it is not."""
+    if 0.0 < probability < 0.01:
+        return "<1%"
+    return ">99%" if probability > 0.99 else f"{probability:.0%}"

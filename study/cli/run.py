@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from study.cli.live import LiveView
 from study.cli.output import libraries_to
+from study.cli.verdicts import print_verdicts
 from study.config import StudyConfig
 from study.errors import StudyError, UserError
 from study.paths import StudyPaths
@@ -25,8 +27,9 @@ def run_and_report(config: StudyConfig, named: str) -> None:
     Args:
         named: the STUDY argument, for the commands that are suggested.
     """
+    from study.analysis import summarise
     from study.api import run_study
-    from study.report import write_report
+    from study.report import write_summary
 
     paths = StudyPaths(config.results_dir)
     started = time.monotonic()
@@ -44,7 +47,8 @@ def run_and_report(config: StudyConfig, named: str) -> None:
             )
             raise
         try:
-            report = write_report(results, paths.report)
+            summary = summarise(results)
+            report = write_summary(results, summary, paths.report)
         except OSError as error:
             raise UserError(
                 f"{error.filename or paths.report}: the report cannot be written "
@@ -52,7 +56,15 @@ def run_and_report(config: StudyConfig, named: str) -> None:
                 f"then `study report {named}`; with --output it goes to another folder."
             ) from error
     failed = [r for r in results.trials if r.state is TrialState.FAIL]
-    _last_words(named, results, report.html, time.monotonic() - started)
+    # No markup: names and paths may have brackets in them.
+    console = Console(highlight=False, markup=False)
+    console.print()
+    print_verdicts(console, results, summary)
+    took = Text(f"\nTook {duration(time.monotonic() - started)}. Report: ")
+    console.print(took.append(str(report.html), style="bold"), soft_wrap=True)
+    console.print("\nNext:")
+    for command, what in _suggestions(named, results):
+        console.print(f"  {command:<34} {what}", soft_wrap=True)
     if failed and len(failed) == len(results.trials):
         raise StudyError(
             f"Every trial failed. The first reason: "
@@ -61,20 +73,27 @@ def run_and_report(config: StudyConfig, named: str) -> None:
         )
 
 
-def _last_words(named: str, results: StudyResults, html: Path, seconds: float) -> None:
-    from study.analysis import found_sentences, summarise
+def report_and_print(
+    results: StudyResults,
+    folder: Path | None,
+    dataset_sizes: Sequence[int],
+    memory_limit_gib: float | None,
+) -> None:
+    """Print the verdicts and write the report.
 
-    # No markup: names and paths may have brackets in them.
+    Args:
+        folder: to write to; None: in the results folder.
+        dataset_sizes, memory_limit_gib: see `summarise`.
+    """
+    from study.analysis import summarise
+    from study.report import write_summary
+
+    summary = summarise(results, dataset_sizes, memory_limit_gib)
+    paths = write_summary(results, summary, folder or StudyPaths(results.config.results_dir).report)
     console = Console(highlight=False, markup=False)
-    first, second = found_sentences(summarise(results))
-    console.print()
-    console.print(Text(first, style="bold"))
-    console.print(second)
-    took = Text(f"\nTook {duration(seconds)}. Report: ").append(str(html), style="bold")
-    console.print(took, soft_wrap=True)
-    console.print("\nNext:")
-    for command, what in _suggestions(named, results):
-        console.print(f"  {command:<34} {what}", soft_wrap=True)
+    print_verdicts(console, results, summary)
+    for path in (paths.html, paths.markdown, paths.json):
+        console.print(f"Wrote {path}", soft_wrap=True)
 
 
 def _suggestions(named: str, results: StudyResults) -> list[tuple[str, str]]:

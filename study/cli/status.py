@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.analysis import PrefixCacheSummary, counted, summarise_prefix_cache
-from study.cli.views import print_facts
+from study.cli.output import print_facts
 from study.records import TrialRecord, TrialState
 from study.results import StudyResults
 from study.text_format import byte_size, duration

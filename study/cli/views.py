@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from study.analysis import cold_device_seconds_of, device_seconds_of
+from study.cli.detection import print_detection
+from study.cli.output import print_facts
 from study.errors import UserError
 from study.orchestration.prepare import Prepared
 from study.paths import StudyPaths
@@ -20,8 +22,12 @@ from study.text_format import byte_size, duration, short_count
 from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
 
 
-def print_plan(prepared: Prepared) -> None:
-    """What would run, and what to know beforehand."""
+def print_plan(prepared: Prepared, results: StudyResults | None = None) -> None:
+    """What would run, what it can detect, and what to know beforehand.
+
+    Args:
+        results: what the study has on record, if anything.
+    """
     console = Console(highlight=False, markup=False)
     plan, data, config = prepared.plan, prepared.data, prepared.plan.config
     print_facts(
@@ -49,18 +55,10 @@ def print_plan(prepared: Prepared) -> None:
         f"Results go to {config.results_dir}",
         soft_wrap=True,
     )
+    print_detection(console, prepared, results)
     for warning in prepared.warnings:
         console.print(Text("warning: ", style="yellow").append(warning, style="default"))
     console.print("\nStart it with: study run")
-
-
-def print_facts(console: Console, facts: dict[str, str]) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(name, Text(value))
-    console.print(table)
 
 
 def _batch(plan: StudyPlan) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 MISSING = "\u2013"
@@ -40,12 +40,16 @@ class Figure:
         svg: the whole SVG document.
         alt: what it shows, in words, for those who cannot see it.
         caption: how to read it.
+        takeaway: what to take from it, one sentence that stands above it.
+        table: the drawn numbers, folded below it.
     """
 
     name: str
     svg: str
     alt: str
     caption: str
+    takeaway: str
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -81,32 +85,100 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class VerdictCard:
+    """A verdict in words, the same in every format.
+
+    Attributes:
+        dataset_size: training examples that were asked about.
+        arm: the arm of a claim, which colours the card; empty for a lean and for "not enough
+            evidence".
+        label: the answer in a few words, e.g. ``LIFT`` or ``Not enough evidence``.
+        sentence: the answer in one sentence: size, basis, arm, confidence in words and numbers.
+        notes: what must be known beside it, e.g. a trade-off; one sentence each.
+        numbers: confidence, difference, cost and memory at a glance.
+        facts: (name, value) of everything else.
+        reasons: failed gates: (name, what was found and needed and what to do).
+        changes: what would change the answer, one sentence each.
+        next_runs: the cheapest runs that would say more; None where none are needed.
+    """
+
+    dataset_size: int
+    arm: str
+    label: str
+    sentence: str
+    notes: tuple[str, ...] = ()
+    numbers: tuple[Tile, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[tuple[str, str], ...] = ()
+    changes: tuple[str, ...] = ()
+    next_runs: Table | None = None
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that travels inside the report.
+
+    Attributes:
+        name: its file name.
+        media_type: e.g. ``text/csv``.
+        text: all of it.
+        about: what it holds, in a few words.
+        packed: travels gzip-compressed inside the HTML, where space is short.
+    """
+
+    name: str
+    media_type: str
+    text: str
+    about: str
+    packed: bool = False
+
+
+@dataclass(frozen=True)
 class Contents:
     """A whole report, ready to be laid out.
 
     Attributes:
         banner: what is missing from an unfinished study, empty when finished.
+        cards: one per dataset size that was asked about; empty for a study that compares nothing.
+        case: the same for many sizes, in ascending order, for looking up any other one.
+        case_table: the same at the tested sizes in short, for readers without JavaScript.
         headline: what was found, and what stands behind it.
         caveats: what must be known beside the headline.
+        downloads: files that travel inside the HTML, and lie beside the Markdown.
     """
 
     title: str
     subtitle: str
     banner: str
+    cards: tuple[VerdictCard, ...]
+    case: tuple[VerdictCard, ...]
+    case_table: Table | None
     headline: tuple[str, str]
     caveats: tuple[str, ...]
     tiles: tuple[Tile, ...]
     sections: tuple[Section, ...]
+    downloads: tuple[Download, ...]
     footer: str
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        return tuple(figure for section in self.sections for figure in section.figures)
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """The files of a report; `figures` are those the Markdown shows."""
+    """The files of a report; `figures` are those the Markdown shows, each with a PNG beside it."""
 
     html: Path
     markdown: Path
-    figures: tuple[Path, ...] = field(default=())
+    json: Path
+    figures: tuple[Path, ...] = ()
+    downloads: tuple[Path, ...] = ()
+
+
+def capital(text: str) -> str:
+    """With a capital first letter, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def loss(value: float | None, sign: bool = False) -> str:

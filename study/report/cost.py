@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from study.analysis import StudySummary, arm_label, counted
+from study.analysis.verdict_records import Interval, Verdict
 from study.report.base import (
     ARM_COLUMN,
     MISSING,
@@ -115,3 +118,42 @@ def prefix_cache_section(summary: StudySummary) -> Section:
         ),
         facts=tuple(facts),
     )
+
+
+def ratio_table(
+    asked: Sequence[Verdict], grid: Sequence[Verdict], sizes: Sequence[int]
+) -> Table | None:
+    """LIFT over full with 95 % intervals at the asked and the tested sizes; None where none is
+    known."""
+    known = {v.dataset_size: v for v in grid if v.dataset_size in sizes}
+    known |= {v.dataset_size: v for v in asked}
+    told = [known[n] for n in sorted(known)]
+    if not any(v.cost or v.memory for v in told):
+        return None
+    columns = (
+        SIZE_COLUMN,
+        Column("Device seconds, cold", number=True),
+        Column("Device seconds, in the sweep", number=True),
+        Column("Wall time", number=True),
+        Column("Peak memory", number=True),
+    )
+    rows = tuple(
+        (
+            count(v.dataset_size),
+            *(_ratio(found) for found in (v.cost, v.amortised_cost, v.wall_time, v.memory)),
+        )
+        for v in told
+    )
+    caption = (
+        "What one LIFT run takes for each unit that a full one takes, with 95 % intervals. Below "
+        "1 LIFT takes less."
+    )
+    return Table(caption, columns, rows)
+
+
+def _ratio(found: Interval | None) -> str:
+    if found is None:
+        return MISSING
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}"
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.utils import schemapi
 
 from study.analysis import CellSummary, StudySummary, arm_label
-from study.records import TrialRecord
-from study.report.base import Figure, loss
+from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count
 
 INK, MUTED, GRID, PAPER = "#1c2733", "#5d6977", "#e2e6eb", "#fffffe"
 # Blue and vermilion stay apart in every common colour blindness; shape and dash say it again.
@@ -19,111 +20,42 @@ ARM_COLOURS = {"full": "#0b62a4", "lift": "#c8500a"}
 _SHAPES = {"full": "circle", "lift": "triangle-up"}
 _DASHES = {"full": [1, 0], "lift": [6, 3]}
 _DODGE = {"full": 0.965, "lift": 1.035}
+# Browsers set the font a little wider than the room that the drawing was given for it.
+_PADDING = {"left": 6, "top": 6, "right": 16, "bottom": 6}
 _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
+_STYLE = {
+    "font": _FONT,
+    "background": PAPER,
+    "padding": _PADDING,
+    "aria": False,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED,
+        "titleColor": INK,
+        "gridColor": GRID,
+        "domainColor": MUTED,
+        "tickColor": MUTED,
+        "labelFontSize": 12,
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+        "tickCount": 6,
+    },
+    "legend": {
+        "labelFontSize": 13,
+        "labelColor": INK,
+        "titleFontWeight": "normal",
+        "titleColor": INK,
+    },
+    "title": {"fontSize": 13, "fontWeight": 600, "color": INK, "anchor": "start"},
+}
 WIDTH, HEIGHT = 560, 270
-_HALF_WIDTH = 245
+HALF_WIDTH = 245
 
 Row = dict[str, Any]
 
 
-def draw_loss(summary: StudySummary) -> Figure | None:
-    """Every run's loss and the means by dataset size; None without any loss."""
-    split = summary.split
-    rows: list[Row] = []
-    for cell in summary.cells:
-        for replicate in cell.replicates:
-            found = replicate.test_losses if split == "test" else _known(replicate.search_score)
-            rows += [_point(cell, value) for value in found]
-    means = [_point(cell, mean.mean) for cell in summary.cells if (mean := cell.loss(split))]
-    if not means:
-        return None
-    base = summary.base_loss(split)
-    title = f"{split} loss (nats)"
-    chart = _by_size(summary, rows, means, title, base, f"base model {loss(base)}", WIDTH)
-    runs = "confirm run" if split == "test" else "replicate's winner"
-    caption = f"Small marks: one {runs} each. Large marks and lines: means over replicates."
-    if base is not None:
-        caption += " Dotted line: the untouched base model."
-    return make_figure("loss", chart, f"Mean {split} loss by dataset size. {_tell(means)}", caption)
-
-
-def draw_forgetting(summary: StudySummary) -> Figure | None:
-    """Retention rise by dataset size; None when it was not measured."""
-    rows = [
-        _point(cell, rise)
-        for cell in summary.cells
-        for replicate in cell.replicates
-        for rise in replicate.retention_rises
-    ]
-    means = [_point(c, c.retention_rise.mean) for c in summary.cells if c.retention_rise]
-    if not means:
-        return None
-    title = "rise of retention loss (nats)"
-    chart = _by_size(summary, rows, means, title, 0.0, "no forgetting", WIDTH)
-    return make_figure(
-        "forgetting",
-        chart,
-        f"Mean rise of the loss on general text by dataset size. {_tell(means)}",
-        "Loss on held-out general text, minus the base model's. Higher means more forgotten.",
-    )
-
-
-def draw_cost(summary: StudySummary) -> Figure | None:
-    """Device-seconds of one cold run and peak memory by dataset size; None without such a run."""
-    spent = [
-        _point(c, c.cost.run_cold_device_seconds)
-        for c in summary.cells
-        if c.cost.run_cold_device_seconds is not None
-    ]
-    peaks = [
-        _point(c, c.cost.peak_memory_bytes / 2**30)
-        for c in summary.cells
-        if c.cost.peak_memory_bytes is not None
-    ]
-    if not spent or not peaks:
-        return None
-    left = _by_size(summary, [], spent, "device-seconds per run", None, "", _HALF_WIDTH, zero=True)
-    right = _by_size(summary, [], peaks, "peak memory (GiB)", None, "", _HALF_WIDTH, zero=True)
-    return make_figure(
-        "cost",
-        alt.hconcat(left, right, spacing=28),
-        f"Device-seconds per cold run by dataset size. {_tell(spent, '.1f')} "
-        f"Peak memory in GiB. {_tell(peaks, '.2f')}",
-        "Left: mean device-seconds of one run trained to its last step, with an empty prefix cache "
-        "at its start. "
-        "Right: the largest memory of any run, on its largest rank.",
-    )
-
-
-def draw_curves(summary: StudySummary) -> Figure | None:
-    """Validation loss over training of every replicate's winner, one panel per dataset size."""
-    start = summary.base_loss("validation") if summary.config.task == "causal-lm" else None
-    panels: dict[int, list[Row]] = {}
-    for cell in summary.cells:
-        for replicate in cell.replicates:
-            if replicate.winner is not None:
-                panels.setdefault(cell.size, []).extend(_curve(replicate.winner, start))
-    if not panels:
-        return None
-    sizes = sorted(panels)
-    losses = [row["value"] for rows in panels.values() for row in rows]
-    extent = [min(losses), max(losses)]
-    wide = WIDTH if len(sizes) == 1 else _HALF_WIDTH
-    charts = [_curve_panel(summary, size, panels[size], extent, wide) for size in sizes]
-    caption = "One line per replicate: the search trial that won it."
-    if start is not None:
-        caption += " All lines start at the base model's validation loss."
-    return make_figure(
-        "curves",
-        alt.concat(*charts, columns=2, spacing=22),
-        f"Validation loss over optimizer steps of each replicate's winner at "
-        f"{', '.join(f'{n:,}' for n in sizes)} examples, "
-        f"from {loss(extent[1])} at most to {loss(extent[0])} at least.",
-        caption,
-    )
-
-
-def _by_size(
+def by_size(
     summary: StudySummary,
     rows: list[Row],
     means: list[Row],
@@ -139,7 +71,7 @@ def _by_size(
     y = alt.Y(
         "value:Q", title=title, scale=alt.Scale(zero=zero, nice=True, padding=0 if zero else 6)
     )
-    colour, shape, dash = _encodings(summary)
+    colour, shape, dash = encodings(summary)
     layers: list[Any] = []
     if rule is not None:
         layers += _rule(rule, rule_label, size_range(sizes)[0])
@@ -153,19 +85,19 @@ def _by_size(
     return alt.layer(*layers).properties(width=width, height=HEIGHT)
 
 
-def size_axis(sizes: Sequence[int]) -> alt.X:
-    """Dataset sizes, ascending, on a log axis with room at both ends."""
+def size_axis(sizes: Sequence[int], beyond: Sequence[int] = ()) -> alt.X:
+    """Dataset sizes, ascending, on a log axis with room at both ends, and for those `beyond`."""
     return alt.X(
         "size:Q",
         title="training examples",
-        scale=alt.Scale(type="log", base=2, domain=size_range(sizes), nice=False),
+        scale=alt.Scale(type="log", base=2, domain=size_range([*sizes, *beyond]), nice=False),
         axis=alt.Axis(values=list(sizes), format=",d", grid=False, labelOverlap=True),
     )
 
 
 def size_range(sizes: Sequence[int]) -> list[float]:
     """The ends of `size_axis`."""
-    return [sizes[0] / 1.25, sizes[-1] * 1.25]
+    return [min(sizes) / 1.25, max(sizes) * 1.25]
 
 
 def _rule(value: float, label: str, left: float) -> list[Any]:
@@ -175,30 +107,16 @@ def _rule(value: float, label: str, left: float) -> list[Any]:
     return [line, text.encode(x="size:Q", y="value:Q", text="label:N")]
 
 
-def _curve_panel(
-    summary: StudySummary, size: int, rows: list[Row], extent: list[float], width: int
-) -> Any:
-    colour, shape, dash = _encodings(summary)
-    return (
-        alt.Chart(inline(rows), title=f"{size:,} examples")
-        .mark_line(strokeWidth=1.7, point={"size": 22, "filled": True}, opacity=0.9)
-        .encode(
-            x=alt.X("step:Q", title="optimizer step", axis=alt.Axis(grid=False, tickCount=4)),
-            y=alt.Y(
-                "value:Q",
-                title="validation loss (nats)",
-                scale=alt.Scale(domain=extent, zero=False, nice=True, padding=6),
-            ),
-            color=colour,
-            strokeDash=dash,
-            shape=shape,
-            detail="line:N",
-        )
-        .properties(width=width, height=170)
+def points_table(caption: str, title: str, points: Iterable[Row], form: str = ".3f") -> Table:
+    """Values of cells as a figure's table."""
+    return Table(
+        caption,
+        (SIZE_COLUMN, ARM_COLUMN, Column(title, number=True)),
+        tuple((count(p["size"]), p["arm"], f"{p['value']:{form}}") for p in points),
     )
 
 
-def _encodings(summary: StudySummary) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
+def encodings(summary: StudySummary) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
     """Colour, shape and dash by arm, merged into one legend; no legend for a single arm."""
     labels = [arm_label(arm) for arm in summary.arms]
 
@@ -217,60 +135,34 @@ def _encodings(summary: StudySummary) -> tuple[alt.Color, alt.Shape, alt.StrokeD
     )
 
 
-def make_figure(name: str, chart: Any, alt_text: str, caption: str) -> Figure:
-    """A chart in this report's style, drawn."""
-    axis = {
-        "labelColor": MUTED,
-        "titleColor": INK,
-        "gridColor": GRID,
-        "domainColor": MUTED,
-        "tickColor": MUTED,
-        "labelFontSize": 12,
-        "titleFontSize": 13,
-        "titleFontWeight": "normal",
-        "titlePadding": 8,
-        "tickCount": 6,
-    }
-    styled = (
-        chart.configure(font=_FONT, background=PAPER, padding=6)
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .configure_legend(labelFontSize=13, labelColor=INK)
-        .configure_title(fontSize=13, fontWeight=600, color=INK, anchor="start")
-    )
-    svg = vl_convert.vegalite_to_svg(styled.to_dict())
+def make_figure(
+    name: str, chart: Any, alt_text: str, caption: str, takeaway: str, table: Table | None
+) -> Figure:
+    """A chart in this report's style, drawn. Marks get no labels of their own: `alt_text` and
+    `table` say it all, and a label per mark would double the file."""
+    spec = chart.to_dict(validate=schemapi.DEBUG_MODE)
+    # Not by `chart.configure`: each such call copies the whole chart.
+    spec["config"] = _STYLE
+    svg = vl_convert.vegalite_to_svg(spec)
     # Several SVGs share one HTML page: ids such as `clip0` would collide.
     svg = re.sub(r'(\bid="|url\(#)', rf"\1{name}-", svg)
-    return Figure(name, svg, alt_text, caption)
+    return Figure(name, svg, alt_text, caption, takeaway, table)
 
 
-def _curve(trial: TrialRecord, start: float | None) -> list[Row]:
-    arm, line = trial.spec.arm, trial.spec.trial_id
-    points = [(m.step, m.validation_loss) for m in trial.measurements]
-    if start is not None:
-        points.insert(0, (0, start))
-    return [
-        {"arm": arm_label(arm), "line": line, "step": step, "value": value}
-        for step, value in points
-    ]
-
-
-def _point(cell: CellSummary, value: float) -> Row:
+def point(cell: CellSummary, value: float) -> Row:
+    """One value of a cell, for `by_size`."""
     return {"arm": arm_label(cell.arm), "key": cell.arm, "size": cell.size, "value": value}
 
 
-def _known(value: float | None) -> tuple[float, ...]:
-    return () if value is None else (value,)
-
-
 def inline(rows: Sequence[Row]) -> alt.Data:
-    """Rows as a chart's data."""
-    return alt.Data(values=list(rows))
+    """Rows as a chart's data. As JSON text: Altair would check and copy every row at every step,
+    which takes longer than drawing them."""
+    return alt.Data(values=json.dumps(list(rows)), format=alt.DataFormat(type="json"))
 
 
-def _tell(points: Iterable[Row], form: str = ".3f") -> str:
+def tell(points: Iterable[Row], form: str = ".3f") -> str:
     """The points in words: ``full: 4.310 at 64, 4.202 at 128. LIFT: ...``."""
     told: dict[str, list[str]] = {}
-    for point in points:
-        told.setdefault(point["arm"], []).append(f"{point['value']:{form}} at {point['size']:,}")
+    for row in points:
+        told.setdefault(row["arm"], []).append(f"{row['value']:{form}} at {row['size']:,}")
     return " ".join(f"{arm}: {', '.join(values)}." for arm, values in told.items())

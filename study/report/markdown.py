@@ -11,6 +11,9 @@ from study.report.base import Column, Contents, Snippet
 
 FIGURE_FOLDER = "figures"
 
+_PLAIN = re.compile(r"[A-Za-z0-9.,/:%+-]+")
+"""Most cells of a table: one word or number, in which nothing means anything to Markdown."""
+
 
 class Verbatim(str):
     """Markdown of our own making, written as it is."""
@@ -27,7 +30,7 @@ def render_markdown(contents: Contents) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"fenced": fenced, "rule": column_rule}
+    environment.filters |= {"fenced": fenced, "rule": column_rule, "verbatim": Verbatim}
     text = environment.get_template("report.md.j2").render(
         report=contents, folder=Verbatim(FIGURE_FOLDER)
     )
@@ -38,7 +41,10 @@ def escape_markdown(value: object) -> str:
     """Text so that Markdown shows it as it is, in one line, also inside a table."""
     if isinstance(value, Verbatim):
         return value
-    text = " ".join(str(value).split())
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return text
+    text = " ".join(text.split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
     # Underscores inside words are plain text already: `learning_rate` stays readable.

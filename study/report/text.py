@@ -14,7 +14,7 @@ from study.analysis import (
 )
 from study.config import StudyConfig
 from study.records import DataSummary
-from study.report.base import MISSING, Section, Snippet, Tile, loss, seconds
+from study.report.base import MISSING, Section, Snippet, Tile, capital, loss, seconds
 from study.results import StudyResults
 from study.text_format import duration, short_count
 
@@ -49,7 +49,7 @@ def tiles(summary: StudySummary, results: StudyResults) -> tuple[Tile, ...]:
         if found is not None:
             made.append(
                 Tile(
-                    f"{arm_label(arm)}, {split} loss",
+                    f"{capital(arm_label(arm))}, {split} loss",
                     loss(found.mean),
                     f"{size:,} examples, {found.extent}",
                     arm,
@@ -86,9 +86,9 @@ def compared_section(results: StudyResults) -> Section:
     space = config.search.space
     snippets = []
     if isinstance(space, dict):
-        snippets.append(Snippet("Search space", _yaml(space)))
+        snippets.append(Snippet("Search space", to_yaml(space)))
     if config.search.overrides:
-        snippets.append(Snippet("Search space, overridden", _yaml(config.search.overrides)))
+        snippets.append(Snippet("Search space, overridden", to_yaml(config.search.overrides)))
     return Section(
         "compared",
         "What was compared",
@@ -218,59 +218,6 @@ def _training_facts(config: StudyConfig) -> Facts:
     )
 
 
-def methods_section(results: StudyResults, summary: StudySummary) -> Section:
-    """How winners were picked, how data and seeds were drawn, which versions ran."""
-    config, data = results.config, results.data
-    paragraphs = [
-        "A trial's score is its evaluation with the lowest validation loss. The winner of a "
-        "replicate is the complete search trial with the lowest score; pruned and failed trials "
-        "never win. A search that has not ended has no winner yet.",
-        "A confirm run trains the winner's hyperparameters again on the replicate's subset, with a "
-        "fresh seed and order of examples. Its test loss is taken at the weights with the lowest "
-        "validation loss, on a split that no selection saw."
-        if config.confirm.seeds
-        else "The study has no confirm runs, so no test loss was measured. Validation losses of "
-        "winners flatter: the same split picked them.",
-        "Each dataset size and replicate draws its own subset of the training pool; both arms "
-        "train on the same subsets. Every seed follows from the study's seed, "
-        f"{config.seed}.",
-    ]
-    if data is not None and max(summary.sizes) > data.pool / 2:
-        paragraphs.append(
-            f"Sizes above half the pool ({data.pool:,} examples) have overlapping subsets: their "
-            "replicates are not independent, and the numbers are about this pool."
-        )
-    paragraphs.append(
-        "This report states what was measured. It holds no test of significance and no "
-        "recommendation: small differences between means may be chance."
-    )
-    versions: dict[str, set[str]] = {}
-    for trial in results.trials:
-        for name, version in (trial.outcome.versions if trial.outcome else {}).items():
-            versions.setdefault(name, set()).add(version)
-    facts = tuple((name, ", ".join(sorted(found))) for name, found in sorted(versions.items()))
-    return Section("methods", "Methods", paragraphs=tuple(paragraphs), facts=facts)
-
-
-def winning_snippets(summary: StudySummary) -> tuple[Snippet, ...]:
-    """Per arm the best configuration at the asked size, as YAML."""
-    made = []
-    size = asked_size(summary)
-    for arm in summary.arms:
-        best = None if size is None else summary.cell(arm, size).best
-        if best is None or best.winner is None:
-            continue
-        section = getattr(summary.config.arms, arm).model_dump()
-        spec = best.winner.spec
-        options = {k: spec.hyperparameters.get(k, v) for k, v in section.items()}
-        rest = {k: v for k, v in spec.hyperparameters.items() if k not in options}
-        text = _yaml(
-            {"arm": arm, "arm_options": options, "hyperparameters": rest, "steps": spec.steps}
-        )
-        made.append(Snippet(f"{arm_label(arm)} at {spec.size:,} examples ({spec.trial_id})", text))
-    return tuple(made)
-
-
 def footer(results: StudyResults) -> str:
     """When the report was written, and how long the study ran."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -286,5 +233,6 @@ def _plain(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _yaml(data: object) -> str:
+def to_yaml(data: object) -> str:
+    """As the study file has it, in the order given."""
     return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))

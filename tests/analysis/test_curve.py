@@ -61,7 +61,14 @@ def test_variance_and_degrees_of_freedom_are_hc2_and_bell_mccaffrey() -> None:
         variance = asked @ bread @ meat @ bread @ asked
         weights = asked @ bread @ design.T
         form = residual_maker @ np.diag(weights**2 / (1 - np.diag(hat))) @ residual_maker
-        freedom = np.trace(form) ** 2 / np.trace(form @ form)
+        # Bell and McCaffrey under equal noise, and under the noise of each size.
+        squares = residuals**2 / (1 - np.diag(hat))
+        own = [(squares[n == SIZES].sum() + 2 * squares.mean()) / 5 for n in SIZES]
+        freedom = min(
+            np.trace(form @ np.diag(noise)) ** 2
+            / np.trace(form @ np.diag(noise) @ form @ np.diag(noise))
+            for noise in (np.ones(len(SIZES)), own)
+        )
         estimate = asked @ bread @ design.T @ values
         reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
         assert found.difference[i] == pytest.approx(estimate, abs=1e-10)

@@ -134,7 +134,7 @@ def test_confirm_runs_of_a_former_winner_are_left_out_and_said() -> None:
 
 
 def test_a_failed_confirm_run_is_in_no_mean_and_said() -> None:
-    lost = make_trial(stage=Stage.CONFIRM, index=2, state=TrialState.FAIL, status="diverged",
+    lost = make_trial(stage=Stage.CONFIRM, index=2, state=TrialState.FAIL, status="error",
                       hyperparameters=GOOD)  # fmt: skip
     summary = summary_of((*two_arms(), lost))
     assert summary.cell("full", 64).replicates[0].confirm_failed == 1

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from study.analysis import CellSummary, summarise
-from study.analysis.curve import split_covariance
-from study.analysis.evidence import fit_curve, pair_losses
+from study.analysis.curve import Curve, PairedLosses, split_covariance
+from study.analysis.evidence import evidence_of
+from study.analysis.pairing import pair_runs, paired_losses
 from study.records import BaseModelRecord, Stage, TrialRecord
 from study.results import StudyResults
 from tests.results import make_config, make_trial
@@ -46,10 +47,20 @@ def losses_of(cells: tuple[CellSummary, ...], arm: str, place: int) -> list[np.n
     return [np.array(t.outcome.test_losses) for t in runs if t.outcome is not None]
 
 
+def pair_losses(cells: tuple[CellSummary, ...], targets: tuple[int, ...] = ()) -> PairedLosses:
+    curve = curve_of_loss(cells, targets)
+    assert curve is not None
+    return curve.paired
+
+
+def curve_of_loss(cells: tuple[CellSummary, ...], targets: tuple[int, ...] = ()) -> Curve | None:
+    base = BaseModelRecord(4.6, 4.7, None, test_targets=targets)
+    return evidence_of(make_config(sizes=[64, 128]), cells, base).curve
+
+
 def test_runs_are_paired_by_seed_within_replicates_of_one_size() -> None:
     cells = make_cells()
-    paired = pair_losses(cells, ())
-    assert paired is not None
+    paired = pair_losses(cells)
     assert paired.sizes.tolist() == [64, 64, 128, 128]
     assert paired.pairs.tolist() == [2] * 4
     examples = []
@@ -66,24 +77,23 @@ def test_runs_are_paired_by_seed_within_replicates_of_one_size() -> None:
 
 def test_examples_weigh_as_many_targets_as_they_have() -> None:
     cells, targets = make_cells(), (1, 2, 3, 4, 5, 6)
-    even, weighted = pair_losses(cells, ()), pair_losses(cells, targets)
-    assert even is not None and weighted is not None
+    even, weighted = pair_losses(cells), pair_losses(cells, targets)
     assert not np.allclose(even.test_covariance, weighted.test_covariance)
 
 
 def test_a_run_without_its_counterpart_is_left_out() -> None:
-    paired = pair_losses(make_cells(missing=("full-n64-r0-c0", "lift-n64-r0-c1")), ())
-    assert paired is not None
+    paired = pair_losses(make_cells(missing=("full-n64-r0-c0", "lift-n64-r0-c1")))
     assert paired.sizes.tolist() == [64, 128, 128]  # no seed of n64-r0 has both arms
-    paired = pair_losses(make_cells(missing=("full-n64-r0-c0",)), ())
-    assert paired is not None and paired.pairs.tolist() == [1, 2, 2, 2]
+    paired = pair_losses(make_cells(missing=("full-n64-r0-c0",)))
+    assert paired.pairs.tolist() == [1, 2, 2, 2]
 
 
 def test_nothing_to_pair_is_no_evidence() -> None:
     cells = tuple(c for c in make_cells() if c.arm == "full")
-    assert pair_losses(cells, ()) is None
+    assert pair_runs(cells) == ()
+    assert paired_losses((), lambda trial: 1.0) is None
 
 
 def test_one_test_example_makes_no_curve() -> None:
-    assert fit_curve(make_cells(), ()) is not None
-    assert fit_curve(make_cells(examples=1), ()) is None
+    assert curve_of_loss(make_cells()) is not None
+    assert curve_of_loss(make_cells(examples=1)) is None

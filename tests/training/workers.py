@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -65,6 +66,11 @@ def _worker(
     dist.init_process_group(backend, rank=rank, world_size=world_size)
     torch.save(function(rank, world_size), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
+    # Without the interpreter's teardown: a C++ thread of the process group that asks for the GIL
+    # in the middle of it aborts the process ("terminate called without an active exception").
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def global_batches(seed: int = 1, classes: int = 0) -> Iterator[Batch]:

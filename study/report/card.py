@@ -1,0 +1,237 @@
+"""The verdict card: everything that is said about one dataset size, independent of its format."""
+
+from __future__ import annotations
+
+from study.analysis import BASIS_PHRASES, arm_label
+from study.analysis.verdict_records import Interval, NextRuns, Retention, Verdict
+from study.report.base import MISSING, Column, Table, Tile, VerdictCard, count
+from study.report.phrases import directed, likelihood, percent, scaled, span, with_span
+from study.report.verdict import (
+    Setting,
+    forgets_more,
+    headline,
+    label,
+    notes,
+    other_arm,
+)
+from study.report.what_changes import what_changes
+from study.text_format import duration
+
+_RATIO = ".2f"
+
+
+def verdict_card(verdict: Verdict, setting: Setting) -> VerdictCard:
+    """The verdict, laid out in words."""
+    return VerdictCard(
+        dataset_size=verdict.dataset_size,
+        arm=(verdict.arm or "") if verdict.is_claim else "",
+        label=label(verdict),
+        sentence=headline(verdict, setting),
+        notes=notes(verdict),
+        numbers=_numbers(verdict, setting),
+        facts=tuple((name, text) for name, text in _facts(verdict, setting) if text),
+        reasons=tuple(
+            (gate.name, f"{gate.found}. Needed: {gate.needed}. {gate.remedy}".strip())
+            for gate in verdict.failed_gates
+        ),
+        changes=what_changes(verdict, setting),
+        next_runs=next_runs_table(verdict.next_runs) if verdict.next_runs else None,
+    )
+
+
+def next_runs_table(runs: tuple[NextRuns, ...]) -> Table:
+    """What to run next: the edit, its cost and what it is expected to do."""
+    columns = (
+        Column("Change in the study file"),
+        Column("What it adds", wide=True),
+        Column("Trials", number=True),
+        Column("Expected cost", number=True),
+        Column("95 % interval now", number=True),
+        Column("Expected then", number=True),
+        Column("Chance of a verdict", number=True),
+    )
+    rows = tuple(
+        (
+            run.change,
+            run.reason,
+            count(run.trials),
+            MISSING if run.device_seconds is None else f"{duration(run.device_seconds)}",
+            _half_width(run.half_width),
+            _half_width(run.expected_half_width),
+            MISSING if run.power is None else percent(run.power),
+        )
+        for run in runs
+    )
+    caption = (
+        "The cheapest runs that would say more. Cost: device time of both arms. Interval: of the "
+        "difference at this size, in nats. Chance: of a verdict, if the difference is what it "
+        "seems now."
+    )
+    return Table(caption, columns, rows)
+
+
+def _half_width(value: float | None) -> str:
+    return MISSING if value is None else f"± {value:.3f}"
+
+
+def _numbers(verdict: Verdict, setting: Setting) -> tuple[Tile, ...]:
+    """The four that are looked for first; each stands even where nothing is known."""
+    if verdict.answer == "memory" and verdict.confidence is None:
+        sure = Tile("Confidence", "measured", "peaks against your memory limit")
+    elif verdict.confidence is None:
+        sure = Tile("Confidence", "none", "no claim is made")
+    else:
+        sure = Tile("Confidence", percent(verdict.confidence), likelihood(verdict.confidence))
+    return (
+        sure,
+        _tile("Full minus LIFT, test loss", verdict.difference, "+.3f", "nats"),
+        _tile("LIFT / full, device seconds", verdict.cost, _RATIO, "cold run"),
+        _tile("LIFT / full, peak memory", verdict.memory, _RATIO, "per device"),
+    )
+
+
+def _tile(name: str, interval: Interval | None, form: str, unit: str) -> Tile:
+    if interval is None:
+        return Tile(name, MISSING, "not measured")
+    found = span(interval, form)
+    return Tile(name, f"{interval.value:{form}}", f"{unit}, {found}" if found else unit)
+
+
+def _facts(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]:
+    return [
+        ("Dataset size", _size(verdict, setting)),
+        ("Comparison", _basis(verdict)),
+        ("Confidence", _confidence(verdict)),
+        ("Test loss", _difference(verdict)),
+        *_second_measure(verdict, setting),
+        ("One more pair of runs", _one_run(verdict)),
+        ("Cost", _cost(verdict)),
+        ("Memory", _memory(verdict)),
+        ("Forgetting", _forgetting(verdict)),
+        ("Model and task", _model_and_task(setting)),
+    ]
+
+
+def _size(verdict: Verdict, setting: Setting) -> str:
+    where = "outside of" if verdict.extrapolated else "inside"
+    return (
+        f"{verdict.dataset_size:,} training examples, {where} the tested "
+        f"{setting.sizes[0]:,} to {setting.sizes[-1]:,}"
+    )
+
+
+def _basis(verdict: Verdict) -> str:
+    return f"{BASIS_PHRASES[verdict.basis]}; {verdict.rho:g} nats is the difference that matters"
+
+
+def _confidence(verdict: Verdict) -> str:
+    if verdict.lift_better is None or verdict.full_better is None:
+        return ""
+    return (
+        f"LIFT's test loss is lower: {_p(verdict.lift_better)}, by more than {verdict.rho:g} nats: "
+        f"{_p(verdict.lift_better_by_rho)}. Full's is lower: {_p(verdict.full_better)}, by more "
+        f"than {verdict.rho:g}: {_p(verdict.full_better_by_rho)}"
+    )
+
+
+def _p(probability: float | None) -> str:
+    if probability is None:
+        return MISSING
+    return "less than 1 %" if probability < 0.01 else percent(probability)
+
+
+def _difference(verdict: Verdict) -> str:
+    if verdict.difference is None:
+        return ""
+    return directed(verdict.difference, "nats lower with LIFT", "nats lower with full", ".3f", "")
+
+
+def _second_measure(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]:
+    """Perplexity for a language model, accuracy for a classifier."""
+    if setting.is_classification:
+        if verdict.accuracy is None:
+            return []
+        points = scaled(verdict.accuracy, 100.0)
+        text = directed(points, "points higher with LIFT", "points higher with full", ".1f", "")
+        return [("Accuracy", text)]
+    change = verdict.perplexity_change
+    if change is None:
+        return []
+    return [
+        (
+            "Perplexity",
+            directed(scaled(change, 100.0), "lower with LIFT", "higher with LIFT", ".1f", " %"),
+        )
+    ]
+
+
+def _one_run(verdict: Verdict) -> str:
+    run = verdict.one_run
+    if run is None or run.low is None or run.high is None:
+        return ""
+    return (
+        f"would show full minus LIFT between {run.low:+.3f} and {run.high:+.3f} nats, each arm "
+        "tuned once"
+    )
+
+
+def _cost(verdict: Verdict) -> str:
+    parts = []
+    for found, what in (
+        (verdict.cost, "device seconds of a full one, each with an empty prefix cache"),
+        (verdict.amortised_cost, "device seconds as spent inside the sweep"),
+        (verdict.wall_time, "wall time"),
+    ):
+        if found is not None:
+            parts.append(with_span(f"{found.value:.2f} times the {what}", found, _RATIO))
+    return f"a LIFT run takes {'; '.join(parts)}" if parts else ""
+
+
+def _memory(verdict: Verdict) -> str:
+    parts = []
+    if verdict.memory is not None:
+        text = f"LIFT peaks at {verdict.memory.value:.2f} times full's memory"
+        parts.append(with_span(text, verdict.memory, _RATIO))
+    parts += [f"{arm_label(arm)} {peak:.2f} GiB per device" for arm, peak in verdict.memory_gib]
+    if verdict.memory_limit_gib is not None:
+        parts.append(f"your limit {verdict.memory_limit_gib:g} GiB")
+    return "; ".join(parts)
+
+
+def _forgetting(verdict: Verdict) -> str:
+    found = verdict.retention
+    if found is None:
+        return ""
+    text = directed(
+        found.difference, "nats less forgotten with LIFT", "nats less forgotten with full",
+        ".3f", "",
+    )  # fmt: skip
+    return f"{text}. {_matched(found)}{_trade_off(verdict)}"
+
+
+def _matched(found: Retention) -> str:
+    if found.matched is None:
+        return "The arms' task losses do not overlap, so there is no comparison at equal task loss"
+    matched = directed(found.matched, "less with LIFT", "less with full", ".3f", " nats")
+    return f"At equal task loss: {matched}"
+
+
+def _trade_off(verdict: Verdict) -> str:
+    p = forgets_more(verdict)
+    if p is None or verdict.arm is None:
+        return ""
+    arm, other = arm_label(verdict.arm), arm_label(other_arm(verdict.arm))
+    return f". {arm} forgets more than {other} by more than {verdict.rho:g} nats: {percent(p)}"
+
+
+def _model_and_task(setting: Setting) -> str:
+    parts = [setting.model] if setting.model_parameters is not None else []
+    gap = setting.specificity
+    if gap is not None:
+        side = "above" if gap >= 0 else "below"
+        parts.append(
+            f"the base model's loss on the task ({setting.task_loss:.3f}) is {abs(gap):.3f} nats "
+            f"{side} that on general text ({setting.general_loss:.3f}): the higher, the more "
+            "specific the task"
+        )
+    return "; ".join(parts)

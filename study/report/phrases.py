@@ -1,0 +1,65 @@
+"""How a verdict's numbers are said: probabilities, intervals, shares."""
+
+from __future__ import annotations
+
+import math
+
+from study.analysis.verdict_records import MAX_CONFIDENCE, Interval
+
+VERY_LIKELY, LIKELY = 0.95, 0.80
+
+
+def percent(probability: float) -> str:
+    """Rounded down and never above `MAX_CONFIDENCE`, so that no rule's bound seems reached that
+    is not: ``94 %`` for 0.949."""
+    return f"{math.floor(100 * min(probability, MAX_CONFIDENCE) + 1e-9)} %"
+
+
+def likelihood(probability: float) -> str:
+    """``very likely`` from 95 % on, ``likely`` from 80 % on, else ``uncertain``."""
+    if probability >= VERY_LIKELY:
+        return "very likely"
+    return "likely" if probability >= LIKELY else "uncertain"
+
+
+def sure(probability: float) -> str:
+    """Words and number: ``very likely (97 %)``."""
+    return f"{likelihood(probability)} ({percent(probability)})"
+
+
+def span(interval: Interval, form: str, unit: str = "") -> str:
+    """The 95 % interval in words, ``95 % interval +0.012 to +0.050``; empty without one."""
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"95 % interval {interval.low:{form}}{unit} to {interval.high:{form}}{unit}"
+
+
+def with_span(text: str, interval: Interval, form: str, unit: str = "") -> str:
+    """`text` with `span` in brackets."""
+    found = span(interval, form, unit)
+    return f"{text} ({found})" if found else text
+
+
+def directed(interval: Interval, more: str, less: str, form: str, unit: str) -> str:
+    """A change with its direction in words, e.g. ``3.1 % lower (95 % interval 1.2 % to 4.9 %)``.
+
+    Args:
+        more, less: how a positive and a negative value are said.
+    """
+    if interval.value >= 0:
+        return with_span(f"{interval.value:{form}}{unit} {more}", interval, form, unit)
+    turned = Interval(
+        -interval.value,
+        None if interval.high is None else -interval.high,
+        None if interval.low is None else -interval.low,
+    )
+    return with_span(f"{turned.value:{form}}{unit} {less}", turned, form, unit)
+
+
+def scaled(interval: Interval, factor: float) -> Interval:
+    """The same in another unit; `factor` is positive."""
+    return Interval(
+        interval.value * factor,
+        None if interval.low is None else interval.low * factor,
+        None if interval.high is None else interval.high * factor,
+    )
