@@ -80,7 +80,7 @@ def noisy_small_sizes() -> dict[str, Tally]:
     scenario = short("crossover", noise=Noise(smallest=4.0, split=0.25))
     return tallies(
         scenario,
-        160,
+        130,
         {"real": unchanged, "pooled variance": mutants.pooled_variance},
     )
 
@@ -89,7 +89,7 @@ def noisy_small_sizes() -> dict[str, Tally]:
 def decay_to_zero() -> dict[str, Tally]:
     return tallies(
         short("decay to zero"),
-        160,
+        130,
         {
             "real": unchanged,
             "straight line": mutants.straight_line,
@@ -103,7 +103,7 @@ def cheaper_but_worse() -> dict[str, Tally]:
     plan = replace(SMALL, basis="tokens")
     scenario = short("cheaper, worse by rho", plan=plan, noise=Noise(split=0.5))
     analyses = {"real": unchanged, "split error ignored": mutants.split_error_ignored}
-    return tallies(scenario, 160, analyses)
+    return tallies(scenario, 140, analyses)
 
 
 @cache
@@ -135,13 +135,13 @@ def test_an_arm_that_learned_nothing_is_never_recommended() -> None:
 
 def test_the_usual_plan_finds_twice_rho_in_the_middle_of_the_range() -> None:
     usual = replace(PlanShape(), study_seeds=6)
-    tally = tallies(short("D = 2 rho", plan=usual), 80, {"real": unchanged})["real"]
+    tally = tallies(short("D = 2 rho", plan=usual), 60, {"real": unchanged})["real"]
     assert dict(tally.power()).keys() == set(ASKED)
     assert not missed(tally), shown(tally)
 
 
 def test_stated_probabilities_come_true_as_often_as_they_say() -> None:
-    found = tallies(short("D uniform"), 160, {"real": unchanged})
+    found = tallies(short("D uniform"), 130, {"real": unchanged})
     assert not missed(found["real"]), shown(found["real"])
     assert "miscalibration" in missed(found["picker"]), shown(found["picker"])
 
