@@ -51,7 +51,7 @@ LAYERS = (
         "store",
     ),
     ("training", "analysis"),
-    ("orchestration", "report", "reuse"),
+    ("orchestration", "report", "reuse", "launch"),
     ("api", "cli"),
 )
 ONLY_IN = {
@@ -108,6 +108,7 @@ def test_heavy_libraries_stay_in_their_folder(path: Path) -> None:
         ("import study.plan", ("torch", "ray", "transformers", "datasets", "scipy")),
         ("from study import open_study", ("torch", "ray", "transformers", "datasets")),
         ("import study.report", ("torch", "ray", "transformers", "datasets")),
+        ("import study.launch", ("torch", "ray", "transformers", "datasets", "scipy", "jinja2")),
     ],
 )
 def test_a_module_is_imported_without_what_it_does_not_need(

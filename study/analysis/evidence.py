@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +21,9 @@ from study.analysis.pairing import (
     paired_losses,
     single_losses,
 )
+from study.analysis.verdict_records import ARMS, Arm
 from study.config import StudyConfig
 from study.records import BaseModelRecord, TrialRecord
-
-if TYPE_CHECKING:
-    from study.analysis.verdict_records import Arm
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +70,7 @@ def evidence_of(
         cells=tuple(cells),
         points=points,
         curve=_loss_curve(points, base),
-        gains={arm: _gain(cells, arm, base) for arm in ("full", "lift")},
+        gains={arm: _gain(cells, arm, base) for arm in ARMS},
         retention=retention,
         matched_retention=matched,
         accuracy=_accuracy_curve(points),

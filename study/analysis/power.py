@@ -109,13 +109,18 @@ def power_at(config: StudyConfig, size: int, noise: Noise, split: SplitError) ->
     if found is None or not config.confirm.seeds:
         return PowerAt(size, None, 0.0, 0.0, 0.0, failed)
     point = noise.of_point(config.search.trials, config.confirm.seeds)
-    chances = (0.0, 0.0, 0.0)
-    if not failed:
-        asked = ((rho, SURE), (0.0, SURE), (rho, LEANING))
-        chances = tuple(  # type: ignore[assignment]
-            found.chance(gap, level, point, split.variance) for gap, level in asked
-        )
-    return PowerAt(size, found.half_width(point, split.variance), *chances, failed)
+
+    def chance(gap: float, level: float) -> float:
+        return 0.0 if failed else found.chance(gap, level, point, split.variance)
+
+    return PowerAt(
+        size=size,
+        half_width=found.half_width(point, split.variance),
+        claim=chance(rho, SURE),
+        claim_at_rho=chance(0.0, SURE),
+        lean_at_rho=chance(rho, LEANING),
+        failed=failed,
+    )
 
 
 def middle_size(config: StudyConfig) -> int:

@@ -16,6 +16,7 @@ from study.analysis.evidence import Evidence
 from study.analysis.gates import bracket, outcome_gates
 from study.analysis.next_runs import next_runs
 from study.analysis.verdict_records import (
+    ARMS,
     CHEAPER,
     LEANING,
     MAX_CONFIDENCE,
@@ -134,7 +135,7 @@ def _fitting(found: Verdict) -> list[Arm]:
     """The arms whose memory fits, empty where nothing is known of either or no limit was given."""
     if found.memory_limit_gib is None or len(found.memory_gib) < 2:
         return []
-    return [arm for arm, gib in found.memory_gib if gib <= found.memory_limit_gib]  # type: ignore[misc]
+    return [arm for arm, gib in found.memory_gib if gib <= found.memory_limit_gib]
 
 
 def _is_cheaper(found: Verdict, arm: Arm) -> bool:
@@ -145,7 +146,7 @@ def _is_cheaper(found: Verdict, arm: Arm) -> bool:
     return cost.high <= CHEAPER if arm == "lift" else cost.low >= 1 / CHEAPER
 
 
-def _memory_gib(evidence: Evidence, size: int) -> tuple[tuple[str, float], ...]:
+def _memory_gib(evidence: Evidence, size: int) -> tuple[tuple[Arm, float], ...]:
     """Each arm's largest peak at the tested sizes next to the asked one."""
     found: dict[str, float] = {}
     near = bracket(sorted({cell.size for cell in evidence.cells}), size)
@@ -153,10 +154,10 @@ def _memory_gib(evidence: Evidence, size: int) -> tuple[tuple[str, float], ...]:
         peak = cell.cost.peak_memory_bytes
         if cell.size in near and peak is not None:
             found[cell.arm] = max(found.get(cell.arm, 0.0), peak / 2**30)
-    return tuple((arm, found[arm]) for arm in evidence.config.arms.names if arm in found)
+    return tuple((arm, found[arm]) for arm in ARMS if arm in found)
 
 
-def _memory_gate(memory: tuple[tuple[str, float], ...], limit: float | None) -> tuple[Gate, ...]:
+def _memory_gate(memory: tuple[tuple[Arm, float], ...], limit: float | None) -> tuple[Gate, ...]:
     if limit is None:
         return ()
     told = "; ".join(f"{arm_label(arm)}: {gib:.2f} GiB" for arm, gib in memory)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Arm = Literal["full", "lift"]
+ARMS: tuple[Arm, Arm] = ("full", "lift")
 GateStatus = Literal["pass", "warn", "fail"]
 Answer = Literal["memory", "better", "cheaper", "lean", "not_enough_evidence"]
 
@@ -143,7 +144,7 @@ class Verdict:
     amortised_cost: Interval | None = None
     wall_time: Interval | None = None
     memory: Interval | None = None
-    memory_gib: tuple[tuple[str, float], ...] = ()
+    memory_gib: tuple[tuple[Arm, float], ...] = ()
     memory_limit_gib: float | None = None
     retention: Retention | None = None
     extrapolated: bool = False
@@ -162,8 +163,12 @@ class Verdict:
         loss of D nats less it is 1 - exp(-D)."""
         if self.difference is None:
             return None
-        found = (self.difference.value, self.difference.low, self.difference.high)
-        return Interval(*(None if d is None else 1.0 - math.exp(-d) for d in found))  # type: ignore[arg-type]
+        value, low, high = self.difference.value, self.difference.low, self.difference.high
+        return Interval(
+            1.0 - math.exp(-value),
+            None if low is None else 1.0 - math.exp(-low),
+            None if high is None else 1.0 - math.exp(-high),
+        )
 
     @property
     def failed_gates(self) -> tuple[Gate, ...]:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from study.cli.cluster import cluster_app
+
 app = typer.Typer(
     name="study",
     help="Full fine-tuning or LIFT (layer-wise)? Run the experiment on Ray, read the report, "
@@ -20,6 +22,7 @@ app = typer.Typer(
     epilog="Start with [bold]study run demo[/bold], or with [bold]study init[/bold] for your own "
     "model and data.",
 )
+app.add_typer(cluster_app, name="cluster")
 
 
 Study = Annotated[

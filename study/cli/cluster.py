@@ -1,0 +1,136 @@
+"""`study cluster`: files that start a Ray cluster and run a study on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from study.launch import Rendered
+
+cluster_app = typer.Typer(
+    help="Write the files that start a Ray cluster and run a study on it.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@cluster_app.callback()
+def _group() -> None:
+    pass
+
+
+@cluster_app.command(
+    epilog="For example [bold]study cluster render slurm study.yaml --nodes 4 --gpus-per-node 8 "
+    "--set partition=gpu --output job.sh[/bold]. The files in cluster/ are the examples that are "
+    "filled."
+)
+def render(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="kuberay, slurm, aws, gcp or local.")
+    ],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file.")] = "study.yaml",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write to (default: standard output).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Machines (default: what resources.concurrent_trials take)."),
+    ] = None,
+    gpus_per_node: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="GPUs of a machine (default: what the workers use, at most 8); 0: none."
+        ),
+    ] = None,
+    cpus_per_node: Annotated[
+        int | None, typer.Option(min=1, help="CPUs of a machine (default: what its workers use).")
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="GIB", help="Memory of a machine (default: 32 per GPU, or 4 per CPU)."
+        ),
+    ] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="The kind of GPU, as the cluster names it (default: any).")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="kuberay: container image; aws, gcp: machine image.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Kubernetes namespace.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other value that the file marks with # <-- KEY."
+        ),
+    ] = None,
+) -> None:
+    """Fill a cluster file from a study: its machines, its time, its name."""
+    from study.cli.files import study_file
+    from study.errors import UserError
+    from study.launch import render_cluster_file
+    from study.text_files import write_text
+
+    if output is not None and output.exists() and not force:
+        raise UserError(f"{output} exists. Give another name, or --force to replace it.")
+    chosen = _settings(settings or []) | {
+        key: value for key, value in (("image", image), ("namespace", namespace)) if value
+    }
+    rendered = render_cluster_file(
+        target,
+        study_file(study),
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        cpus_per_node=cpus_per_node,
+        memory_gib=memory,
+        accelerator=accelerator,
+        settings=chosen,
+        file_name=None if output is None else str(output),
+    )
+    if output is None:
+        typer.echo(rendered.text, nl=False)
+    else:
+        write_text(output, rendered.text)
+        typer.echo(f"Wrote {output}.", err=True)
+    for line in _notes(rendered):
+        typer.echo(line, err=True)
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    from study.errors import UserError
+
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {pair}: write KEY=VALUE, e.g. --set partition=gpu.")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _notes(rendered: Rendered) -> list[str]:
+    """What was asked for, and what is left to do; for standard error."""
+    shape = rendered.shape
+    gpus = f", {_count(shape.gpus_per_node, 'GPU')}" if shape.gpus_per_node else ""
+    notes = [
+        f"{_count(shape.nodes, 'node')} of {_count(shape.cpus_per_node, 'CPU')}{gpus}: "
+        f"{_count(shape.trials, 'trial')} at once."
+    ]
+    if rendered.left:
+        keys = dict[str, int]()
+        for line, key in rendered.left:
+            keys.setdefault(key, line)
+        listed = ", ".join(f"{key} (line {line})" for key, line in keys.items())
+        notes.append(f"Still the example's, edit or give with --set: {listed}.")
+    if rendered.paths:
+        notes.append("Every node must see:")
+        notes += [f"  {path}" for path in rendered.paths]
+    return notes
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,17 @@
+"""What leaves this machine: files that start a Ray cluster and run a study on it.
+
+`render_cluster_file` fills the files of ``cluster/`` from a study file. Nothing here imports Ray.
+"""
+
+from study.launch.render import Rendered, render_cluster_file
+from study.launch.shape import ClusterShape, cluster_shape
+from study.launch.targets import TARGETS, cluster_folder
+
+__all__ = [
+    "TARGETS",
+    "ClusterShape",
+    "Rendered",
+    "cluster_folder",
+    "cluster_shape",
+    "render_cluster_file",
+]

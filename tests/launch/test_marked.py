@@ -1,0 +1,106 @@
+"""Examples that are templates: marked values are replaced, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import yaml
+
+from study.errors import UserError
+from study.launch.marked import fill, marked_keys
+from study.launch.targets import TARGETS, cluster_folder
+
+YAML = """\
+# Edit what is marked <--.
+name: example  # <-- name
+# kind: {a: b}  # <-- kind
+list:
+  - one  # <-- item
+text: |  # <-- text
+  some text
+
+    indented
+after: 1
+again: {name: 2}
+"""
+SHELL = """\
+#SBATCH --nodes=1  # <-- nodes
+##SBATCH --partition=gpu  # <-- partition
+NAME=study.yaml  # <-- name, a file
+# INTERFACE=ib0  # <-- interface
+echo "$NAME"
+"""
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["plain", "true", "1.5", "a: b", "it's # no comment", "", "[x]", "é", 3, [1, "x"], {"k": "v"}],
+)
+def test_any_value_comes_back_from_the_yaml_as_it_went_in(value: object) -> None:
+    filled = yaml.safe_load(fill(YAML, {"name": value, "item": value}, shell=False).text)
+    assert filled["name"] == value and filled["list"] == [value]
+    assert filled["after"] == 1 and filled["again"] == {"name": 2}
+
+
+def test_a_block_is_replaced_up_to_the_next_key() -> None:
+    text = "a: 1\n\n  deeper: # <-- name\nlast"
+    filled = yaml.safe_load(fill(YAML, {"text": text}, shell=False).text)
+    assert filled["text"].rstrip("\n") == text
+    assert filled["after"] == 1
+
+
+def test_an_optional_line_is_off_until_it_gets_a_value() -> None:
+    assert "kind" not in yaml.safe_load(fill(YAML, {}, shell=False).text)
+    assert yaml.safe_load(fill(YAML, {"kind": {"x": "y"}}, shell=False).text)["kind"] == {"x": "y"}
+    assert "name" not in yaml.safe_load(fill(YAML, {"name": None}, shell=False).text)
+
+
+def test_what_was_filled_can_be_filled_again() -> None:
+    once = fill(YAML, {"name": None, "kind": {"x": 1}, "text": "a\nb"}, shell=False).text
+    twice = fill(once, {"name": "back", "kind": None, "text": "c"}, shell=False).text
+    assert yaml.safe_load(twice) == {
+        "name": "back", "list": ["one"], "text": "c\n", "after": 1, "again": {"name": 2},
+    }  # fmt: skip
+
+
+def test_values_that_are_still_the_examples_are_named_with_their_lines() -> None:
+    assert fill(YAML, {"name": "x"}, shell=False).left == ((5, "item"), (6, "text"))
+
+
+@pytest.mark.parametrize("value", ["plain", "two words", "$(rm -rf x)", "a'b\"c", "#"])
+def test_a_shell_value_is_that_text_and_is_never_run(value: str) -> None:
+    script = fill(SHELL, {"name": value}, shell=True).text
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{value}\n"
+
+
+def test_a_leading_tilde_is_the_home_of_who_runs_it() -> None:
+    script = fill(SHELL, {"name": "~/my venv"}, shell=True).text
+    ran = subprocess.run(
+        ["bash", "-c", script], env={"HOME": "/home/x"}, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "/home/x/my venv\n"
+
+
+def test_options_of_the_batch_system_are_turned_on_and_off() -> None:
+    script = fill(SHELL, {"nodes": None, "partition": "fast"}, shell=True).text
+    assert "\n#SBATCH --partition=fast  #" in script
+    assert script.startswith("##SBATCH --nodes=1")
+    with pytest.raises(UserError, match="cannot stand in an #SBATCH line"):
+        fill(SHELL, {"nodes": "1 --wrap=x"}, shell=True)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(UserError, match=r"`partitions` is no value.*Did you mean `partition`"):
+        fill(SHELL, {"partitions": "x"}, shell=True)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_every_mark_of_a_shipped_file_is_understood(target: object) -> None:
+    path = cluster_folder() / target.file  # type: ignore[attr-defined]
+    text = path.read_text()
+    marks = [line for line in text.splitlines() if "# <-- " in line]
+    shell = path.suffix == ".sh"
+    found = sum(bool(marked_keys(line, shell=shell)) for line in marks)
+    assert found == len(marks) > 0
