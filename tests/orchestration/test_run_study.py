@@ -98,7 +98,7 @@ def test_a_killed_study_continues_and_finishes(comparison: tuple[Path, str]) -> 
 
 def test_the_run_ends_with_findings_report_and_next_steps(comparison: tuple[Path, str]) -> None:
     _, output = comparison
-    assert "At 24 examples" in output
+    assert "For 24 training examples" in output
     assert "report.html" in output
     assert "study best" in output
     assert "Traceback" not in output and "WARNING" not in output
