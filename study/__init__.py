@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from study.api import open_study, plan_study, run_study
+    from study.api import open_study, plan_study, read_study, run_study
     from study.config import load_config
 
-__all__ = ["load_config", "open_study", "plan_study", "run_study"]
+__all__ = ["load_config", "open_study", "plan_study", "read_study", "run_study"]
 
 
 def __getattr__(name: str) -> Any:

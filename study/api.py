@@ -12,6 +12,7 @@ from study.orchestration.prepare import Prepared, prepare_study
 from study.paths import StudyPaths
 from study.plan import StudyPlan
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
+from study.remote import is_remote
 from study.results import StudyResults
 from study.store import StudyStore
 
@@ -44,6 +45,22 @@ def run_study(config: StudyConfig, observer: Observer | None = None) -> StudyRes
     from study.orchestration.runner import run_study as run
 
     return run(config, observer or QuietObserver())
+
+
+def read_study(source: str | Path) -> StudyResults:
+    """Everything on record of a study, from any machine.
+
+    Args:
+        source: the URL of a results folder (``s3://bucket/study``), or what `open_study` takes.
+
+    Raises:
+        UserError: there is no study.
+    """
+    if is_remote(source):
+        from study.shared_results import read_results
+
+        return read_results(str(source))
+    return open_study(source).results()
 
 
 def open_study(source: str | Path) -> StudyStore:

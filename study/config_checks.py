@@ -165,6 +165,15 @@ def _gpus_are_not_shared_within_a_trial(config: StudyConfig) -> Iterator[Fault]:
         yield Fault("resources.gpus_per_worker", None, gpus, rule, remedy)
 
 
+@_reads("resources.accelerator_type", "resources.gpus_per_worker")
+def _accelerator_without_gpus(config: StudyConfig) -> Iterator[Fault]:
+    kind = config.resources.accelerator_type
+    if kind is not None and config.resources.gpus_per_worker == 0:
+        rule = "names GPUs, and `gpus_per_worker` is 0."
+        remedy = "Leave it out, or set `gpus_per_worker: auto`."
+        yield Fault("resources.accelerator_type", None, kind, rule, remedy)
+
+
 @_reads("data.validation_size", "data.test_size", "data.validation", "data.test")
 def _splits_leave_a_pool(config: StudyConfig) -> Iterator[Fault]:
     data = config.data

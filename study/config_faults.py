@@ -28,6 +28,8 @@ RULES_BY_PATH = {
     "data.test_size": _SPLIT,
     "dataset_sizes": "must be a number of examples, at least 1, or a list of such numbers",
     "resources.gpus_per_worker": "must be `auto` or a number from 0 to 1",
+    "resources.accelerator_type": "must be one of Ray's names, such as `H100`, or null",
+    "resources.network_interface": "must be the name of an interface, such as `eth0`, or null",
     "resources.concurrent_trials": "must be `auto` or a whole number of at least 1",
     "search.space": "must be a space's name, a path, or a space written out",
     "training.betas": "must be a list of two numbers, e.g. [0.9, 0.999]",

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from study.config_arms import ArmsConfig
 from study.config_section import PositiveInt, Section
+from study.remote import is_remote, working_folder
 from study.space import SearchSpace, load_space
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -136,8 +137,16 @@ class ResourcesConfig(Section):
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """auto: 1 when the cluster has GPUs, else 0. A worker trains on one GPU, or shares one."""
+    accelerator_type: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Ray's name of the GPUs to train on, e.g. ``H100``; null: the cluster's, if all are of one
+    type. Trials never run on any other."""
     concurrent_trials: PositiveInt | Literal["auto"] = "auto"
-    """auto: as many as the cluster's nodes hold."""
+    """auto: as many as the cluster's nodes hold, more or fewer as nodes join or leave."""
+    wait_for_nodes_minutes: float = Field(default=30, ge=0)
+    """How long to wait for nodes when those that are left hold no trial, before stopping."""
+    network_interface: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Over which the workers of a trial on several nodes speak, e.g. ``eth0``; null: the one whose
+    address Ray knows a node by."""
     reuse_workers: bool | Literal["auto"] = "auto"
     """Whether one trial after another runs on the same worker processes. auto: where starting
     them takes more than 5 % of a trial. Losses are the same either way."""
@@ -145,7 +154,8 @@ class ResourcesConfig(Section):
 
 class PrefixCacheConfig(Section):
     enabled: Literal["auto", False] = "auto"
-    """auto: keep hidden states below LIFT's trained blocks wherever that is exact."""
+    """auto: keep hidden states below LIFT's trained blocks wherever that is exact and, by what the
+    probe measured, pays."""
     folder: str | None = None
     """On a disk of each node; null: ``prefix_cache`` in `storage.results`, one per host."""
     max_gib: float = Field(default=50.0, gt=0)
@@ -164,7 +174,8 @@ class BudgetConfig(Section):
 
 class StorageConfig(Section):
     results: str | None = None
-    """Folder for everything the study writes; null: ``results/<name>`` beside study.yaml."""
+    """Folder for everything the study writes, local or a URL such as ``s3://bucket/study``; null:
+    ``results/<name>`` beside study.yaml."""
     database: str | None = None
     """Optuna storage URL; null: SQLite inside `results`."""
 
@@ -226,8 +237,18 @@ class StudyConfig(Section):
 
     @property
     def results_dir(self) -> Path:
-        """Folder for everything the study writes."""
+        """Local folder for everything the study writes; where `storage.results` is a URL, this
+        machine's copy of what is there."""
+        url = self.results_url
+        if url is not None:
+            return working_folder(url, self.name)
         return Path(self.storage.results or Path("results") / self.name)
+
+    @property
+    def results_url(self) -> str | None:
+        """Where the results go if not into a local folder."""
+        results = self.storage.results
+        return results.rstrip("/") if results is not None and is_remote(results) else None
 
     @property
     def database_url(self) -> str:

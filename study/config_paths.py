@@ -15,6 +15,7 @@ from pathlib import Path
 
 from study.config_models import DataConfig, StudyConfig
 from study.errors import Fault
+from study.remote import is_remote
 from study.yaml_source import did_you_mean
 
 # What `training.readers` can read, also with .gz after it.
@@ -45,7 +46,7 @@ def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
             "prefix_cache": cache.model_copy(update={"folder": cache_folder}),
             "storage": storage.model_copy(
                 update={
-                    "results": str(_local(results, base_dir)),
+                    "results": results if is_remote(results) else str(_local(results, base_dir)),
                     "database": _absolute_database(storage.database, base_dir),
                 }
             ),
@@ -70,10 +71,32 @@ def check_paths(config: StudyConfig) -> list[Fault]:
                 faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
         elif value is not None and not (name == "retention" and value == GENERAL_TEXT):
             faults += _data_faults(f"data.{name}", value)
+    faults += _results_faults(config.storage.results)
     faults += _blocked_faults("storage.results", config.results_dir)
     if config.prefix_cache.folder is not None:
         faults += _blocked_faults("prefix_cache.folder", Path(config.prefix_cache.folder))
     return faults
+
+
+def _results_faults(results: str | None) -> Iterator[Fault]:
+    """What is wrong with a URL; credentials in one are not repeated."""
+    if results is None or not is_remote(results):
+        return
+    scheme, _, rest = results.partition("://")
+    path, remedy = "storage.results", "E.g. `s3://bucket/study`, `gs://bucket/study` or a folder."
+    if "@" in rest.partition("/")[0]:
+        rule = "no credentials in a study file."
+        remedy = "Leave them out of the URL; they are taken from the environment."
+        yield Fault(path, None, f"{scheme}://***@{rest.rpartition('@')[2]}", rule, remedy)
+        return
+    if not rest.strip("/"):
+        yield Fault(path, None, results, "the URL names no bucket or folder.", remedy)
+    if scheme not in ("s3", "gs", "gcs", "file"):
+        import fsspec  # for the few who use another filesystem
+
+        if scheme not in fsspec.available_protocols():
+            rule = f"no filesystem is called `{scheme}`."
+            yield Fault(path, None, results, rule, remedy)
 
 
 def _blocked_faults(path: str, folder: Path) -> Iterator[Fault]:

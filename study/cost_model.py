@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 
@@ -102,6 +102,12 @@ class Tariff:
     fill: float | None = None
     evaluation_fill: float = 0.0
 
+    @property
+    def without_cache(self) -> Tariff:
+        """The same where nothing is kept. All blocks are run at an evaluation then, as in full."""
+        evaluation = self.full_evaluation or self.lift_evaluation
+        return replace(self, saved=0.0, fill=None, evaluation_fill=0.0, lift_evaluation=evaluation)
+
     def hit(self, price: PhasePrice) -> float:
         """Seconds of a step that reads its prefix: it never saves more than its forward pass."""
         return max(
@@ -176,6 +182,21 @@ def cold_seconds(prices: Sequence[PhasePrice], tariff: Tariff, run: RunShape) ->
     if run.first_pass:
         total += _first_evaluated(prices, evaluations).prefix * tariff.evaluation_fill
     return total + evaluations * tariff.lift_evaluation + len(prices) * tariff.phase_switch
+
+
+def cache_pays(
+    runs: Sequence[tuple[Sequence[PhasePrice], RunShape]], tariff: Tariff, trials: int
+) -> bool:
+    """Whether so many LIFT runs of each kind cost less with a prefix cache, which the first of
+    them fills, than without: a fast GPU may compute sooner than a disk reads."""
+    kept = computed = 0.0
+    for prices, run in runs:
+        warm = replace(run, first_pass=0)
+        kept += cold_seconds(prices, tariff, run) + (trials - 1) * cold_seconds(
+            prices, tariff, warm
+        )
+        computed += trials * cold_seconds(prices, tariff.without_cache, warm)
+    return kept < computed
 
 
 def _first_evaluated(prices: Sequence[PhasePrice], evaluations: int) -> PhasePrice:

@@ -16,6 +16,10 @@ _NO_RESULT_DEPENDS_ON = (
     "decision",
     "budget",
     "resources.concurrent_trials",
+    # What the trials ran on is on record with the study, and compared when it goes on.
+    "resources.accelerator_type",
+    "resources.wait_for_nodes_minutes",
+    "resources.network_interface",
     "resources.reuse_workers",
     "training.checkpoint_share",
     # Whether there is a prefix cache decides LIFT's steps; where and how large it is does not.
@@ -38,6 +42,9 @@ _WHY = {
     "prefix_cache": "it decides LIFT's steps, and finished trials have the old number",
 }
 _NOT_SET = object()
+PACKED = "study-inputs"
+"""Folder of the files that travel with a submitted study, each below a hash of its content. It lies
+elsewhere in every job, so only what is below it tells whether a path means the same."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def extension(old: StudyConfig, new: StudyConfig) -> str | None:
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterator[Change]:
-    if path in _NO_RESULT_DEPENDS_ON or old == new:
+    if path in _NO_RESULT_DEPENDS_ON or without_job_folder(old) == without_job_folder(new):
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
@@ -112,6 +119,17 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[Change]:
             yield from _changes(old.get(key, _NOT_SET), new.get(key, _NOT_SET), below)
     else:
         yield Change(path, old, new)
+
+
+def without_job_folder(value: Any) -> Any:
+    """A setting, or a section of them, as it is the same in every job of a submitted study."""
+    if isinstance(value, Mapping):
+        return {key: without_job_folder(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_job_folder(item) for item in value]
+    if isinstance(value, str) and f"/{PACKED}/" in value:
+        return value[value.index(f"/{PACKED}/") :]
+    return value
 
 
 def _shown(value: Any, limit: int = 60) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from study.config import StudyConfig
 from study.records import BaseModelRecord, DataSummary, StepCosts, TrialRecord, TrialState
+from study.urls import without_password
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,44 @@ class StudyResults:
     seconds: float = 0.0
     device_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back, but for a database's password."""
+
+        def plain(record: Any) -> Any:
+            return None if record is None else record.to_dict()
+
+        return {
+            "config": published_config(self.config),
+            "trials": [trial.to_dict() for trial in self.trials],
+            "base": plain(self.base),
+            "data": plain(self.data),
+            "probe": plain(self.probe),
+            "model_parameters": self.model_parameters,
+            "seconds": self.seconds,
+            "device_seconds": self.device_seconds,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else, or of another version.
+        """
+        base, found, probe = data["base"], data["data"], data["probe"]
+        return cls(
+            config=StudyConfig.from_dict(data["config"]),
+            trials=tuple(map(TrialRecord.from_dict, data["trials"])),
+            base=base and BaseModelRecord.from_dict(base),
+            data=found and DataSummary.from_dict(found),
+            probe=probe and StepCosts.from_dict(probe),
+            model_parameters=data["model_parameters"],
+            seconds=data["seconds"],
+            device_seconds=data["device_seconds"],
+            notes=tuple(data["notes"]),
+        )
 
     @property
     def cost_ratio(self) -> float | None:
@@ -67,3 +107,11 @@ def spent_device_seconds_of(trial: TrialRecord) -> float:
     """`device_seconds_of` with what writing checkpoints took."""
     outcome = trial.outcome
     return device_seconds_of(trial) + (outcome.checkpoint_device_seconds if outcome else 0.0)
+
+
+def published_config(config: StudyConfig) -> dict[str, Any]:
+    """A study file as plain values that anybody may read: without the database's password."""
+    found = config.to_dict()
+    if found["storage"]["database"]:
+        found["storage"]["database"] = without_password(found["storage"]["database"])
+    return found

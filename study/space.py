@@ -108,7 +108,7 @@ def load_space(
 
 def space_names() -> list[str]:
     """Names of the spaces that come with the package."""
-    return sorted(path.stem for path in _spaces_folder().glob("*.yaml"))
+    return sorted(path.stem for path in spaces_folder().glob("*.yaml"))
 
 
 def read_space(data: object, name: str, prefix: str, faults: list[Fault]) -> SearchSpace:
@@ -214,7 +214,7 @@ def _find_space(spec: str | Mapping[str, Any], base_dir: Path) -> YamlSource:
         return YamlSource("inline search space", spec)
     if "/" in spec or spec.endswith((".yaml", ".yml")):
         return read_yaml(base_dir / os.path.expanduser(spec))
-    path = _spaces_folder() / f"{spec}.yaml"
+    path = spaces_folder() / f"{spec}.yaml"
     if not path.is_file():
         rule = f"there is no search space named `{spec}`."
         remedy = f"{suggestion(spec, space_names())} For a file of yours, write its path."
@@ -222,7 +222,7 @@ def _find_space(spec: str | Mapping[str, Any], base_dir: Path) -> YamlSource:
     return read_yaml(path)
 
 
-def _spaces_folder() -> Path:
+def spaces_folder() -> Path:
     """``search_spaces/``: inside an installed package, beside the package in a checkout."""
     package = Path(__file__).parent
     inside = package / "search_spaces"

@@ -13,6 +13,7 @@ from study.cost_model import (
     RunShape,
     Tariff,
     abstract_layout,
+    cache_pays,
     equal_cost_steps,
     measured_tariff,
     predicted_tariff,
@@ -83,27 +84,51 @@ def _equal_cost_steps(
     config: StudyConfig, model: ModelFacts, size: int, strategy: LiftStrategy, seed: int
 ) -> int:
     """LIFT steps on the device_seconds basis: see `study.cost_model`."""
-    tariff = study_tariff(config, model)
-    run = RunShape(
-        full_steps=full_steps(config, size),
-        first_pass=math.ceil(size / config.training.global_batch_size),
-        evaluations=config.training.evaluations,
-    )
+    tariff, run = study_tariff(config, model), _run_shape(config, size)
     # What no price depends on is left out, so that more trials share one answer.
     priced = dataclasses.replace(strategy, group_lr_decay=1.0, rewarmup_ratio=0.0)
     seed = seed if strategy.order == "random" else 0
     return equal_cost_steps(priced, model.num_blocks, model.tied, seed, tariff, run)
 
 
+def _run_shape(config: StudyConfig, size: int) -> RunShape:
+    """Of a size's trials; its first LIFT trial finds nothing kept."""
+    return RunShape(
+        full_steps=full_steps(config, size),
+        first_pass=math.ceil(size / config.training.global_batch_size),
+        evaluations=config.training.evaluations,
+    )
+
+
 def study_tariff(config: StudyConfig, model: ModelFacts) -> Tariff:
     """What a study's steps cost: as its probe measured, else as the cost model has it."""
     if model.probe is None:
         return predicted_tariff(model.prefix_cache)
+    tariff = _probed_tariff(config, model, model.probe)
+    return tariff if prefix_cache_pays(config, model) else tariff.without_cache
+
+
+def prefix_cache_pays(config: StudyConfig, model: ModelFacts) -> bool:
+    """False where the probe has shown that a replicate's LIFT trials, over all dataset sizes, cost
+    no less with the prefix cache than without: no trial uses it then."""
+    if model.probe is None or model.probe.lift_step_cached is None:
+        return True
+    strategy = lift_strategy(config, {})
+    layout = abstract_layout(model.num_blocks, model.tied)
+    least = strategy.phase_count(model.num_blocks)
+    runs = [_run_shape(config, size) for size in config.dataset_sizes]
+    priced = [price_phases(strategy, layout, max(least, run.full_steps)) for run in runs]
+    trials = config.search.trials + config.confirm.seeds
+    tariff = _probed_tariff(config, model, model.probe)
+    return cache_pays(list(zip(priced, runs, strict=True)), tariff, trials)
+
+
+def _probed_tariff(config: StudyConfig, model: ModelFacts, probe: StepCosts) -> Tariff:
     # The probe times one sweep: a later one would find its prefix trained.
     probed = dataclasses.replace(lift_strategy(config, {}), sweeps=1)
     layout = abstract_layout(model.num_blocks, model.tied)
     phases = price_phases(probed, layout, probed.phase_count(model.num_blocks))
-    return measured_tariff(model.probe, phases)
+    return measured_tariff(probe, phases)
 
 
 def lift_strategy(config: StudyConfig, hyperparameters: Mapping[str, Any]) -> LiftStrategy:

@@ -9,6 +9,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 
 from study.errors import StoreError
+from study.urls import without_password
 
 
 def connect(url: str) -> BaseStorage:
@@ -57,17 +58,16 @@ def stored_study_names(url: str) -> list[str]:
 
 
 def _unreachable(url: str, error: Exception) -> StoreError:
+    if isinstance(error, ImportError):
+        return StoreError(
+            f"The study storage {without_password(url)} needs a database driver that is not "
+            "installed: pip install 'finetune-study[postgresql]'."
+        )
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return StoreError(
-        f"Cannot open the study storage {_without_password(url)}: {first.rstrip('.')}. Check "
+        f"Cannot open the study storage {without_password(url)}: {first.rstrip('.')}. Check "
         "storage.database."
     )
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -38,6 +38,7 @@ from study.results import StudyResults, spent_device_seconds_of, winner_of
 from study.storage import connect, make_parent, sqlite_path
 from study.store_facts import SCHEMA_VERSION, StudyFacts, read_config
 from study.store_records import FINISHED, JOB, MEASUREMENT, OUTCOME, SPEC, STARTED, VOID, to_record
+from study.urls import without_password
 
 
 class StudyStore(StudyFacts):
@@ -105,7 +106,9 @@ class StudyStore(StudyFacts):
             name = names[0]
         if name is None or name not in names:
             known = ", ".join(names) or "none"
-            raise StoreError(f"No study {name!r} in {database_url}. Studies there: {known}.")
+            raise StoreError(
+                f"No study {name!r} in {without_password(database_url)}. Studies there: {known}."
+            )
         return cls(read_config(storage, name, database_url), storage)
 
     def extension_to(self, config: StudyConfig) -> str | None:

@@ -12,6 +12,7 @@ from study.config import StudyConfig
 from study.errors import StoreError
 from study.plan import ModelFacts, StudyPlan, plan_study
 from study.records import BaseModelRecord, DataSummary, StepCosts
+from study.urls import without_password
 
 SCHEMA_VERSION = 2
 _STOP = "stop/"
@@ -27,7 +28,7 @@ def read_config(storage: optuna.storages.BaseStorage, name: str, url: str) -> St
     version = attrs.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(
-            f"The store {url} has schema version {version}; this program reads "
+            f"The store {without_password(url)} has schema version {version}; this program reads "
             f"{SCHEMA_VERSION}. Use the program version that wrote it, or start a new study."
         )
     return StudyConfig.from_dict(attrs["config"])

@@ -14,6 +14,7 @@ from study.cost_model import (
     RunShape,
     Tariff,
     abstract_layout,
+    cache_pays,
     cold_seconds,
     equal_cost_steps,
     full_seconds,
@@ -119,6 +120,21 @@ def test_a_run_that_finds_everything_kept_pays_for_no_filling() -> None:
     warm = RunShape(full_steps=40, first_pass=0, evaluations=5)
     filling, free = (measured_tariff(probe, probed) for probe in (FILLS, PROBE))
     assert cold_seconds(prices, filling, warm) == cold_seconds(prices, free, warm)
+
+
+def test_a_cache_pays_where_reading_saves_more_than_filling_costs() -> None:
+    runs = [(price_phases(PAIRS, EIGHT, 40), RunShape(full_steps=40, first_pass=15, evaluations=5))]
+    probed = price_phases(PAIRS, EIGHT, 4)
+    # An evaluation costs a second less, a step 0.05 s on average; the first trial pays for filling.
+    tariff = measured_tariff(FILLS, probed)
+    kept = cold_seconds(*runs[0][:1], tariff, runs[0][1])
+    computed = cold_seconds(*runs[0][:1], tariff.without_cache, runs[0][1])
+    assert computed == pytest.approx(40 * 0.1875 + 5 * 2.0 + 4 * 0.5)
+    assert cache_pays(runs, tariff, 1) == (kept < computed)
+    assert cache_pays(runs, tariff, 8)
+    # One H200, a model of 0.95 B parameters: reading takes longer than computing.
+    fast = StepCosts(0.193, 0.098, 0.111, 0.02, 0.02, 0.06, lift_fill=0.3, lift_evaluation_fill=0.1)
+    assert not any(cache_pays(runs, measured_tariff(fast, probed), trials) for trials in (1, 100))
 
 
 def test_filling_costs_at_least_what_computing_does() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from study.config import StudyConfig
 from study.errors import StoreError
-from study.extension import changes, extension
+from study.extension import changes, extension, without_job_folder
 from tests.results import make_config
 
 
@@ -108,3 +108,10 @@ def test_growth_beside_a_refused_change_is_refused_and_all_refused_changes_are_t
 def test_changes_stand_in_the_order_of_the_file() -> None:
     found = changes(config(), config(training={"steps": 9}, seed=1, task="causal-lm"))
     assert [change.path for change in found] == ["seed", "training.steps"]
+
+
+def test_a_submitted_study_is_the_same_in_every_job() -> None:
+    """Its files lie in another folder each time, below the same hash."""
+    here, there = ({"path": f"/tmp/ray/{job}/study-inputs/ab12/model"} for job in ("a", "b"))
+    assert without_job_folder(here) == without_job_folder(there) != {}
+    assert without_job_folder({"path": "/models/x"}) == {"path": "/models/x"}

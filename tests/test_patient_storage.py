@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from study.errors import StorageLostError
 from study.patient_storage import PatientStorage
+from study.storage import connect
 
 
 class Flaky(RDBStorage):
@@ -96,3 +98,21 @@ def test_mistakes_are_not_repeated(outage: Outage) -> None:
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
         outage.storage.set_trial_intermediate_value(trial._trial_id, 1, 1.0)
     assert outage.now == 0
+
+
+def test_a_server_that_is_started_again_is_waited_for(
+    postgres: Any, postgres_database: str
+) -> None:
+    said = list[str]()
+    storage: Any = PatientStorage(connect(postgres_database), on_wait=said.append)
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    postgres.stop()
+    back = threading.Timer(2, postgres.ensure_postgres_running)
+    back.start()
+    trial.report(1.0, 1)
+    back.join()
+    study.tell(trial, 0.5)
+    assert len(said) == 1 and "does not answer" in said[0], said
+    (stored,) = study.trials
+    assert stored.value == 0.5 and stored.intermediate_values == {1: 1.0}

@@ -19,6 +19,7 @@ from study.plan import (
     with_probe,
 )
 from study.records import DataSummary, Stage, StepCosts
+from study.steps import prefix_cache_pays
 from tests.results import make_config
 
 FACTS = ModelFacts(num_blocks=8)
@@ -170,6 +171,17 @@ def test_a_prefix_cache_that_the_probe_measured_counts_and_one_it_could_not_use_
     assert trial_steps(config, facts, "lift", 64, {}) == 236
     facts = dataclasses.replace(facts, probe=StepCosts(0.3, 0.1875, None))
     assert trial_steps(config, facts, "lift", 64, {}) == 192
+
+
+def test_a_prefix_cache_that_does_not_pay_is_not_used_and_counts_for_nothing() -> None:
+    config = make_config(training={"global_batch_size": 8, "steps": 120})
+    slow = StepCosts(0.3, 0.1875, 0.2, lift_fill=0.5)
+    facts = dataclasses.replace(FACTS, prefix_cache=True, probe=slow)
+    assert not prefix_cache_pays(config, facts)
+    assert trial_steps(config, facts, "lift", 64, {}) == 192
+    unusable = dataclasses.replace(slow, lift_step_cached=None)
+    for probe in (None, unusable, StepCosts(0.3, 0.1875, 0.15)):
+        assert prefix_cache_pays(config, dataclasses.replace(facts, probe=probe))
 
 
 def test_the_probe_times_one_sweep_and_a_second_one_finds_no_frozen_prefix() -> None:

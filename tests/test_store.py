@@ -33,11 +33,12 @@ def measurement(step: int, loss: float) -> Measurement:
     )  # fmt: skip
 
 
-@pytest.fixture
-def plan(tmp_path: Path) -> StudyPlan:
-    config = make_config(
-        sizes=(64,), replicates=1, trials=2, confirm_seeds=1, storage={"results": str(tmp_path)}
-    )
+@pytest.fixture(params=["sqlite", "postgresql"])
+def plan(tmp_path: Path, request: pytest.FixtureRequest) -> StudyPlan:
+    storage = {"results": str(tmp_path)}
+    if request.param == "postgresql":
+        storage["database"] = request.getfixturevalue("postgres_database")
+    config = make_config(sizes=(64,), replicates=1, trials=2, confirm_seeds=1, storage=storage)
     return plan_study(config, ModelFacts(4))
 
 

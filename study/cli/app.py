@@ -33,6 +33,21 @@ Study = Annotated[
         "embedded example.",
     ),
 ]
+Job = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="A job's id, or a study file: its newest job."),
+]
+Address = Annotated[
+    str, typer.Option(metavar="URL", help="The cluster's dashboard, such as http://HEAD:8265.")
+]
+OptionalAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A cluster's dashboard, such as http://HEAD:8265: for a job submitted there, by "
+        "its id or its study file.",
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -78,7 +93,7 @@ def plan(study: Study = "study.yaml") -> None:
     config = load_config(study_file(study))
     store = store_of(config)
     growth = None if store is None else store.extension_to(config)
-    print_plan(plan_study(config), None if store is None else store.results())
+    print_plan(plan_study(config), study, None if store is None else store.results())
     if growth is not None:
         typer.echo(f"{growth}. What is on record stays.")
 
@@ -113,13 +128,88 @@ def run(study: Study = "study.yaml") -> None:
     run_and_report(load_config(path), study)
 
 
+@app.command(
+    epilog="For example [bold]study submit study.yaml --address http://HEAD:8265 --results "
+    "s3://bucket/my-study --follow[/bold]. A cluster that asks for a token gets the one in "
+    "RAY_AUTH_TOKEN, in the file RAY_AUTH_TOKEN_PATH, or in ~/.ray/auth_token."
+)
+def submit(
+    address: Address,
+    study: Study = "study.yaml",
+    results: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="A folder that every node sees, or a URL such as s3://bucket/study (default: "
+            "storage.results).",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print what the job prints, until it ends.")
+    ] = False,
+    shared: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Is the same here and on every node: nothing below it is sent. May be given "
+            "several times.",
+        ),
+    ] = None,
+    no_pip: Annotated[
+        bool,
+        typer.Option("--no-pip", help="The nodes have this program's requirements installed."),
+    ] = False,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An environment variable of the job and its workers; no credentials. May be given "
+            "several times.",
+        ),
+    ] = None,
+) -> None:
+    """Send a study to a Ray cluster and run it there, or continue it. Model and data files travel
+    with it where they have at most 90 MiB together; larger ones must be on the cluster."""
+    from study.cli.submit import submit_and_print
+
+    code = submit_and_print(
+        study,
+        address,
+        results=results,
+        shared=shared or [],
+        install=not no_pip,
+        variables=env or [],
+        follow=follow,
+    )
+    raise typer.Exit(code)
+
+
 @app.command()
-def status(study: Study = "study.yaml") -> None:
+def status(study: Study = "study.yaml", address: OptionalAddress = None) -> None:
     """Print how far a study is; also while it runs."""
-    from study.cli.files import open_named
+    if address is not None:
+        from study.cli.submit import print_job_status
+
+        print_job_status(study, address)
+        return
+    from study.cli.files import results_named
     from study.cli.status import print_status
 
-    print_status(open_named(study).results())
+    print_status(results_named(study))
+
+
+@app.command()
+def logs(
+    address: Address,
+    job: Job = "study.yaml",
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on printing until the job ends.")
+    ] = False,
+) -> None:
+    """Print what a submitted job has printed."""
+    from study.cli.submit import print_job_logs
+
+    raise typer.Exit(print_job_logs(job, address, follow=follow))
 
 
 @app.command()
@@ -129,22 +219,36 @@ def show(
     lines: Annotated[int, typer.Option(min=0, help="Lines of the trial's log to print.")] = 20,
 ) -> None:
     """Print one trial: configuration, curve, outcome, log."""
-    from study.cli.files import open_named
+    from study.cli.files import results_named
     from study.cli.views import print_trial
 
-    print_trial(open_named(study).results(), trial, lines)
+    print_trial(results_named(study), trial, lines)
 
 
 @app.command()
 def stop(
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="For example lift-n512-r0-s3.")],
+    trial: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TRIAL", help="For example lift-n512-r0-s3; with --address: a job's id."
+        ),
+    ] = None,
     study: Study = "study.yaml",
+    address: OptionalAddress = None,
 ) -> None:
-    """Stop a running trial, or skip a waiting one; it counts as failed. The study goes on."""
-    from study.cli.files import open_named
+    """Stop a running trial, or skip a waiting one; it counts as failed and the study goes on. With
+    --address, stop a submitted job: submitting its study again continues it."""
+    if address is not None:
+        from study.cli.submit import stop_job
+
+        typer.echo(stop_job(trial or study, address))
+        return
+    from study.cli.files import driven_here
     from study.cli.stop import stop_trial
 
-    typer.echo(stop_trial(open_named(study), trial))
+    if trial is None:
+        raise typer.BadParameter("name a trial, or a job with --address.")
+    typer.echo(stop_trial(driven_here(study), trial))
 
 
 def _dataset_size(text: str) -> int:
@@ -197,10 +301,10 @@ def report(
     ] = None,
 ) -> None:
     """Print the verdict and write the report: HTML that opens offline, Markdown and JSON."""
-    from study.cli.files import open_named
+    from study.cli.files import results_named
     from study.cli.run import report_and_print
 
-    report_and_print(open_named(study).results(), output, dataset_size or (), memory_limit)
+    report_and_print(results_named(study), output, dataset_size or (), memory_limit)
 
 
 @app.command()
@@ -215,12 +319,12 @@ def best(
     ] = None,
 ) -> None:
     """Print an arm's best configuration as YAML."""
-    from study.cli.files import open_named
+    from study.cli.files import results_named
     from study.errors import UserError
     from study.reuse import best_configuration
     from study.text_files import write_text
 
-    results = open_named(study).results()
+    results = results_named(study)
     arms = results.config.arms.names
     if arm is None and len(arms) > 1:
         raise UserError(f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm lift.")

@@ -126,6 +126,11 @@ def _notes(rendered: Rendered) -> list[str]:
             keys.setdefault(key, line)
         listed = ", ".join(f"{key} (line {line})" for key, line in keys.items())
         notes.append(f"Still the example's, edit or give with --set: {listed}.")
+    if rendered.accelerator_type and shape.gpus_per_node:
+        notes.append(
+            f"The study trains on {rendered.accelerator_type} alone: give --accelerator this "
+            "cluster's own name of it, or --set machine=TYPE."
+        )
     if rendered.paths:
         notes.append("Every node must see:")
         notes += [f"  {path}" for path in rendered.paths]

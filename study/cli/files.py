@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -11,6 +12,8 @@ from filelock import FileLock, Timeout
 from study.config import StudyConfig, load_config
 from study.errors import StoreError, UserError
 from study.paths import StudyPaths
+from study.remote import is_remote
+from study.results import StudyResults
 from study.storage import sqlite_path
 from study.store import StudyStore
 from study.text_files import write_text
@@ -60,6 +63,46 @@ def store_of(config: StudyConfig) -> StudyStore | None:
         return StudyStore.open(config.database_url, config.name)
     except StoreError:  # other studies are in that file; `study run` says so if it is unreadable
         return None
+
+
+def results_named(study: str) -> StudyResults:
+    """Everything on record of the study that an argument means: a study file, a results folder,
+    the URL of one, or of a database.
+
+    Raises:
+        StoreError: there is no such study.
+    """
+    from study.api import read_study
+
+    if is_remote(study):
+        return read_study(study)
+    path = Path(study) / "study.yaml" if Path(study).is_dir() else Path(study)
+    if study != DEMO and path.suffix in (".yaml", ".yml") and path.is_file():
+        config = load_config(path)
+        if config.results_url is not None:
+            return read_study(config.results_url)
+    return open_named(study).results()
+
+
+def driven_here(study: str) -> StudyStore:
+    """The store that the study's driver reads, for writing.
+
+    Raises:
+        UserError: the results are at a URL, and the driver is not on this machine.
+        StoreError: there is no such study.
+    """
+    if is_remote(study):
+        raise UserError(f"{study}: this works where the study runs. Name its study file there.")
+    store = open_named(study)
+    url = store.config.results_url
+    if url is not None and store.config.storage.database is None:
+        lock = FileLock(StudyPaths(store.config.results_dir).lock)
+        with suppress(Timeout), lock.acquire(timeout=0):
+            raise UserError(
+                f"The study at {url} is not running on this machine, and this works where it "
+                "runs; as a job, `study stop JOB --address` stops it as a whole."
+            )
+    return store
 
 
 def _write_demo() -> Path:
@@ -124,6 +167,9 @@ def clean_study(study: str, *, everything: bool, yes: bool) -> None:
     for target, count in found:
         typer.echo(f"{byte_size(count):>12}  {target}")
     question = "Remove this study's results for good?" if everything else "Remove these?"
+    if config is not None and config.results_url is not None:
+        typer.echo(f"Not touched: what is at {config.results_url}.")
+        question = "Remove this machine's working copy?" if everything else question
     if not yes and not typer.confirm(question):
         typer.echo("Nothing was removed.")
         return

@@ -17,6 +17,7 @@ from study.config import StudyConfig
 from study.errors import StudyError, UserError
 from study.paths import StudyPaths
 from study.records import TrialState
+from study.remote import RemoteFolder
 from study.results import StudyResults
 from study.text_format import duration
 
@@ -37,7 +38,8 @@ def run_and_report(config: StudyConfig, named: str) -> None:
     # ignored: both are Ctrl-C here.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    print(f"Study {config.name}: results in {paths.root}\nLibrary output goes to {paths.log}")
+    place = config.results_url or paths.root
+    print(f"Study {config.name}: results in {place}\nLibrary output goes to {paths.log}")
     with libraries_to(paths.log) as console, LiveView(console) as view:
         try:
             results = run_study(config, view)
@@ -49,6 +51,8 @@ def run_and_report(config: StudyConfig, named: str) -> None:
         try:
             summary = summarise(results)
             report = write_summary(results, summary, paths.report)
+            if config.results_url is not None:
+                RemoteFolder(config.results_url).upload(paths.report, paths.report.name)
         except OSError as error:
             raise UserError(
                 f"{error.filename or paths.report}: the report cannot be written "
@@ -61,7 +65,8 @@ def run_and_report(config: StudyConfig, named: str) -> None:
     console.print()
     print_verdicts(console, results, summary)
     took = Text(f"\nTook {duration(time.monotonic() - started)}. Report: ")
-    console.print(took.append(str(report.html), style="bold"), soft_wrap=True)
+    shown = report.html.relative_to(paths.root).as_posix()
+    console.print(took.append(f"{place}/{shown}", style="bold"), soft_wrap=True)
     console.print("\nNext:")
     for command, what in _suggestions(named, results):
         console.print(f"  {command:<34} {what}", soft_wrap=True)
@@ -82,13 +87,16 @@ def report_and_print(
     """Print the verdicts and write the report.
 
     Args:
-        folder: to write to; None: in the results folder.
+        folder: to write to; None: in the results folder or, where that is a URL, a folder of the
+            study's name in the working directory.
         dataset_sizes, memory_limit_gib: see `summarise`.
     """
     from study.analysis import summarise
     from study.report import write_summary
 
     summary = summarise(results, dataset_sizes, memory_limit_gib)
+    if folder is None and results.config.results_url is not None:
+        folder = Path(f"{results.config.name}-report")
     paths = write_summary(results, summary, folder or StudyPaths(results.config.results_dir).report)
     console = Console(highlight=False, markup=False)
     print_verdicts(console, results, summary)

@@ -29,7 +29,7 @@ def print_status(results: StudyResults) -> None:
     cache = summarise_prefix_cache(results.trials)
     if cache is not None:
         facts["Prefix cache"] = _cache_status(cache)
-    facts["Results"] = str(results.config.results_dir)
+    facts["Results"] = results.config.results_url or str(results.config.results_dir)
     print_facts(console, facts)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("arm")

@@ -17,15 +17,17 @@ from study.orchestration.prepare import Prepared
 from study.paths import StudyPaths
 from study.plan import StudyPlan, full_steps, trial_steps
 from study.records import PrefixCacheUse, TrialRecord
+from study.remote import RemoteFolder
 from study.results import StudyResults
 from study.text_format import byte_size, duration, short_count
 from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
 
 
-def print_plan(prepared: Prepared, results: StudyResults | None = None) -> None:
+def print_plan(prepared: Prepared, named: str, results: StudyResults | None = None) -> None:
     """What would run, what it can detect, and what to know beforehand.
 
     Args:
+        named: the STUDY argument, for the advice.
         results: what the study has on record, if anything.
     """
     console = Console(highlight=False, markup=False)
@@ -52,13 +54,13 @@ def print_plan(prepared: Prepared, results: StudyResults | None = None) -> None:
     confirm = len(plan.cells) * config.confirm.seeds
     console.print(
         f"\n{plan.trials} trials: {len(plan.search)} search, {confirm} confirm. "
-        f"Results go to {config.results_dir}",
+        f"Results go to {config.results_url or config.results_dir}",
         soft_wrap=True,
     )
     print_detection(console, prepared, results)
     for warning in prepared.warnings:
         console.print(Text("warning: ", style="yellow").append(warning, style="default"))
-    console.print("\nStart it with: study run")
+    console.print(f"\nStart it with: study run {named}", soft_wrap=True)
 
 
 def _batch(plan: StudyPlan) -> str:
@@ -225,9 +227,17 @@ def _phases(record: TrialRecord) -> Table:
 
 
 def _print_log(console: Console, results: StudyResults, trial_id: str, lines: int) -> None:
-    path = StudyPaths(results.config.results_dir).trial_log(trial_id)
-    if not lines or not path.is_file():
+    paths = StudyPaths(results.config.results_dir)
+    path, url = paths.trial_log(trial_id), results.config.results_url
+    if not lines:
         return
-    console.print(Text(f"Last lines of {path}", style="dim"), soft_wrap=True)
-    for line in path.read_text(errors="replace").splitlines()[-lines:]:
+    if url is not None:
+        name = path.relative_to(paths.root).as_posix()
+        content, place = RemoteFolder(url).read(name), f"{url}/{name}"
+    else:
+        content, place = path.read_bytes() if path.is_file() else None, str(path)
+    if content is None:
+        return
+    console.print(Text(f"Last lines of {place}", style="dim"), soft_wrap=True)
+    for line in content.decode(errors="replace").splitlines()[-lines:]:
         console.print(Text(line), soft_wrap=True)

@@ -28,12 +28,14 @@ class Rendered:
         shape: the machines it asks for.
         left: line and key of each value that is still the example's, for the user to look at.
         paths: files and folders the study names, as every node must see them.
+        accelerator_type: Ray's name of the only GPUs the study trains on, if no kind was asked for.
     """
 
     text: str
     shape: ClusterShape
     left: tuple[tuple[int, str], ...]
     paths: tuple[str, ...]
+    accelerator_type: str | None = None
 
 
 def render_cluster_file(
@@ -83,7 +85,8 @@ def render_cluster_file(
         example = example.replace(f"cluster/{kind.file}", file_name)
     filled = fill(example, values, shell=kind.is_shell)
     paths = _paths(config, study_file, values.get("folder"))
-    return Rendered(filled.text, shape, filled.left, tuple(paths))
+    unnamed = None if accelerator else config.resources.accelerator_type
+    return Rendered(filled.text, shape, filled.left, tuple(paths), unnamed)
 
 
 def _read(study_file: Path) -> str:

@@ -99,6 +99,9 @@ class Budget:
         history: every trial that ever started, of all sessions.
         slots: trials that may run at the same time.
         clock: wall seconds of the study so far, over all its sessions.
+
+    Attributes:
+        slots: as above; it changes as nodes join and leave.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class Budget:
     ) -> None:
         self._limits = plan.config.budget
         self._seeds = plan.config.confirm.seeds
-        self._slots, self._clock = max(1, slots), clock
+        self.slots, self._clock = slots, clock
         self._predictor = Predictor(plan)
         self._spent = 0.0
         self._left_over: dict[str, float] = {}
@@ -209,7 +212,7 @@ class Budget:
         work += sum(count * cost.wall_seconds for count, cost in reserved.values())
         # A search trial's confirm trials come after it, whatever runs beside it.
         chains = [seconds + confirm.get(cell_of(s), 0.0) for s, seconds in left]
-        wanted = max(*chains, *confirm.values(), work / self._slots)
+        wanted = max(*chains, *confirm.values(), work / max(1, self.slots))
         limit = self._limits.wall_hours
         return _refusal(spec, "wall_hours", limit, used=now, committed=now, wanted=wanted)
 

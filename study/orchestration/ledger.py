@@ -12,16 +12,20 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 from optuna.pruners import NopPruner
 
+from study.errors import StoreError
 from study.orchestration.budget import Budget
 from study.orchestration.observer import Observer
 from study.orchestration.sampling import make_pruner, make_sampler
 from study.paths import StudyPaths
 from study.plan import Cell, StudyPlan, cell_of
 from study.records import Measurement, Stage, TrialOutcome, TrialRecord, TrialSpec, TrialState
+from study.remote import RemoteFolder
 from study.results import winner_of
+from study.steps import prefix_cache_pays
 from study.store import StudyStore
 
 log = logging.getLogger(__name__)
@@ -53,7 +57,6 @@ class Ledger:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan, self.store, self.observer = plan, store, observer
-        self._limit = concurrent_trials
         self._running: dict[str, TrialSpec] = {}
         self._stopped: set[str] = set()
         self._paused = False
@@ -67,6 +70,8 @@ class Ledger:
         self._budget = Budget(
             plan, store.all_records(), concurrent_trials, lambda: store.wall_seconds(clock())
         )
+        self.limit = concurrent_trials
+        self.prefix_cache_pays = prefix_cache_pays(plan.config, plan.model)
         self._pruner = make_pruner(plan)
         search = plan.config.search
         self._in_sequence = search.sampler != "sobol" or search.pruner != "none"
@@ -76,6 +81,28 @@ class Ledger:
             self._search[cell] = _ended(store.records(cell, Stage.SEARCH))
             self._queue_confirm(cell)
         self._waiting = [s for s in plan.search if s.index not in self._search[cell_of(s)]]
+
+    @property
+    def limit(self) -> int:
+        """How many trials may run at the same time; those that run already go on."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, concurrent_trials: int) -> None:
+        self._limit = self._budget.slots = concurrent_trials
+
+    @property
+    def backlog(self) -> int:
+        """Trials that run, or could if there were room for them."""
+        queue = self._confirm or self._waiting
+        running = self._running.values()
+        if self._paused or (queue and self._budget.refusal(queue[0], running, self._owed())):
+            return len(self._running)
+        waiting = len(self._waiting)
+        if self._in_sequence:
+            busy = {cell_of(s) for s in self._running.values()}
+            waiting = len({cell_of(s) for s in self._waiting} - busy)
+        return len(self._running) + len(self._confirm) + waiting
 
     @property
     def is_done(self) -> bool:
@@ -89,14 +116,12 @@ class Ledger:
 
     @property
     def has_nothing_to_start(self) -> bool:
-        """No trial can become ready any more (running search trials may release confirm trials,
-        and leave more of the budget than was predicted)."""
-        if self._paused:
-            return True
-        if self._waiting or self._confirm:
-            return not self._running and not self._affords((self._confirm or self._waiting)[0])
-        searching = any(s.stage is Stage.SEARCH for s in self._running.values())
-        return not (searching and self.plan.config.confirm.seeds)
+        """No trial can become ready any more (one that runs may be lost and start again, release
+        confirm trials, and leave more of the budget than was predicted)."""
+        if self._paused or self._running:
+            return self._paused
+        waiting = self._confirm or self._waiting
+        return not waiting or not self._affords(waiting[0])
 
     def next(self) -> TrialSpec | None:
         """Start the next trial that may run now; None when there is none at the moment.
@@ -210,6 +235,10 @@ class Ledger:
     def interrupted(self, trial_id: str) -> None:
         """A trial was paused, and with it the study; on record it still runs."""
         self._running.pop(trial_id, None)
+        self.pause()
+
+    def pause(self) -> None:
+        """Start no more trials; the study goes on another time."""
         self._paused = True
 
     def lost(self, trial_id: str) -> bool:
@@ -238,8 +267,7 @@ class Ledger:
         state = _state(outcome, pruned=trial_id in self._stopped)
         self.store.finish(spec, state, outcome)
         # Workers that were stopped or died could not do it themselves.
-        checkpoint = StudyPaths(self.plan.config.results_dir).checkpoint(trial_id)
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        self._drop_checkpoint(trial_id, by_workers=state is TrialState.COMPLETE)
         self.observer.finished(spec, state, outcome)
         record = self.store.record(spec)
         assert record is not None  # it was just told
@@ -253,6 +281,17 @@ class Ledger:
             cell = cell_of(spec)
             self._search[cell][spec.index] = record
             self._queue_confirm(cell)
+
+    def _drop_checkpoint(self, trial_id: str, by_workers: bool) -> None:
+        config = self.plan.config
+        paths = StudyPaths(config.results_dir)
+        folder = paths.checkpoint(trial_id)
+        if config.results_url is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif not by_workers:
+            with suppress(StoreError):  # it wastes room, no more
+                name = folder.relative_to(paths.root).as_posix()
+                RemoteFolder(config.results_url).remove(name)
 
     def _outcome_without_worker(self, spec: TrialSpec, trial_id: str) -> TrialOutcome:
         """For a trial whose workers were stopped or died: what its evaluations say."""

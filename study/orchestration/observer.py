@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from study.plan import StudyPlan
@@ -10,13 +10,13 @@ from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, Tri
 
 
 class Observer(Protocol):
-    """Follows a running study; every method may be called from the driver's thread only."""
+    """Follows a running study; called from the driver's thread only, but for `message`."""
 
     def planned(self, plan: StudyPlan, records: Sequence[TrialRecord]) -> None:
         """The plan is known; `records` are the trials already on record."""
 
     def message(self, text: str) -> None:
-        """Something a person waiting may want to know."""
+        """Something a person waiting may want to know; from any thread."""
 
     def started(self, spec: TrialSpec) -> None:
         """A trial was handed to Ray."""
@@ -26,3 +26,45 @@ class Observer(Protocol):
 
     def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """A trial ended."""
+
+
+class PassingOn:
+    """An observer that passes everything on to another one; others add what they do besides."""
+
+    def __init__(self, inner: Observer) -> None:
+        self._inner = inner
+
+    def planned(self, plan: StudyPlan, records: Sequence[TrialRecord]) -> None:
+        self._inner.planned(plan, records)
+
+    def message(self, text: str) -> None:
+        self._inner.message(text)
+
+    def started(self, spec: TrialSpec) -> None:
+        self._inner.started(spec)
+
+    def measured(self, spec: TrialSpec, measurement: Measurement) -> None:
+        self._inner.measured(spec, measurement)
+
+    def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
+        self._inner.finished(spec, state, outcome)
+
+
+class Publishing(PassingOn):
+    """Publishes the results now and then, while trials run and end."""
+
+    def __init__(self, inner: Observer, publish: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self._publish = publish
+
+    def started(self, spec: TrialSpec) -> None:
+        super().started(spec)
+        self._publish()
+
+    def measured(self, spec: TrialSpec, measurement: Measurement) -> None:
+        super().measured(spec, measurement)
+        self._publish()
+
+    def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
+        super().finished(spec, state, outcome)
+        self._publish()

@@ -23,8 +23,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.errors import ResourceError, TrialError
 from study.orchestration import cluster
+from study.orchestration.capacity import Capacity
 from study.orchestration.switchboard import Switchboard
-from study.orchestration.worker_group import GroupStarter, Workers, failure_reason
+from study.orchestration.worker_group import GroupStarter, failure_reason
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,13 @@ _MOST_GROUPS = 1000
 
 
 class WorkerPool:
-    """Starts groups as trials need them, up to a limit, and replaces those that are lost.
+    """Starts groups as trials need them, as many as the cluster holds, and replaces those that are
+    lost. Where nothing fits any more it waits for nodes, and gives up when that takes too long.
 
     Args:
         worker: what each worker of a group runs.
         payload: for `worker`; the group's name and the switchboard's are added.
-        limit: groups at once, by the resources of the cluster.
+        capacity: the shape of a group, and how many there may be at once.
         reuse_workers: ``auto``, true or false, as in a study file.
     """
 
@@ -49,16 +51,16 @@ class WorkerPool:
         self,
         worker: Callable[[dict[str, Any]], None],
         payload: Mapping[str, Any],
-        workers: Workers,
         results_dir: Path,
-        limit: int,
+        capacity: Capacity,
         reuse_workers: bool | str,
     ) -> None:
         self.name = f"switchboard-{uuid.uuid4().hex[:12]}"
-        self._run = (worker, workers, results_dir)
-        self._payload, self._limit = dict(payload), limit
+        self._run = (worker, capacity.workers, results_dir)
+        self._payload, self._capacity = dict(payload), capacity
         self._lock = threading.RLock()
-        self._groups: dict[Any, str] = {}
+        # By their result: the name, and how many nodes had left when the group was started.
+        self._groups: dict[Any, tuple[str, int]] = {}
         self._numbers = itertools.count(1)
         self._failed_starts = 0
         self._start_at = math.inf
@@ -76,6 +78,16 @@ class WorkerPool:
         ).remote()
         self._watcher = threading.Thread(target=self._watch, name="groups", daemon=True)
         self._watcher.start()
+
+    def follow(self, backlog: int) -> int:
+        """Tell how many trials could run if there were room, and hear how many may."""
+        self._capacity.backlog = backlog
+        return self._capacity.trials
+
+    @property
+    def has_given_up(self) -> bool:
+        """As far as is known without asking whether the study is `broken`."""
+        return bool(self._broken)
 
     @property
     def broken(self) -> str:
@@ -137,7 +149,7 @@ class WorkerPool:
             log.warning("closing: %s", error)
 
     def _start(self) -> None:
-        if self._closing or len(self._groups) >= self._limit:
+        if self._closing or len(self._groups) >= self._capacity.trials:
             return
         # A part of the pool's own name: Train would resume an earlier run of the same name.
         name = f"group{next(self._numbers)}-{self.name[-6:]}"
@@ -145,12 +157,13 @@ class WorkerPool:
         worker, workers, results_dir = self._run
         payload = self._payload | {"group": name, "switchboard": self.name}
         run = self._starter.run.remote(worker, name, payload, workers, results_dir)
-        self._groups[run] = name
+        self._groups[run] = name, self._capacity.nodes_left
 
     def _watch(self) -> None:
         """Until the pool is closed: see which groups have ended, and start those that wait."""
         while not self._left.is_set():
             try:
+                self._follow_cluster()
                 if time.monotonic() >= self._start_at:
                     self._start_waiting()
                 if not self._groups:
@@ -159,8 +172,17 @@ class WorkerPool:
                 ended, _ = ray.wait(list(self._groups), timeout=_POLL_SECONDS)
                 for run in ended:
                     self._ended(run)
-            except RayError as error:
+            except (RayError, RuntimeError, OSError) as error:
                 log.warning("%s", error)  # `broken` will tell
+                self._left.wait(_POLL_SECONDS)
+
+    def _follow_cluster(self) -> None:
+        before = self._capacity.trials
+        if self._capacity.look() > before:
+            self._start_waiting()
+        if self._capacity.missed and not self._closing:
+            self._broken = self._capacity.missed
+            self.interrupt()
 
     def _start_waiting(self) -> None:
         with self._lock:
@@ -170,22 +192,25 @@ class WorkerPool:
 
     def _ended(self, run: Any) -> None:
         with self._lock:
-            name = self._groups.pop(run)
+            name, nodes_left = self._groups.pop(run)
             try:
                 reason = ray.get(run)
             except RayError as error:
                 reason = failure_reason(error)
             if reason:
                 log.warning("%s: %s", name, reason)
-            ended = ray.get(self.switchboard.group_ended.remote(name, reason))
+            self._capacity.look(at_once=True)
+            node_lost = self._capacity.nodes_left > nodes_left
+            ended = ray.get(self.switchboard.group_ended.remote(name, reason, node_lost))
             if ended["was_ready"]:
                 self._failed_starts = 0
                 self._start_waiting()
                 return
-            self._failed_starts += 1
-            # With other groups at work there is no hurry: they take what waits.
-            if self._failed_starts < _START_TRIES or self._groups:
-                pause = 2.0 ** min(self._failed_starts - 1, _START_TRIES)
+            self._failed_starts += not node_lost
+            # With other groups at work there is no hurry: they take what waits. Without nodes the
+            # capacity says how long to wait.
+            if self._failed_starts < _START_TRIES or self._groups or not self._capacity.trials:
+                pause = 2.0 ** min(max(0, self._failed_starts - 1), _START_TRIES)
                 self._start_at = time.monotonic() + pause
             elif not self._closing:
                 self._broken = (

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -14,18 +14,20 @@ from filelock import FileLock, Timeout
 from study.config import StudyConfig
 from study.errors import StorageLostError, StoreError, StudyError, TrialError
 from study.orchestration import cluster
+from study.orchestration.capacity import Capacity, find_capacity
 from study.orchestration.interrupt import PauseOnInterrupt
 from study.orchestration.ledger import Ledger
-from study.orchestration.observer import Observer
+from study.orchestration.observer import Observer, Publishing
 from study.orchestration.prepare import Prepared, prepare_study
 from study.paths import StudyPaths
 from study.plan import with_probe
 from study.results import StudyResults
+from study.shared_results import SharedResults, share_data
+from study.steps import prefix_cache_pays
 from study.store import StudyStore
 
 if TYPE_CHECKING:  # it imports Ray
     from study.orchestration.pool import WorkerPool
-    from study.orchestration.worker_group import Workers
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,31 @@ def run_study(config: StudyConfig, observer: Observer) -> StudyResults:
             "`study status`, or stop that run first."
         ) from None
     try:
-        store = StudyStore.create(config, observer.message)
-        _run_locked(config, store, observer)
+        if config.results_url is None:
+            store = StudyStore.create(config, observer.message)
+            _run_locked(config, store, observer)
+        else:
+            store = _run_published(config, observer)
     finally:
         lock.release()
     return store.results()
+
+
+def _run_published(config: StudyConfig, observer: Observer) -> StudyStore:
+    """The same where the results folder is a URL."""
+    shared = SharedResults(config, observer.message)
+    with shared.claimed():
+        shared.pull()
+        store = StudyStore.create(config, observer.message)
+        publishing = Publishing(observer, lambda: shared.publish(store.results))
+        try:
+            _run_locked(config, store, publishing)
+        except BaseException:
+            with suppress(StudyError):  # what ended the study is told, not what followed
+                shared.finish(store.results)
+            raise
+        shared.finish(store.results)
+    return store
 
 
 def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> None:
@@ -63,6 +85,8 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         observer.message("Preparing data and model")
         prepared = prepare_study(config, store.probe)
         _keep_facts(store, prepared)
+        if config.results_url is not None:
+            share_data(config.results_url, StudyPaths(config.results_dir).data)
         _run(config, store, prepared, observer)
     finally:
         with suppress(StorageLostError):
@@ -100,37 +124,49 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
         warnings.simplefilter("ignore")
         import ray
     observer.message("Starting Ray")
-    pool = None
     try:
         cluster.start_ray()
-        nodes = cluster.living_nodes()
-        workers = cluster.choose_workers(config.resources, nodes)
-        fitting = cluster.trials_that_fit(workers, nodes)
-        wanted = config.resources.concurrent_trials
-        concurrent = fitting if wanted == "auto" else min(fitting, wanted)
-        pool = make_pool(config, workers, concurrent)
-        if store.base is None:
-            observer.message("Measuring the base model, and what a step costs in each arm")
-            _measure_baseline(config, store, pool)
-            plan = with_probe(plan, store.probe)
-            observer.planned(plan, store.results().trials)
-        ledger = Ledger(plan, store, observer, concurrent)
-        tune_trials(ledger, pool, config, observer)
+        capacity = _find_room(config, store, observer)
+        from study.orchestration.metrics import MeteredObserver  # it imports Ray
+
+        with (
+            MeteredObserver(observer, plan, store.all_records()) as metered,
+            closing(make_pool(config, capacity)) as pool,
+        ):
+            if store.base is None:
+                metered.message("Measuring the base model, and what a step costs in each arm")
+                _measure_baseline(config, store, pool)
+                plan = with_probe(plan, store.probe)
+                metered.planned(plan, store.results().trials)
+                if not prefix_cache_pays(config, plan.model):
+                    metered.message(
+                        "The prefix cache stays off: hidden states are computed here for less "
+                        "than they are read"
+                    )
+            tune_trials(Ledger(plan, store, metered, capacity.trials), pool, config, metered)
     finally:
-        if pool is not None:
-            pool.close()
         ray.shutdown()
+
+
+def _find_room(config: StudyConfig, store: StudyStore, observer: Observer) -> Capacity:
+    """What the cluster holds; what the trials will run on is put on record."""
+    on_record = store.info("device") if store.has_results else None
+    capacity = find_capacity(config.resources, on_record, observer.message)
+    device = cluster.device_of(capacity.workers)
+    if device != "GPU" or on_record is None:  # where Ray names no type, what was known stays
+        store.set_info("device", device)
+    return capacity
 
 
 def make_pool(
     config: StudyConfig,
-    workers: Workers,
-    concurrent: int,
+    capacity: Capacity,
     worker: Callable[[dict[str, Any]], None] | None = None,
 ) -> WorkerPool:
     """The study's worker groups, none of them started; Ray runs already.
 
     Args:
+        capacity: of the cluster.
         worker: what each worker runs instead of `group_worker`.
     """
     from study.orchestration.pool import WorkerPool
@@ -138,14 +174,10 @@ def make_pool(
 
     payload = {
         "config": config.to_dict(),
-        "data_dir": str(StudyPaths(config.results_dir).data),
-        "results_dir": str(config.results_dir),
-        "cpus_per_worker": workers.cpus,
+        "cpus_per_worker": capacity.workers.cpus,
     }
     reuse = config.resources.reuse_workers
-    return WorkerPool(
-        worker or group_worker, payload, workers, config.results_dir, concurrent, reuse
-    )
+    return WorkerPool(worker or group_worker, payload, config.results_dir, capacity, reuse)
 
 
 def _measure_baseline(config: StudyConfig, store: StudyStore, pool: WorkerPool) -> None:
@@ -177,8 +209,8 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
     searcher = PlanSearcher(ledger, pool)
     tuner = tune.Tuner(
         # The workers have a placement group of their own; the trial's process must not take a CPU
-        # from them, and Tune refuses a request for nothing.
-        tune.with_resources(StudyTrial, {"CPU": 0, "memory": 1}),
+        # from them, nor be on a node that leaves before the driver's.
+        tune.with_resources(StudyTrial, {"CPU": 0, cluster.own_node_resource(): 0.001}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=PrunerScheduler(ledger, searcher),

@@ -25,12 +25,14 @@ class PlanSearcher(Searcher):
         self.trial_ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self.ledger.limit = self.pool.follow(self.ledger.backlog)
+        if self.pool.has_given_up:
+            self.ledger.pause()
         spec = self.ledger.next()
         if spec is not None:
             self.trial_ids[trial_id] = spec.trial_id
-            self.pool.submit(
-                spec.trial_id, {"spec": spec.to_dict()}, self.ledger.wants_verdicts(spec)
-            )
+            task = {"spec": spec.to_dict(), "prefix_cache": self.ledger.prefix_cache_pays}
+            self.pool.submit(spec.trial_id, task, self.ledger.wants_verdicts(spec))
             return {"task_id": spec.trial_id, "switchboard": self.pool.name}
         return Searcher.FINISHED if self.ledger.has_nothing_to_start else None
 

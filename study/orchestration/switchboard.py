@@ -17,7 +17,8 @@ from typing import Any
 from study.orchestration.tasks import Event, Group, Task
 
 MAX_RETRIES = 2
-"""Times a task is started again after its group was lost; memory has a limit of its own."""
+"""Times a task is started again after its group was lost; memory has a limit of its own, and a
+node that left counts for nothing."""
 STARTUP_SHARE = 0.05
 """With `reuse_workers: auto`, a group whose start took more than this share of a task goes on."""
 _KEPT_ENDS = 64
@@ -200,11 +201,12 @@ class Switchboard:
         """A Ray Train run has been asked for."""
         self._groups[group] = Group(group, self._clock())
 
-    async def group_ended(self, group: str, reason: str) -> dict[str, Any]:
+    async def group_ended(self, group: str, reason: str, node_lost: bool = False) -> dict[str, Any]:
         """A Ray Train run is over. Its task, if it had one, is queued again or ended.
 
         Args:
             reason: of its failure, or empty.
+            node_lost: nodes of the cluster have left since it was started.
 
         Returns:
             ``was_ready``: its workers had come up; ``waiting``: tasks that no group will take.
@@ -213,7 +215,7 @@ class Switchboard:
         for place in [p for p in self._offers if p.startswith(f"{group}/")]:
             del self._offers[place]
         for task in reversed(found.unfinished):  # each goes to the head of the queue
-            self._after_loss(task, reason)
+            self._after_loss(task, reason, node_lost)
         await self._notify()
         return {"was_ready": found.ready is not None, "waiting": self._unserved()}
 
@@ -269,7 +271,7 @@ class Switchboard:
         group.tasks.pop(group.taken - 3, None)
         task.began = self._clock()
 
-    def _after_loss(self, task: Task, reason: str) -> None:
+    def _after_loss(self, task: Task, reason: str, node_lost: bool) -> None:
         failure = task.failure or {"kind": "error", "reason": reason}
         reason = failure["reason"]
         if self._interrupting:
@@ -285,11 +287,11 @@ class Switchboard:
                 )
             else:
                 self._fail(task, f"Out of memory even with one example per pass: {reason}")
-        elif failure["kind"] == "fatal" or task.retries >= MAX_RETRIES:
+        elif failure["kind"] == "fatal" or (task.retries >= MAX_RETRIES and not node_lost):
             again = f" (tried {task.retries + 1} times)" if task.retries else ""
             self._fail(task, reason + again)
         else:
-            task.retries += 1
+            task.retries += not node_lost
             self._queue_again(task, f"Went on in another worker group: {reason}")
 
     def _queue_again(self, task: Task, note: str) -> None:

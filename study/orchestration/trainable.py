@@ -22,7 +22,7 @@ class StudyTrial(tune.Trainable):
         self._task_id = config["task_id"]
         self._events = 0
         self._asked_at: int | None = None
-        self._ended = False
+        self._began = self._ended = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial over."""
@@ -33,6 +33,7 @@ class StudyTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Wait for the next evaluation, or the end. To be asked for it is a verdict: Tune's
         scheduler lets the trial go on."""
+        self._began = True
         if self._asked_at is not None:
             self._switchboard.decide.remote(self._task_id, self._asked_at, True)
             self._asked_at = None
@@ -48,8 +49,12 @@ class StudyTrial(tune.Trainable):
         return result | {"outcome": json.dumps(event["outcome"]), "done": True}
 
     def cleanup(self) -> None:
-        """Tune has stopped the trial, or it has ended by itself."""
-        if self._ended:
+        """Tune has stopped the trial, or it has ended by itself.
+
+        A process that Tune asked for and no longer needs, since another one became free before it
+        had started, is stopped too: the trial then goes on in the other one.
+        """
+        if self._ended or not self._began:
             return
         self._ended = True
         if self._asked_at is not None:

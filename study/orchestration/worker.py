@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from study.config import StudyConfig
-from study.errors import StudyError
+from study.errors import StoreError, StudyError
 from study.orchestration.worker_group import failure_reason
 from study.paths import StudyPaths
 from study.records import Measurement, TrialSpec
+from study.remote import RemoteFolder
+from study.shared_results import fetch_data
 
 
 def work(payload: dict[str, Any]) -> None:
@@ -33,17 +35,23 @@ def work(payload: dict[str, Any]) -> None:
     keep = config.resources.reuse_workers is not False
     share = line.share if ray.train.get_context().get_local_world_size() > 1 else None
     base_model = BaseModel(config, data.num_labels, placement, keep, share)
-    paths = StudyPaths(Path(payload["results_dir"]))
+    # This node's own: where the results are at a URL, its working folder may lie elsewhere.
+    paths = StudyPaths(config.results_dir)
     while (task := line.next_task()) is not None:
         own = config
         if task["micro_batch_size"] is not None:
             own = with_micro_batch_size(config, task["micro_batch_size"])
-        with _logging_to(paths.trial_log(task["task_id"]), placement, task["attempt"]):
+        log = log_of_rank(paths.trial_log(task["task_id"]), placement.rank)
+        if task["attempt"] > 1:
+            fetch_log(config, log)
+        with _logging_to(log, task["attempt"]):
             try:
                 outcome = _run_task(own, task, line, data, placement, base_model, paths)
             except BaseException as error:
                 line.failed(task, error, own)
                 raise
+            finally:
+                share_log(config, log)
         line.finished(task, outcome)
 
 
@@ -70,10 +78,44 @@ def _run_task(
         data,
         placement,
         listener.report,
-        paths.checkpoint(spec.trial_id),
+        checkpoint_place(config, paths, spec.trial_id),
         listener.signal,
         base_model,
+        keep_prefix=task["prefix_cache"],
     ).to_dict()
+
+
+def checkpoint_place(config: StudyConfig, paths: StudyPaths, trial_id: str) -> Path | str:
+    """Where a trial's checkpoint is: a folder that all nodes see, or a URL."""
+    folder = paths.checkpoint(trial_id)
+    if config.results_url is None:
+        return folder
+    return f"{config.results_url}/{folder.relative_to(paths.root).as_posix()}"
+
+
+def log_of_rank(path: Path, rank: int) -> Path:
+    """Rank 0's log is the trial's; the others write beside it."""
+    return path.with_suffix(f".rank{rank}.log") if rank else path
+
+
+def fetch_log(config: StudyConfig, path: Path) -> None:
+    """Take up the log of an attempt on another node, so that it is not lost."""
+    if config.results_url is None or path.is_file():
+        return
+    try:
+        RemoteFolder(config.results_url).download(f"{path.parent.name}/{path.name}", path)
+    except (StoreError, OSError) as error:
+        logging.getLogger(__name__).warning("%s", error)
+
+
+def share_log(config: StudyConfig, path: Path) -> None:
+    """Copy a log to where the results are, if that is not a folder that all nodes see."""
+    if config.results_url is None:
+        return
+    try:
+        RemoteFolder(config.results_url).upload(path, f"{path.parent.name}/{path.name}")
+    except (StoreError, OSError) as error:  # the trial's result is worth more than its log
+        logging.getLogger(__name__).warning("%s", error)
 
 
 def with_micro_batch_size(config: StudyConfig, size: int) -> StudyConfig:
@@ -227,15 +269,17 @@ def set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
         # Ray gives a worker its CPUs; torch would take every core of the machine.
         torch.set_num_threads(max(1, int(payload["cpus_per_worker"])))
     placement = Placement(device, context.get_world_rank(), context.get_world_size())
-    return config, placement, StudyData.open(Path(payload["data_dir"]))
+    folder = StudyPaths(config.results_dir).data
+    if config.results_url is not None:
+        fetch_data(config.results_url, folder)
+    return config, placement, StudyData.open(folder)
 
 
 class _logging_to:
     """Send this process's logging, and the traceback of what ends it, to the end of a file."""
 
-    def __init__(self, path: Path, placement: Any, attempt: int) -> None:
-        self._path = path.with_suffix(f".rank{placement.rank}.log") if placement.rank else path
-        self._attempt = attempt
+    def __init__(self, path: Path, attempt: int) -> None:
+        self._path, self._attempt = path, attempt
 
     def __enter__(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

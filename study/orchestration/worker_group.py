@@ -7,27 +7,69 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2.api.exceptions import TrainingFailedError
 
+from study.orchestration.network import use_interface
 from study.paths import StudyPaths
 
 
 @dataclass(frozen=True)
 class Workers:
-    """The shape of a trial's worker group."""
+    """The shape of a trial's worker group.
+
+    Attributes:
+        count: workers.
+        cpus, gpus: of each.
+        accelerator_type: Ray's name of their GPUs; None: any.
+        network_interface: over which those on different nodes speak; None: see
+            `study.orchestration.network`.
+    """
 
     count: int
     cpus: float
     gpus: float
+    accelerator_type: str | None = None
+    network_interface: str | None = None
 
     def scaling(self) -> ScalingConfig:
         resources = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
         return ScalingConfig(
-            num_workers=self.count, use_gpu=self.gpus > 0, resources_per_worker=resources
+            num_workers=self.count,
+            use_gpu=self.gpus > 0,
+            resources_per_worker=resources,
+            # On as few nodes as possible, on several where one has no room.
+            placement_strategy="PACK",
+            accelerator_type=self.accelerator_type,
         )
+
+
+@dataclass
+class _TorchConfig(TorchConfig):
+    """Train's process group, over an interface that the other nodes reach."""
+
+    network_interface: str | None = None
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _Backend
+
+
+class _Backend(_TorchBackend):
+    def on_start(self, worker_group: Any, backend_config: _TorchConfig) -> None:
+        worker_group.execute(_choose_interface, backend_config.network_interface)
+        super().on_start(worker_group, backend_config)
+
+
+def _choose_interface(wanted: str | None) -> None:
+    """Runs on every worker."""
+    context = ray.train.get_context()
+    if context.get_local_world_size() < context.get_world_size():
+        use_interface(wanted, ray.util.get_node_ip_address())
 
 
 class _Trainer(TorchTrainer):
@@ -56,6 +98,7 @@ def run_job(
     trainer = _Trainer(
         worker,
         train_loop_config=payload,
+        torch_config=_TorchConfig(network_interface=workers.network_interface),
         scaling_config=workers.scaling(),
         run_config=RunConfig(
             name=name,

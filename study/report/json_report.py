@@ -10,7 +10,7 @@ from study.analysis.verdict_records import Verdict
 from study.report.base import Contents
 from study.report.downloads import to_json
 from study.report.verdict import Setting, headline, setting_of
-from study.results import StudyResults
+from study.results import StudyResults, published_config
 
 SCHEMA = 1
 """Raised when a key goes or changes its meaning; new keys may come without."""
@@ -45,7 +45,7 @@ def render_json(results: StudyResults, summary: StudySummary, contents: Contents
         "seconds": results.seconds,
         "device_seconds": results.device_seconds,
         "versions": versions_of(results),
-        "config": results.config.model_dump(mode="json"),
+        "config": published_config(results.config),
     }
     return to_json(data, indent=1) + "\n"
 

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from study.config import StudyConfig
+from study.extension import without_job_folder
 from study.records import TrialSpec
 from study.training.audit import PhaseAudit
 from study.training.checkpoint_files import CheckpointFolder, Saved
+from study.training.checkpoint_remote import RemoteCheckpointFolder
 from study.training.engine import PhaseEngine
 from study.training.memory import master_weights
 from study.training.placement import Placement
@@ -33,18 +35,24 @@ class TrialCheckpoints:
     """Keeps one trial's newest checkpoint. Every rank makes the same calls in the same order.
 
     Args:
-        folder: of this trial, shared by the ranks; None: no checkpoints.
+        folder: of this trial, shared by the ranks, or its URL; None: no checkpoints.
         share: of the trial's wall time that writing may take after the first checkpoint, 0 to 1;
             0: no checkpoints, 1: one at every evaluation whatever it costs.
         identity: plain values that a checkpoint must have been written under to be taken up.
     """
 
     def __init__(
-        self, folder: Path | None, share: float, placement: Placement, identity: Mapping[str, Any]
+        self,
+        folder: Path | str | None,
+        share: float,
+        placement: Placement,
+        identity: Mapping[str, Any],
     ) -> None:
         self._placement, self._share = placement, share
-        self._folder = None
-        if folder is not None and share > 0:
+        self._folder: CheckpointFolder | RemoteCheckpointFolder | None = None
+        if isinstance(folder, str) and share > 0:
+            self._folder = RemoteCheckpointFolder(folder, placement, identity)
+        elif isinstance(folder, Path) and share > 0:
             self._folder = CheckpointFolder(folder, placement, identity)
         self._spent = self._last = 0.0
 
@@ -128,7 +136,8 @@ def trial_identity(
         "data": data.summary.fingerprint,
         "library version": library_versions(),
         "arm": sections["arms"][spec.arm],
-        **{name: sections[name] for name in ("model", "task", "zero")},
+        "model": without_job_folder(sections["model"]),
+        **{name: sections[name] for name in ("task", "zero")},
         "training": {k: v for k, v in sections["training"].items() if k != "checkpoint_share"},
     }
 

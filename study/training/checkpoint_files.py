@@ -30,7 +30,7 @@ FORMAT = 2
 _PARTIAL = "partial"
 _STEP = "step-"
 _COMMON = "common.safetensors"
-_UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
+UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class CheckpointFolder:
 
     def __init__(self, root: Path, placement: Placement, identity: Mapping[str, Any]) -> None:
         self._root, self._placement = root, placement
-        # As JSON gives it back: tuples become lists.
-        self._identity = json.loads(json.dumps({"format": FORMAT, **identity}))
+        self._identity = with_format(identity)
         self.failed = False
 
     def write(
@@ -99,7 +98,7 @@ class CheckpointFolder:
             try:
                 saved = self._read_files(self._root / f"{_STEP}{steps[-1]}")
                 step = steps[-1]
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 log.warning("%s: the trial starts over: %s", self._root, error)
         newest, oldest = self._placement.max(step), -self._placement.max(-step)
         if oldest == newest >= 0:
@@ -156,7 +155,7 @@ class CheckpointFolder:
         common: Mapping[str, Tensor],
     ) -> None:
         rank = self._placement.rank
-        document, tensors = _names(folder, rank)
+        document, tensors = (folder / name for name in file_names(rank))
         document.write_text(json.dumps(content), encoding="utf-8")
         _flush(document)
         save_file(dict(own), tensors)
@@ -176,16 +175,8 @@ class CheckpointFolder:
             shutil.rmtree(self._root / f"{_STEP}{number}", ignore_errors=True)
 
     def _read_files(self, folder: Path) -> Saved:
-        document, tensors = _names(folder, self._placement.rank)
-        content = json.loads(document.read_text(encoding="utf-8"))
-        found = content["identity"]
-        other = sorted(
-            key
-            for key in self._identity.keys() | found.keys()
-            if self._identity.get(key) != found.get(key)
-        )
-        if other:
-            raise ValueError(f"its checkpoint is of another {', '.join(other)}")
+        document, tensors = (folder / name for name in file_names(self._placement.rank))
+        content = checked(json.loads(document.read_text(encoding="utf-8")), self._identity)
         return Saved(content["document"], load_file(folder / _COMMON) | load_file(tensors))
 
     def _steps(self) -> list[int]:
@@ -193,8 +184,29 @@ class CheckpointFolder:
         return sorted(int(name) for name in names if name.isdigit())
 
 
-def _names(folder: Path, rank: int) -> tuple[Path, Path]:
-    return folder / f"rank{rank}.json", folder / f"rank{rank}.safetensors"
+def with_format(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint is written under, as JSON gives it back: tuples become lists."""
+    found: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **identity}))
+    return found
+
+
+def checked(content: dict[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A rank's document.
+
+    Raises:
+        ValueError: it was written under another identity.
+    """
+    found = content["identity"]
+    keys = identity.keys() | found.keys()
+    other = sorted(key for key in keys if identity.get(key) != found.get(key))
+    if other:
+        raise ValueError(f"its checkpoint is of another {', '.join(other)}")
+    return content
+
+
+def file_names(rank: int) -> tuple[str, str]:
+    """A rank's document and its tensors."""
+    return f"rank{rank}.json", f"rank{rank}.safetensors"
 
 
 def _free_bytes(folder: Path) -> float:

@@ -74,9 +74,10 @@ def run_trial(
     data: StudyData,
     placement: Placement,
     report: Report,
-    checkpoints: Path | None = None,
+    checkpoints: Path | str | None = None,
     signal: Callable[[], Signal] | None = None,
     base_model: BaseModel | None = None,
+    keep_prefix: bool = True,
 ) -> TrialOutcome:
     """Train `spec` and score it. Every rank calls this and gets the same outcome.
 
@@ -84,18 +85,21 @@ def run_trial(
 
     Args:
         report: gets each evaluation; after a resume, those before it once more.
-        checkpoints: folder of this trial's own, shared by the ranks. A trial that was stopped at
-            any moment goes on from the checkpoint it finds there, exactly as if it had not been
-            stopped; one that ends leaves none. None: no checkpoints.
+        checkpoints: folder of this trial's own, shared by the ranks, or its URL. A trial that was
+            stopped at any moment goes on from the checkpoint it finds there, exactly as if it had
+            not been stopped; one that ends leaves none. None: no checkpoints.
         signal: asked before every step; ranks may answer differently, the highest counts for all.
             None: nobody interferes.
         base_model: of this worker; None: loaded here.
+        keep_prefix: use the prefix cache where it is on and exact; False: it does not pay here.
 
     Raises:
         AuditError: a phase changed what it must not, or the reverse.
         ModelError: the model cannot be loaded or split.
     """
-    return _Trial(config, spec, data, placement, report, checkpoints, signal, base_model).run()
+    return _Trial(
+        config, spec, data, placement, report, checkpoints, signal, base_model, keep_prefix
+    ).run()
 
 
 class _Trial:
@@ -106,12 +110,14 @@ class _Trial:
         data: StudyData,
         placement: Placement,
         report: Report,
-        checkpoints: Path | None,
+        checkpoints: Path | str | None,
         signal: Callable[[], Signal] | None = None,
         base_model: BaseModel | None = None,
+        keep_prefix: bool = True,
     ) -> None:
         self.config, self.spec, self.data = config, spec, data
         self.placement, self.report, self.signal = placement, report, signal
+        self.keep_prefix = keep_prefix
         self.base_model = base_model or BaseModel(config, data.num_labels, placement)
         self.training = config.training
         self.loss = make_loss(config.task)
@@ -134,10 +140,13 @@ class _Trial:
         self.phases = strategy.phases(self.layout, self.spec.steps, seed=self.spec.seed)
         subset = subset_indices(len(self.data.pool), self.spec.size, self.spec.subset_seed)
         self.batches = self.feed.train_batches(subset, self.spec.order_seed)
-        # Before anything is restored: hidden states are those of the base model's weights.
-        self.feed.cache, self.cache_status = open_prefix_cache(
-            self.config, self.data, self.placement, self.model, self.layout, self.phases, subset
-        )
+        if self.keep_prefix:
+            # Before anything is restored: hidden states are those of the base model's weights.
+            self.feed.cache, self.cache_status = open_prefix_cache(
+                self.config, self.data, self.placement, self.model, self.layout, self.phases, subset
+            )
+        else:
+            self.cache_status = "off: computing costs less here than reading"
         self.best_weights: dict[str, Tensor] = {}
         self.final_scores: dict = {}
         try:

@@ -25,6 +25,7 @@ import torch.distributed as dist
 
 from study.config import StudyConfig
 from study.records import DataSummary, Stage, TrialOutcome, TrialSpec
+from study.training.base_model import BaseModel
 from study.training.batches import TrainBatches, collate, subset_indices
 from study.training.loop import run_trial
 from study.training.ops import prepare_ops
@@ -173,12 +174,14 @@ def run_all(
     """Each kind's fastest trial, and the fastest seconds of Hugging Face Trainer's steps: other
     programs only ever make one slower."""
     data, placement = make_data(options), Placement(device, 0, 1)
+    # As a worker keeps it from trial to trial.
+    base = BaseModel(make_config(options, folder, None), 0, placement, keep=True)
     tokens = options.epochs * options.examples * options.tokens
 
     def trial(arm: str, groups: int, cache: Path | None) -> Figures:
         config = make_config(options, folder, cache)
         spec = make_spec(options, arm, groups)
-        outcome = run_trial(config, spec, data, placement, lambda _: None)
+        outcome = run_trial(config, spec, data, placement, lambda _: None, base_model=base)
         if outcome.status != "finished":
             raise SystemExit(f"{arm}: {outcome.status} {outcome.reason}")
         return Figures.of(outcome, tokens)

@@ -31,6 +31,14 @@ def test_without_output_the_file_alone_is_on_standard_output(folder: Path) -> No
     assert "/shared/big-study-1/train.jsonl" in ran.stderr
 
 
+def test_a_study_of_one_gpu_type_asks_for_the_clusters_name_of_it(folder: Path) -> None:
+    write_study(folder, WORKERS | {"accelerator_type": "H100"})
+    for more, asked in ([], True), (["--accelerator", "NVIDIA-H100-80GB-HBM3"], False):
+        ran = CliRunner().invoke(cluster_app, ["render", "kuberay", *more])
+        assert ran.exit_code == 0
+        assert ("trains on H100 alone: give --accelerator" in ran.stderr) == asked
+
+
 def test_an_existing_file_is_replaced_only_when_told_so(folder: Path) -> None:
     command = ["render", "slurm", "study.yaml", "--output", "job.sh", "--set", "partition=fast"]
     assert CliRunner().invoke(cluster_app, command).exit_code == 0

@@ -220,7 +220,7 @@ def test_versions_in_the_files_are_those_of_the_constraints() -> None:
         assert set(found) == {"torch", "ray", "deepspeed", "transformers"}
         assert found.items() <= pins.items(), name
         # Everything else is held by the same file.
-        assert "-c /tmp/constraints.txt /tmp/source" in text
+        assert "-c /tmp/constraints.txt '/tmp/source[postgresql]'" in text
         assert re.search(r"^USER (?!0|root)\w+$", text, re.M)
     job = documents((CLUSTER / "kuberay-rayjob.yaml").read_text())["RayJob"]
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == pins["ray"]

@@ -51,7 +51,7 @@ def torment(tmp_path: Path, trials: int, kills: int, seed: int) -> None:
             time.sleep(1)
 
 
-@pytest.mark.ray
+@pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
     torment(tmp_path, trials=4, kills=5, seed=1)

@@ -188,3 +188,23 @@ def test_no_more_trials_run_than_asked_for(tmp_path: Path) -> None:
     handed: Sequence[TrialSpec | None] = [ledger.next() for _ in range(3)]
     assert handed[2] is None and None not in handed[:2]
     assert not ledger.has_nothing_to_start
+
+
+def test_the_last_trial_that_runs_may_be_lost_and_start_again(tmp_path: Path) -> None:
+    """Tune asks no more once it has been told that nothing is left to start."""
+    ledger = make_ledger(make_plan(tmp_path))
+    while not ledger.is_done:
+        last = ledger.next()
+        assert last is not None and not ledger.has_nothing_to_start
+        if not (ledger.backlog - 1):  # nothing else waits
+            assert not ledger.lost(last.trial_id)
+            assert ledger.next() == last and not ledger.has_nothing_to_start
+        ledger.ended(last.trial_id, TrialOutcome("finished", score=1.0))
+    assert ledger.has_nothing_to_start
+
+
+def test_what_may_not_start_is_no_backlog(tmp_path: Path) -> None:
+    ledger = make_ledger(make_plan(tmp_path), concurrent=1)
+    assert ledger.next() is not None and ledger.backlog > 1
+    ledger.pause()
+    assert ledger.backlog == 1

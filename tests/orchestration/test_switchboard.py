@@ -181,6 +181,21 @@ def test_retries_are_counted_and_bounded() -> None:
     play(scenario)
 
 
+def test_nodes_that_leave_are_not_held_against_a_trial() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.submit("one")
+        for attempt in range(1, MAX_RETRIES + 5):
+            await stage.start(f"g{attempt}")
+            assert (await stage.takes(f"g{attempt}"))["attempt"] == attempt
+            await stage.board.group_ended(f"g{attempt}", "node died", node_lost=True)
+        await stage.start("last")
+        attempt = (await stage.takes("last"))["attempt"]
+        await stage.finish("one", attempt=attempt)
+        assert (await stage.outcome("one"))["status"] == "finished"
+
+    play(scenario)
+
+
 def test_what_would_happen_again_is_not_tried_again() -> None:
     async def scenario(stage: Stage) -> None:
         await stage.submit("one")

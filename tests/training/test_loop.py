@@ -71,11 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run: configuration, arm, stage."""
+    """One trial to run: configuration, arm, stage, whether the prefix cache pays."""
 
     config: dict[str, Any]
     arm: str
     stage: Stage = Stage.CONFIRM
+    keep_prefix: bool = True
 
 
 def train(rank: int, world_size: int, jobs: dict[str, Job], folder: Path) -> dict[str, Any]:
@@ -102,8 +103,9 @@ def train(rank: int, world_size: int, jobs: dict[str, Job], folder: Path) -> dic
             spec = plan.confirm(Cell(job.arm, spec.size, 0), spec.hyperparameters)[0]
         reported: list[dict[str, Any]] = []
         outcome = run_trial(
-            config, spec, data, placement, lambda m, found=reported: found.append(m.to_dict())
-        )
+            config, spec, data, placement, lambda m, found=reported: found.append(m.to_dict()),
+            keep_prefix=job.keep_prefix,
+        )  # fmt: skip
         answers[name] = {"reported": reported, "outcome": outcome.to_dict()}
     return answers
 
@@ -133,6 +135,7 @@ def two_workers(folder: Path) -> dict[str, Any]:
     jobs = {
         "full": Job(plain, "full"),
         "lift": Job(plain, "lift"),
+        "lift, computed": Job(plain, "lift", keep_prefix=False),
         "stage 0": Job(changed(config, zero={"stage": 0}), "lift"),
         "stage 3": Job(changed(config, zero={"stage": 3}), "lift"),
         "full, search": Job(plain, "full", Stage.SEARCH),
@@ -179,6 +182,16 @@ def test_a_confirm_trial_measures_what_a_record_promises(lift: dict[str, Any]) -
     assert last["device_seconds"] == pytest.approx(2 * last["seconds"])
     assert last["peak_memory_bytes"] > 0 and last["tokens_per_second"] > 0
     assert json.dumps(lift)  # plain values only
+
+
+def test_where_the_cache_does_not_pay_the_prefix_is_computed(
+    two_workers: dict[str, Any], lift: dict[str, Any]
+) -> None:
+    computed = two_workers["lift, computed"]
+    assert computed["outcome"]["prefix_cache"]["status"].startswith("off: computing costs less")
+    assert lift["outcome"]["prefix_cache"]["status"] == "on"
+    for a, b in zip(computed["reported"], lift["reported"], strict=True):
+        assert a["validation_loss"] == pytest.approx(b["validation_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize(("job", "stage"), [("stage 0", 0), ("stage 3", 3)])

@@ -30,9 +30,11 @@ with warnings.catch_warnings():
     import ray
 
     from study.orchestration import cluster
+    from study.orchestration.autoscaler import autoscaler_node_types
     from study.orchestration.preflight import nodes as ray_nodes
     from study.orchestration.preflight import nodes_judged as judged
     from study.orchestration.preflight.prediction import check_prediction, check_probe
+    from study.orchestration.preflight.reach import check_reach
     from study.orchestration.preflight.resources import check_resources
 
 _JOIN = (
@@ -72,6 +74,8 @@ def check_cluster(checks: Checklist, facts: StudyFacts, *, probe: bool) -> None:
             )
         _judge_nodes(checks, facts, found)
         _check_operators(checks, facts, found)
+        # Now every node has torch in memory: it takes long to load, and the nodes meet in time.
+        _check_network(checks, facts, found)
         checks.run("dashboard", ray_nodes.check_dashboard, needs=("ray",))
         checks.run("token", lambda: ray_nodes.check_token(found.nodes), needs=("ray",))
         _check_room(checks, facts, found)
@@ -99,7 +103,8 @@ def _resources(facts: StudyFacts, found: _Cluster) -> Finding:
         facts.config.resources,
         cluster.living_nodes(),
         ray_nodes.available_resources(found.nodes),
-        ray_nodes.autoscaler_node_types(),
+        autoscaler_node_types(),
+        facts.store.info("device") if facts.store and facts.store.has_results else None,
     )
     return finding
 
@@ -107,10 +112,12 @@ def _resources(facts: StudyFacts, found: _Cluster) -> Finding:
 @contextmanager
 def _tokens(checks: Checklist, facts: StudyFacts) -> Iterator[dict[str, str]]:
     """Files in every folder that nodes share, for them to read."""
-    folders = [facts.config.results_dir] if checks.stands("storage") else []
+    folders: list[Path] = []
+    if facts.config.results_url is None and checks.stands("storage"):
+        folders.append(facts.config.results_dir)
     database = sqlite_path(facts.config.database_url)
-    if database is not None and checks.stands("database") and database.parent not in folders:
-        folders.append(database.parent)
+    if database is not None and _nodes_see(database, facts) and checks.stands("database"):
+        folders += {database.parent} - {*folders}
     name, word = f".study-check-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     written: dict[str, str] = {}
     try:
@@ -125,12 +132,21 @@ def _tokens(checks: Checklist, facts: StudyFacts) -> Iterator[dict[str, str]]:
                 Path(path).unlink()
 
 
+def _nodes_see(database: Path, facts: StudyFacts) -> bool:
+    """Whether an SQLite file is one for all nodes: not in a driver's own working folder."""
+    url, own = facts.config.results_url, facts.config.results_dir
+    return url is None or not database.is_relative_to(own)
+
+
 def _question(facts: StudyFacts, tokens: dict[str, str]) -> Question:
     folder = Path(facts.config.model.path).expanduser()
     files = sorted(folder.iterdir()) if folder.is_dir() else []
+    database = sqlite_path(facts.config.database_url)
+    seen = database is None or _nodes_see(database, facts)
     return Question(
         tokens=tokens,
-        database=facts.config.database_url,
+        results_url=facts.config.results_url,
+        database=facts.config.database_url if seen else None,
         model_files={str(f): f.stat().st_size for f in files if f.suffix in _MODEL_FILES},
         cache_folder=facts.config.prefix_cache.folder if _caches(facts) else None,
     )
@@ -153,7 +169,7 @@ def _judge_nodes(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
     checks.run("versions", lambda: judged.check_versions(own_versions(), answers), needs=needs)
     checks.run(
         "accelerators",
-        lambda: judged.check_accelerators(facts.config, found.totals, _on_gpu(facts)),
+        lambda: judged.check_accelerators(facts.room.workers, found.totals),
         needs=("resources",),
     )
     checks.run(
@@ -170,6 +186,18 @@ def _judge_nodes(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
 
 def _on_gpu(facts: StudyFacts) -> bool:
     return facts.room.workers.gpus > 0
+
+
+def _check_network(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
+    def check() -> Finding:
+        workers = facts.room.workers
+        if not cluster.may_span_nodes(workers, found.totals):
+            return Finding("no trial has workers on more than one node")
+        checks.working("Letting the nodes meet one another")
+        holding = [n for n in found.nodes if cluster.worker_slots(workers, n.resources)]
+        return check_reach(holding, workers.network_interface)
+
+    checks.run("network", check, needs=("resources", "nodes"))
 
 
 def _check_operators(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:

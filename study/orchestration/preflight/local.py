@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from study.orchestration.preflight.node_task import unwritable
 from study.orchestration.prepare import Prepared, prepare_study
 from study.paths import StudyPaths
 from study.records import StepCosts
+from study.remote import RemoteFolder
 from study.storage import make_parent, sqlite_path, stored_study_names
 from study.store import StudyStore
 from study.text_format import byte_size, short_count
@@ -40,7 +42,15 @@ class TokenCounts:
 
 
 def check_storage(config: StudyConfig) -> Finding:
-    """Whether the results folder can be made and written to."""
+    """Whether the results folder can be made and written to.
+
+    Raises:
+        StoreError: it is a URL, and cannot.
+    """
+    if config.results_url is not None:
+        remote, name = RemoteFolder(config.results_url), f".study-check-{uuid.uuid4().hex[:8]}"
+        remote.write(name, b"")
+        remote.remove(name)
     folder = config.results_dir
     why = unwritable(folder)
     if not why:
@@ -51,7 +61,7 @@ def check_storage(config: StudyConfig) -> Finding:
     if why:
         remedy = "Set storage.results to a folder that you can write to."
         return Finding(f"The results folder cannot be written: {why}.", Status.FAIL, remedy)
-    return Finding(f"{folder} can be written")
+    return Finding(f"{config.results_url or folder} can be written")
 
 
 def check_database(config: StudyConfig) -> tuple[Finding, StudyStore | None]:

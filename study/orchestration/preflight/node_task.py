@@ -37,15 +37,17 @@ class Question:
 
     Attributes:
         tokens: files that the driver has written, and what they say.
-        database: Optuna storage URL.
+        database: Optuna storage URL; None: a file of the driver's own.
         model_files: sizes in bytes of a local model folder's files by path; empty for a hub id.
         cache_folder: of the prefix cache on each node's own disk; None: it has none.
+        results_url: of the results, if they are not in a folder.
     """
 
     tokens: Mapping[str, str]
-    database: str
+    database: str | None
     model_files: Mapping[str, int]
     cache_folder: str | None = None
+    results_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def look_around(question: Question) -> Answer:
     for path, size in question.model_files.items():
         if why := _differs(path, size):
             unseen[path] = why
+    if question.results_url is not None and (why := _unreachable(question.results_url)):
+        unseen[question.results_url] = why
     if question.cache_folder is not None and (why := unwritable(Path(question.cache_folder))):
         unseen[question.cache_folder] = why
     return Answer(own_versions(), _gpus(), free_memory(), unseen, _database(question))
@@ -161,10 +165,27 @@ def _differs(path: str, size: int) -> str:
     return "" if found == size else f"has {found} bytes instead of {size}"
 
 
+def _unreachable(url: str) -> str:
+    """Why nothing can be written below a URL; empty when something can."""
+    from study.errors import StoreError
+    from study.remote import RemoteFolder
+
+    name = f".study-check-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        remote = RemoteFolder(url)
+        remote.write(name, b"")
+        remote.remove(name)
+    except StoreError as error:
+        return f"cannot be used ({error})"
+    return ""
+
+
 def _database(question: Question) -> str:
     from study.errors import StoreError
     from study.storage import stored_study_names
 
+    if question.database is None:
+        return ""
     try:
         stored_study_names(question.database)
     except StoreError as error:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -17,7 +15,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.orchestration import cluster
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.nodes_judged import Silent
-from study.orchestration.preflight.resources import NodeType
 
 T = TypeVar("T")
 
@@ -25,8 +22,6 @@ ANSWER_TIMEOUT_SECONDS = 120.0
 """Importing the package on a busy node takes its time."""
 COMPILE_TIMEOUT_SECONDS = 420.0
 DASHBOARD_TIMEOUT_SECONDS = 30.0
-_BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
-"""Where Ray's cluster launcher leaves its file on the head node."""
 
 
 @dataclass(frozen=True)
@@ -109,54 +104,6 @@ def on_every_node(
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]
-
-
-def autoscaler_node_types() -> tuple[NodeType, ...] | None:
-    """What the cluster's autoscaler may add; empty: it has none; None: that cannot be known."""
-    from ray._private import ray_constants
-    from ray._private.state import state
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    if "RAY_ADDRESS" not in os.environ:
-        return ()
-    config = state.get_cluster_config()
-    if config is not None:
-        return tuple(
-            NodeType(group.name, dict(group.resources), _limit(group.max_count))
-            for group in config.node_group_configs
-        )
-    bootstrap = _BOOTSTRAP_CONFIG.expanduser()
-    if bootstrap.is_file():
-        return read_bootstrap_config(bootstrap.read_text())
-    status = _internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
-    return () if status and is_read_only(json.loads(status)) else None
-
-
-def _limit(max_count: int) -> int | None:
-    return None if max_count < 0 else max_count
-
-
-def read_bootstrap_config(text: str) -> tuple[NodeType, ...] | None:
-    """Node types of a cluster launcher's file; None if it is none."""
-    import yaml
-
-    config = yaml.safe_load(text)
-    types = config.get("available_node_types") if isinstance(config, Mapping) else None
-    if not isinstance(types, Mapping):
-        return None
-    most = int(config.get("max_workers", 2))
-    return tuple(
-        NodeType(str(name), dict(kind.get("resources") or {}), int(kind.get("max_workers", most)))
-        for name, kind in types.items()
-        if name != config.get("head_node_type")
-    )
-
-
-def is_read_only(status: Mapping[str, Any]) -> bool:
-    """Whether Ray's monitor merely reports nodes that people started: it then calls each node's
-    type after the node."""
-    active = (status.get("autoscaler_report") or {}).get("active_nodes") or {}
-    return bool(active) and all(name.startswith("node_") for name in active)
 
 
 def check_dashboard() -> Finding:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.config import StudyConfig
+from study.orchestration.cluster import accelerator_type
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import Answer, Question
+from study.orchestration.worker_group import Workers
 from study.storage import sqlite_path
 from study.text_format import duration
-
-_ACCELERATOR = "accelerator_type:"
 
 
 @dataclass(frozen=True)
@@ -70,33 +69,24 @@ def check_versions(here: Mapping[str, str], answers: Answers) -> Finding:
     return Finding(f"equal everywhere: {told}, ...")
 
 
-def check_accelerators(
-    config: StudyConfig, nodes: Sequence[Mapping[str, float]], on_gpu: bool
-) -> Finding:
-    """Whether device seconds mean the same on every node.
+def check_accelerators(workers: Workers, nodes: Sequence[Mapping[str, float]]) -> Finding:
+    """What the trials' devices are, and which of the cluster's take no part.
 
     Args:
+        workers: of a trial; their type of GPU is the only one that the study uses.
         nodes: total resources of each living node.
-        on_gpu: workers train on GPUs.
     """
-    if not on_gpu:
+    if not workers.gpus:
         return Finding("workers train on the CPU")
-    kinds = Counter(
-        kind.removeprefix(_ACCELERATOR)
-        for node in nodes
-        if node.get("GPU", 0) >= 1
-        for kind in node
-        if kind.startswith(_ACCELERATOR)
-    )
-    if len(kinds) <= 1:
-        return Finding(f"all {next(iter(kinds))}" if kinds else "Ray names no accelerator type")
-    unfair = config.comparison == "device_seconds" and len(config.arms.names) > 1
-    listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-    return Finding(
-        f"nodes of different accelerators: {listed}; their device seconds are not comparable.",
-        Status.FAIL if unfair else Status.WARN,
-        "Run on nodes of one type: start the others' Ray with --num-gpus 0.",
-    )
+    chosen = workers.accelerator_type
+    if chosen is None:
+        return Finding("Ray names no accelerator type")
+    others = Counter(accelerator_type(n) or "GPUs without a name" for n in nodes if n.get("GPU"))
+    others.pop(chosen, None)
+    if not others:
+        return Finding(f"all {chosen}")
+    listed = ", ".join(f"{count} x {kind}" for kind, count in sorted(others.items()))
+    return Finding(f"trials run on {chosen}; nodes with other GPUs take no part: {listed}")
 
 
 def check_shared_paths(results_dir: Path, question: Question, answers: Answers) -> Finding:
@@ -117,7 +107,8 @@ def check_shared_paths(results_dir: Path, question: Question, answers: Answers) 
         remedies = " ".join(dict.fromkeys(remedy for _, remedy in problems))
         return Finding(f"{problems[0][0]}{more}", Status.FAIL, remedies)
     results = any(Path(token).parent == results_dir for token in question.tokens)
-    seen = ["results folder"] * results + ["model folder"] * bool(question.model_files)
+    seen = ["results folder"] * (results or question.results_url is not None)
+    seen += ["model folder"] * bool(question.model_files)
     count = len(answered(answers))
     where = "from its node" if count == 1 else f"from all {count} nodes"
     told = f"{' and '.join(seen)} seen {where}" if seen else "no folder to look for"
@@ -126,6 +117,8 @@ def check_shared_paths(results_dir: Path, question: Question, answers: Answers) 
 
 def _remedy(path: str, results_dir: Path, question: Question) -> str:
     """What to do about a path that a node does not see; empty: that is another check's."""
+    if path == question.results_url:
+        return "Give every node the credentials and the endpoint, in its environment."
     if path in question.tokens:
         shared = Path(path).parent == results_dir
         return "Put storage.results on a file system that all nodes share." if shared else ""
@@ -136,6 +129,8 @@ def _remedy(path: str, results_dir: Path, question: Question) -> str:
 
 def check_database_from_nodes(question: Question, answers: Answers) -> Finding:
     """Whether a worker on any node could open the Optuna storage."""
+    if question.database is None:
+        return Finding("SQLite on the driver's machine, published to storage.results")
     path = sqlite_path(question.database)
     remedy = "Check storage.database, and that the server lets every node in."
     if path is not None:

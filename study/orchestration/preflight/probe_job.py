@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,12 @@ import ray.train.torch
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from study.config import StudyConfig
-from study.errors import TrialError
+from study.errors import StoreError, TrialError
 from study.orchestration.worker_group import Workers, failure_reason, run_job
 from study.paths import StudyPaths
 from study.records import StepCosts
+from study.remote import RemoteFolder
+from study.shared_results import fetch_data, share_data
 from study.strategies.base import Phase
 
 
@@ -51,12 +54,16 @@ def run_probe(
     paths = StudyPaths(config.results_dir)
     payload: dict[str, Any] = {
         "config": config.to_dict(),
-        "data_dir": str(paths.data),
         "cpus_per_worker": workers.cpus,
         "phases": [[arm, phase.name, list(phase.parameters)] for arm, phase in phases],
         "scratch": name,
         "costs": costs,
     }
+    # Not where the study's own data are: it may be running, with other data.
+    data_url = config.results_url and f"{config.results_url}/{name}"
+    payload["data_url"] = data_url
+    if data_url:
+        share_data(data_url, paths.data)
     began = time.monotonic()
     try:
         # In a thread: in the main one Train takes over Ctrl-C, and keeps it when it is done.
@@ -67,6 +74,9 @@ def run_probe(
     except TrainingFailedError as error:
         raise TrialError(failure_reason(error)) from error
     finally:
+        if data_url:
+            with contextlib.suppress(StoreError):
+                RemoteFolder(data_url).remove("")
         shutil.rmtree(paths.ray / name, ignore_errors=True)
         with contextlib.suppress(OSError):  # a study's own files are there
             paths.ray.rmdir()
@@ -114,6 +124,17 @@ def _plain(error: TrialError) -> str:
     return rest if colon and " " not in name else text
 
 
+@contextlib.contextmanager
+def _data(config: StudyConfig, payload: dict[str, Any]) -> Iterator[Path]:
+    """The tokenised data's folder on this node."""
+    if payload["data_url"] is None:
+        yield StudyPaths(config.results_dir).data
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        fetch_data(payload["data_url"], Path(scratch))
+        yield Path(scratch)
+
+
 def probe_worker(payload: dict[str, Any]) -> dict[str, Any]:
     """Runs on every worker."""
     import torch
@@ -129,14 +150,16 @@ def probe_worker(payload: dict[str, Any]) -> dict[str, Any]:
         # As a trial's workers: Ray gives them CPUs, torch would take every core of the machine.
         torch.set_num_threads(max(1, int(payload["cpus_per_worker"])))
     context = ray.train.get_context()
-    found = rehearse(
-        StudyConfig.from_dict(payload["config"]),
-        StudyData.open(Path(payload["data_dir"])),
-        Placement(device, context.get_world_rank(), context.get_world_size()),
-        [(arm, Phase(name, tuple(names), 1)) for arm, name, names in payload["phases"]],
-        scratch=payload["scratch"],
-        costs=payload["costs"],
-    )
+    config = StudyConfig.from_dict(payload["config"])
+    with _data(config, payload) as data:
+        found = rehearse(
+            config,
+            StudyData.open(data),
+            Placement(device, context.get_world_rank(), context.get_world_size()),
+            [(arm, Phase(name, tuple(names), 1)) for arm, name, names in payload["phases"]],
+            scratch=payload["scratch"],
+            costs=payload["costs"],
+        )
     return {
         "peak_bytes": found.peak_bytes,
         "costs": found.costs.to_dict() if found.costs else None,

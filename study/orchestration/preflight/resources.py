@@ -8,26 +8,10 @@ from dataclasses import dataclass
 
 from study.config import ResourcesConfig
 from study.errors import ResourceError
+from study.orchestration.autoscaler import NodeType, could_fit
 from study.orchestration.cluster import choose_workers, trials_that_fit
 from study.orchestration.preflight.base import Finding, Status, split_remedy
 from study.orchestration.worker_group import Workers
-
-_MOST_NODES = 1024
-"""Nodes of one type that are looked at where the autoscaler sets no limit."""
-
-
-@dataclass(frozen=True)
-class NodeType:
-    """What an autoscaler can add.
-
-    Attributes:
-        resources: of one node, by Ray's names.
-        count: nodes of this type at most; None: no limit.
-    """
-
-    name: str
-    resources: Mapping[str, float]
-    count: int | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +32,7 @@ def check_resources(
     nodes: Sequence[Mapping[str, float]],
     available: Sequence[Mapping[str, float]],
     node_types: Sequence[NodeType] | None,
+    on_record: str | None = None,
 ) -> tuple[Finding, Room]:
     """Judge what the study asks for.
 
@@ -55,8 +40,13 @@ def check_resources(
         nodes: total resources of each living node.
         available: what is free of them now.
         node_types: what an autoscaler can add; empty: there is none; None: not known.
+        on_record: see `choose_workers`.
+
+    Raises:
+        ResourceError: the GPUs are of several types, or of another one than the study's results.
     """
-    workers = choose_workers(resources, [*nodes, *(t.resources for t in node_types or ())])
+    all_types = [*nodes, *(kind.resources for kind in node_types or ())]
+    workers = choose_workers(resources, all_types, on_record, node_types != ())
     try:
         fitting = trials_that_fit(workers, nodes)
     except ResourceError as error:
@@ -86,22 +76,16 @@ def _too_little(
         return Finding(
             f"{found} Whether an autoscaler would add nodes could not be known.",
             Status.FAIL,
-            f"{remedy} If it would, start them before the study.",
+            f"{remedy} If it would, the study waits for them: `resources.wait_for_nodes_minutes`.",
         )
-    grown = [*nodes]
-    for kind in node_types:
-        count = _MOST_NODES if kind.count is None else kind.count
-        grown += [kind.resources] * min(count, _MOST_NODES)
-    if not _fitting(workers, grown):
+    if not could_fit(workers, nodes, node_types):
         more = " Nor would all the nodes that the autoscaler may add." if node_types else ""
         return Finding(f"{found}{more}", Status.FAIL, remedy)
-    bundle = f'{{"GPU": {workers.gpus:g}}}' if workers.gpus else f'{{"CPU": {workers.cpus:g}}}'
     names = ", ".join(kind.name for kind in node_types)
     return Finding(
         f"{found} The autoscaler can add what is missing ({names}).",
         Status.WARN,
-        "The study starts on nodes that are there: first call ray.autoscaler.sdk."
-        f"request_resources(bundles=[{bundle}] * {workers.count}), and wait for them.",
+        "`study run` asks it for them, and waits for resources.wait_for_nodes_minutes.",
     )
 
 

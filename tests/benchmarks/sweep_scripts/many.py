@@ -92,6 +92,7 @@ def run_driver(config: StudyConfig, observer: QuietObserver) -> None:
     The one place in the benchmarks that knows the inside of `study.orchestration`.
     """
     from study.orchestration import cluster
+    from study.orchestration.capacity import Capacity
     from study.orchestration.prepare import prepare_study
     from study.store import StudyStore
 
@@ -105,7 +106,7 @@ def run_driver(config: StudyConfig, observer: QuietObserver) -> None:
     plan = prepare_study(config).plan
     cluster.start_ray()
     workers = cluster.choose_workers(config.resources, cluster.living_nodes())
-    pool = make_pool(config, workers, 1, napping_worker)
+    pool = make_pool(config, Capacity(workers, config.resources), napping_worker)
     try:
         tune_trials(Ledger(plan, store, observer, 1), pool, config, observer)
     finally:

@@ -27,7 +27,7 @@ from study.orchestration.preflight.nodes_judged import (
     check_shared_paths,
     check_versions,
 )
-from tests.results import make_config
+from study.orchestration.worker_group import Workers
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0"}
 GOOD = Answer(VERSIONS, None, 2**30, {}, "")
@@ -147,13 +147,17 @@ def test_a_database_server_that_refuses_a_node_fails() -> None:
     failed(finding, "b: Cannot open", "lets every node in")
 
 
-def test_mixed_accelerators_fail_where_device_seconds_are_compared() -> None:
-    nodes = [{"GPU": 8.0, "accelerator_type:A100": 1.0}, {"GPU": 8.0, "accelerator_type:H100": 1.0}]
-    failed(check_accelerators(make_config(), nodes, on_gpu=True), "1 x A100, 1 x H100")
-    tokens = make_config(comparison="tokens")
-    assert check_accelerators(tokens, nodes, on_gpu=True).status is Status.WARN
-    assert check_accelerators(make_config(), nodes, on_gpu=False).status is Status.PASS
-    assert check_accelerators(make_config(), nodes[:1] * 2, on_gpu=True).status is Status.PASS
+def test_nodes_with_other_gpus_than_the_studys_take_no_part() -> None:
+    h100, a100 = ({"GPU": 8.0, f"accelerator_type:{kind}": 1.0} for kind in ("H100", "A100"))
+    nodes, workers = [h100, a100, a100, {"GPU": 1.0}, {"CPU": 4.0}], Workers(2, 1, 1, "H100")
+    finding = check_accelerators(workers, nodes)
+    assert finding.status is Status.PASS
+    assert finding.found == (
+        "trials run on H100; nodes with other GPUs take no part: 2 x A100, 1 x GPUs without a name"
+    )
+    assert check_accelerators(workers, [h100, h100]).found == "all H100"
+    assert "CPU" in check_accelerators(Workers(2, 1, 0), nodes).found
+    assert "no accelerator type" in check_accelerators(Workers(2, 1, 1), [{"GPU": 8.0}]).found
 
 
 def test_operators_that_do_not_compile_on_a_node_fail() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from study.config import ResourcesConfig
-from study.orchestration.preflight.base import Status
-from study.orchestration.preflight.nodes import is_read_only, read_bootstrap_config
-from study.orchestration.preflight.resources import NodeType, check_resources
+from study.orchestration.autoscaler import NodeType, is_read_only, read_bootstrap_config
+from study.orchestration.preflight.base import Checklist, CheckResult, Status
+from study.orchestration.preflight.resources import check_resources
 
 LAPTOP = {"CPU": 2.0}
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
@@ -33,7 +33,7 @@ def test_an_autoscaler_that_can_add_enough_makes_it_a_warning() -> None:
     finding, room = judge(SIXTY_FOUR, [LAPTOP], node_types=(NodeType("a100", GPU_NODE, 8),))
     assert finding.status is Status.WARN and room.trials == 0
     assert "a100" in finding.found
-    assert 'request_resources(bundles=[{"GPU": 1}] * 64)' in finding.remedy
+    assert "asks it for them, and waits" in finding.remedy
 
 
 @pytest.mark.parametrize(("count", "status"), [(None, Status.WARN), (7, Status.FAIL)])
@@ -90,3 +90,26 @@ def test_a_cluster_that_people_started_has_no_autoscaler() -> None:
     assert is_read_only({"autoscaler_report": {"active_nodes": {"node_ab12": 1}}})
     assert not is_read_only({"autoscaler_report": {"active_nodes": {"worker.gpu": 1}}})
     assert not is_read_only({})
+
+
+def test_gpus_of_several_types_are_refused_with_what_to_set_and_so_is_another_type() -> None:
+    nodes = [{**GPU_NODE, "accelerator_type:H100": 1.0}, {**GPU_NODE, "accelerator_type:A100": 1.0}]
+    checks = Checklist(Quiet(), "fallback")
+    checks.run("mixed", lambda: judge(ResourcesConfig(), nodes)[0])
+    named = ResourcesConfig(accelerator_type="H100")
+    checks.run("named", lambda: judge(named, nodes)[0])
+    checks.run("other", lambda: check_resources(named, nodes, nodes, (), "A100")[0])
+    mixed, fine, other = checks.results
+    assert mixed.status is Status.FAIL and "1 node with A100 and 1 node with H100" in mixed.found
+    assert mixed.remedy == "Set resources.accelerator_type to one of them, such as H100."
+    assert fine.status is Status.PASS and fine.found.startswith("8 trials at once")
+    assert other.status is Status.FAIL and "ran on A100 GPUs" in other.found
+    assert "give the new study another name" in other.remedy
+
+
+class Quiet:
+    def working(self, text: str) -> None:
+        pass
+
+    def result(self, result: CheckResult) -> None:
+        pass

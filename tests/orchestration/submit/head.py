@@ -1,0 +1,172 @@
+"""A real Ray head as somebody else's: its own process, its own token, reached over HTTP alone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+_BIN = Path(sys.executable).parent
+_START_SECONDS = 120
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class RayHead:
+    """``ray start --head`` with token authentication; a context manager.
+
+    Attributes:
+        url: of the dashboard.
+        token_file: with the cluster's token.
+        pid: of `ray start`; its Ray processes are in other process groups.
+    """
+
+    def __init__(self, cpus: int = 2) -> None:
+        # Sockets' paths are short or fail.
+        self.folder = Path(tempfile.mkdtemp(prefix="rh", dir="/tmp"))
+        self.token_file = self.folder / "token"
+        self.token_file.write_text(secrets.token_hex(32))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._cpus = cpus
+
+    def __enter__(self) -> Self:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+            "PATH": f"{_BIN}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        self._process = subprocess.Popen(
+            [
+                str(_BIN / "ray"), "start", "--head", "--block", f"--num-cpus={self._cpus}",
+                f"--port={free_port()}", f"--temp-dir={self.folder}/ray",
+                "--dashboard-host=127.0.0.1", f"--dashboard-port={self.port}",
+                f"--ray-client-server-port={free_port()}", "--min-worker-port=0",
+                "--max-worker-port=0", "--dashboard-agent-listen-port=0",
+            ],
+            env=environment,
+            cwd=self.folder,
+            stdout=(self.folder / "head.log").open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_the_test,
+        )  # fmt: skip
+        self._wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        _end_processes_of(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _wait(self) -> None:
+        """Until the dashboard has an agent, and so takes jobs."""
+        request = urllib.request.Request(
+            f"{self.url}/api/jobs/",
+            headers={"Authorization": f"Bearer {self.token_file.read_text()}"},
+        )
+        end = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10):
+                    return
+            except OSError:
+                log = (self.folder / "head.log").read_text()
+                assert self._process.poll() is None and time.monotonic() < end, log
+                time.sleep(0.5)
+
+
+def _end_with_the_test() -> None:
+    """A test that is killed leaves no Ray behind: the kernel then ends this process too."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end_processes_of(folder: Path) -> None:
+    """What is left of this Ray: processes that have its folder among their arguments."""
+    for place in Path("/proc").iterdir():
+        try:
+            arguments = (place / "cmdline").read_bytes() if place.name.isdigit() else b""
+            if f"{folder}/ray/".encode() in arguments:
+                os.kill(int(place.name), signal.SIGKILL)
+        except OSError:
+            continue
+
+
+class Wire:
+    """A TCP connection to a port of this machine that can be cut; a context manager.
+
+    Attributes:
+        url: http address of its near end.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._far = port
+        self._near = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._near.getsockname()[1]}"
+        self._whole, self._open = True, list[socket.socket]()
+        self.refused = 0
+
+    def cut(self) -> None:
+        """Break what is open, and let nothing through."""
+        self._whole = False
+        for end in self._open:
+            end.close()
+
+    def mend_after_use(self) -> None:
+        """Let everything through again once somebody has tried in vain."""
+        while not self.refused:
+            time.sleep(0.1)
+        time.sleep(1)
+        self._whole = True
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._near.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._near.accept()
+            except OSError:
+                return
+            if not self._whole:
+                self.refused += 1
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._far))
+            self._open += [near, far]
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        target.close()

@@ -1,0 +1,99 @@
+"""A study whose results are in a bucket: run here, killed, continued there, read anywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from study.records import TrialState
+from study.remote import RemoteFolder
+from study.shared_results import read_results
+from tests.object_store import BUCKET, s3_environment, s3_server
+from tests.orchestration.test_run_study import make_folder, wait_for_line, write_study
+
+pytestmark = pytest.mark.ray
+URL = f"s3://{BUCKET}/studies/small"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Mapping[str, str]]:
+    """The environment of every machine in this story."""
+    with s3_server() as port:
+        saved = dict(os.environ)
+        os.environ.update(s3_environment(port))
+        yield s3_environment(port)
+        os.environ.clear()
+        os.environ.update(saved)
+
+
+def on_machine(name: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A command on a machine that has its own working folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "study", *arguments],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "80", "STUDY_CACHE": str(folder / f"machine-{name}")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.cluster
+def test_a_study_in_a_bucket_moves_from_machine_to_machine(
+    cloud: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = make_folder(tmp_path_factory, "published")
+    write_study(folder, storage={"results": URL})
+    first = on_machine("one", folder, "run")
+    wait_for_line(first, "[  2/6]")
+    # While it runs nobody else may run it. It stands still meanwhile: it is a short study.
+    os.kill(first.pid, signal.SIGSTOP)
+    second = on_machine("two", folder, "run")
+    told, _ = second.communicate(timeout=120)
+    assert second.returncode == 2, told
+    assert f"The study at {URL} is already running" in told
+    os.kill(first.pid, signal.SIGINT)
+    os.kill(first.pid, signal.SIGCONT)
+    told, _ = first.communicate(timeout=300)
+    assert first.returncode == 130, told
+    assert "`study run study.yaml` continues" in " ".join(told.split())
+
+    second = on_machine("two", folder, "run")
+    told, _ = second.communicate(timeout=600)
+    assert second.returncode == 0, told
+    assert "[  1/6]" not in told, "what the first machine finished is on record"
+    assert f"{URL}/report/report.html" in told
+
+    results = read_results(URL)
+    assert [r.state for r in results.trials] == [TrialState.COMPLETE] * 6
+    names = RemoteFolder(URL).names()
+    assert {"report/report.html", "study.db", "results.json.gz", "logs/study.log"} <= set(names)
+    assert any(name.startswith("logs/lift-") for name in names)
+    assert not [n for n in names if n.startswith(("checkpoints/", "driver.json"))]
+
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for command in (("report", URL), ("status", URL), ("show", "lift-n24-r0-s0", URL)):
+        done = on_machine("three", elsewhere, *command)
+        told, _ = done.communicate(timeout=120)
+        assert done.returncode == 0, told
+        assert "Traceback" not in told
+    assert (elsewhere / "small-report" / "report.html").is_file()
+    assert f"Last lines of {URL}/logs/lift-n24-r0-s0.log" in told
+
+
+def test_a_bucket_that_is_not_there_stops_a_study_before_it_starts(
+    cloud: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = make_folder(tmp_path_factory, "nowhere")
+    write_study(folder, storage={"results": "s3://nobody-has-this/small"})
+    process = on_machine("one", folder, "run")
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "s3://nobody-has-this/small cannot be" in told and "Traceback" not in told
