@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -203,7 +203,7 @@ def _open(url: str) -> tuple[Any, str]:
         files = fs.S3FileSystem(
             endpoint_override=endpoint,
             # Amazon's servers tell where a bucket is; others need not know.
-            region=known or (None if endpoint else fs.resolve_s3_region(bucket)),
+            region=known or (None if endpoint else _region(bucket)),
             retry_strategy=retry,
             connect_timeout=_CONNECT_SECONDS,
             request_timeout=_REQUEST_SECONDS,
@@ -221,6 +221,14 @@ def _open(url: str) -> tuple[Any, str]:
     # `url_to_fs` also reads hosts and ports out of the URL, where a filesystem has them.
     found, path = fsspec.core.url_to_fs(url)
     return fs.PyFileSystem(fs.FSSpecHandler(found)), path
+
+
+@lru_cache
+def _region(bucket: str) -> str:
+    """Where Amazon keeps a bucket; a request, and every trial opens its folders anew."""
+    from pyarrow import fs
+
+    return str(fs.resolve_s3_region(bucket))
 
 
 def _is_final(error: OSError) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from study.config import StudyConfig
@@ -104,7 +105,7 @@ def study_tariff(config: StudyConfig, model: ModelFacts) -> Tariff:
     """What a study's steps cost: as its probe measured, else as the cost model has it."""
     if model.probe is None:
         return predicted_tariff(model.prefix_cache)
-    tariff = _probed_tariff(config, model, model.probe)
+    tariff = _probed_tariff(lift_strategy(config, {}), model)
     return tariff if prefix_cache_pays(config, model) else tariff.without_cache
 
 
@@ -113,22 +114,31 @@ def prefix_cache_pays(config: StudyConfig, model: ModelFacts) -> bool:
     no less with the prefix cache than without: no trial uses it then."""
     if model.probe is None or model.probe.lift_step_cached is None:
         return True
-    strategy = lift_strategy(config, {})
+    runs = tuple(_run_shape(config, size) for size in config.dataset_sizes)
+    trials = config.search.trials + config.confirm.seeds
+    return _cache_pays(lift_strategy(config, {}), model, runs, trials)
+
+
+@lru_cache
+def _cache_pays(
+    strategy: LiftStrategy, model: ModelFacts, runs: tuple[RunShape, ...], trials: int
+) -> bool:
+    """Every trial's number of steps asks this anew, and the answer is one per study."""
     layout = abstract_layout(model.num_blocks, model.tied)
     least = strategy.phase_count(model.num_blocks)
-    runs = [_run_shape(config, size) for size in config.dataset_sizes]
     priced = [price_phases(strategy, layout, max(least, run.full_steps)) for run in runs]
-    trials = config.search.trials + config.confirm.seeds
-    tariff = _probed_tariff(config, model, model.probe)
+    tariff = _probed_tariff(strategy, model)
     return cache_pays(list(zip(priced, runs, strict=True)), tariff, trials)
 
 
-def _probed_tariff(config: StudyConfig, model: ModelFacts, probe: StepCosts) -> Tariff:
+@lru_cache
+def _probed_tariff(strategy: LiftStrategy, model: ModelFacts) -> Tariff:
+    assert model.probe is not None  # the callers ask
     # The probe times one sweep: a later one would find its prefix trained.
-    probed = dataclasses.replace(lift_strategy(config, {}), sweeps=1)
+    probed = dataclasses.replace(strategy, sweeps=1)
     layout = abstract_layout(model.num_blocks, model.tied)
     phases = price_phases(probed, layout, probed.phase_count(model.num_blocks))
-    return measured_tariff(probe, phases)
+    return measured_tariff(model.probe, phases)
 
 
 def lift_strategy(config: StudyConfig, hyperparameters: Mapping[str, Any]) -> LiftStrategy:

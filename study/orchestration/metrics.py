@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 from collections import Counter as Counts
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Self
 
 from ray.util.metrics import Counter, Gauge, Metric
 
@@ -29,7 +27,7 @@ Cell = tuple[str, int]
 
 
 class MeteredObserver(PassingOn):
-    """Passes everything on to another observer, and keeps the metrics; a context manager. Ray must
+    """Passes everything on to another observer, and keeps the metrics until it is closed. Ray must
     run already.
 
     Args:
@@ -43,7 +41,6 @@ class MeteredObserver(PassingOn):
         self._study = plan.config.name
         self._gauges: dict[tuple[Gauge, tuple[tuple[str, str], ...]], float] = {}
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._refresh, name="metrics", daemon=True)
         self._trials = Gauge(
             "study_trials",
             "Trials of a cell by state; WAITING counts those that have yet to start.",
@@ -77,19 +74,13 @@ class MeteredObserver(PassingOn):
             self._learn(record)
         for cell in self._planned:
             self._count(cell)
-
-    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._refresh, name="metrics", daemon=True)
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let the metrics go, before Ray shuts down."""
         self._left.set()
-        self._thread.join()  # it must not speak to Ray while that shuts down
+        self._thread.join()
 
     # Observer
 

@@ -130,7 +130,7 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
         from study.orchestration.metrics import MeteredObserver  # it imports Ray
 
         with (
-            MeteredObserver(observer, plan, store.all_records()) as metered,
+            closing(MeteredObserver(observer, plan, store.all_records())) as metered,
             closing(make_pool(config, capacity)) as pool,
         ):
             if store.base is None:

@@ -20,7 +20,7 @@ from study.config import StudyConfig
 from study.extension import without_job_folder
 from study.records import TrialSpec
 from study.training.audit import PhaseAudit
-from study.training.checkpoint_files import CheckpointFolder, Saved
+from study.training.checkpoint_files import CheckpointFolder, Checkpoints, Saved
 from study.training.checkpoint_remote import RemoteCheckpointFolder
 from study.training.engine import PhaseEngine
 from study.training.memory import master_weights
@@ -49,7 +49,7 @@ class TrialCheckpoints:
         identity: Mapping[str, Any],
     ) -> None:
         self._placement, self._share = placement, share
-        self._folder: CheckpointFolder | RemoteCheckpointFolder | None = None
+        self._folder: Checkpoints | None = None
         if isinstance(folder, str) and share > 0:
             self._folder = RemoteCheckpointFolder(folder, placement, identity)
         elif isinstance(folder, Path) and share > 0:

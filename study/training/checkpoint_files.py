@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 _PARTIAL = "partial"
 _STEP = "step-"
-_COMMON = "common.safetensors"
+COMMON = "common.safetensors"
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
 
 
@@ -41,21 +42,31 @@ class Saved:
     tensors: dict[str, Tensor]
 
 
-class CheckpointFolder:
-    """The checkpoint of one trial, seen by one rank; the ranks share the folder.
+class Checkpoints(ABC):
+    """The checkpoint of one trial, seen by one rank, wherever it lies.
 
     Every rank makes the same calls in the same order.
 
     Args:
-        root: the trial's folder; made when first needed.
+        place: names it in warnings.
         identity: plain values; a checkpoint written under any others is not taken.
+
+    Attributes:
+        failed: nothing can be written any more.
     """
 
-    def __init__(self, root: Path, placement: Placement, identity: Mapping[str, Any]) -> None:
-        self._root, self._placement = root, placement
+    _unwritable: tuple[type[Exception], ...]
+    _consequence: str
+    """Of what is in `_unwritable`."""
+
+    def __init__(
+        self, place: Path | str, placement: Placement, identity: Mapping[str, Any]
+    ) -> None:
+        self._place, self._placement = place, placement
         self._identity = with_format(identity)
         self.failed = False
 
+    @abstractmethod
     def write(
         self,
         step: int,
@@ -65,8 +76,7 @@ class CheckpointFolder:
     ) -> None:
         """Replace the checkpoint by this one.
 
-        If a rank cannot write, the old one stays, a warning is logged, and later calls do nothing.
-        If it would take more than half of what is free on the disk, only this call does nothing.
+        If a rank cannot write, the old one stays and a warning is logged.
 
         Args:
             step: optimizer steps done; higher than any before.
@@ -74,6 +84,64 @@ class CheckpointFolder:
             own: this rank's tensors, contiguous, on the CPU.
             common: tensors that all ranks hold alike; rank 0's are written. No name is in both.
         """
+
+    @abstractmethod
+    def read(self) -> Saved | None:
+        """The checkpoint, the same one on every rank; None if there is none.
+
+        One that is damaged or was written by another trial or kind of run is removed with a
+        warning.
+        """
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove everything; gone on every rank when it returns."""
+
+    def _agreed(self, step: int, saved: Saved | None) -> Saved | None:
+        """What this rank has read if all have read that step, else None; then all of it goes.
+
+        Args:
+            step: -1 where nothing could be read.
+        """
+        newest, oldest = self._placement.max(step), -self._placement.max(-step)
+        if oldest == newest >= 0:
+            return saved
+        self.remove()
+        return None
+
+    def _all_ranks(self, action: Callable[[], None]) -> bool:
+        """Whether `action` succeeded on every rank; all wait for each other here."""
+        try:
+            action()
+            failed = False
+        except self._unwritable as error:
+            log.warning("%s: %s: %s", self._place, self._consequence, error)
+            failed = True
+        return not self._placement.max(failed)
+
+    def _wait(self) -> None:
+        self._placement.max(0)
+
+
+class CheckpointFolder(Checkpoints):
+    """In a folder that the ranks share; made when first needed."""
+
+    _unwritable = (OSError, SafetensorError)
+    _consequence = "training goes on without checkpoints"
+
+    def __init__(self, root: Path, placement: Placement, identity: Mapping[str, Any]) -> None:
+        super().__init__(root, placement, identity)
+        self._root = root
+
+    def write(
+        self,
+        step: int,
+        document: Mapping[str, Any],
+        own: Mapping[str, Tensor],
+        common: Mapping[str, Tensor],
+    ) -> None:
+        """As `Checkpoints.write`; after a failure later calls do nothing. If it would take more
+        than half of what is free on the disk, only this call does nothing."""
         if self.failed or not self._has_room(own, common):
             return
         partial = self._root / _PARTIAL
@@ -87,11 +155,6 @@ class CheckpointFolder:
             shutil.rmtree(partial, ignore_errors=True)
 
     def read(self) -> Saved | None:
-        """The checkpoint, the same one on every rank; None if there is none.
-
-        One that is damaged or was written by another trial or kind of run is removed with a
-        warning.
-        """
         steps = self._steps()
         step, saved = -1, None
         if steps:
@@ -100,14 +163,9 @@ class CheckpointFolder:
                 step = steps[-1]
             except UNREADABLE as error:
                 log.warning("%s: the trial starts over: %s", self._root, error)
-        newest, oldest = self._placement.max(step), -self._placement.max(-step)
-        if oldest == newest >= 0:
-            return saved
-        self.remove()
-        return None
+        return self._agreed(step, saved)
 
     def remove(self) -> None:
-        """Remove everything; gone on every rank when it returns."""
         if self._placement.rank == 0:
             shutil.rmtree(self._root, ignore_errors=True)
         self._wait()
@@ -127,19 +185,6 @@ class CheckpointFolder:
                 byte_size(free),
             )
         return False
-
-    def _all_ranks(self, action: Callable[[], None]) -> bool:
-        """Whether `action` succeeded on every rank; all wait for each other here."""
-        try:
-            action()
-            failed = False
-        except (OSError, SafetensorError) as error:
-            log.warning("%s: training goes on without checkpoints: %s", self._root, error)
-            failed = True
-        return not self._placement.max(failed)
-
-    def _wait(self) -> None:
-        self._placement.max(0)
 
     def _prepare(self, partial: Path) -> None:
         if self._placement.rank == 0:
@@ -161,8 +206,8 @@ class CheckpointFolder:
         save_file(dict(own), tensors)
         _flush(tensors)
         if rank == 0:
-            save_file(dict(common), folder / _COMMON)
-            _flush(folder / _COMMON)
+            save_file(dict(common), folder / COMMON)
+            _flush(folder / COMMON)
 
     def _publish(self, partial: Path, step: int) -> None:
         if self._placement.rank:
@@ -177,7 +222,7 @@ class CheckpointFolder:
     def _read_files(self, folder: Path) -> Saved:
         document, tensors = (folder / name for name in file_names(self._placement.rank))
         content = checked(json.loads(document.read_text(encoding="utf-8")), self._identity)
-        return Saved(content["document"], load_file(folder / _COMMON) | load_file(tensors))
+        return Saved(content["document"], load_file(folder / COMMON) | load_file(tensors))
 
     def _steps(self) -> list[int]:
         names = (path.name.removeprefix(_STEP) for path in self._root.glob(f"{_STEP}*"))

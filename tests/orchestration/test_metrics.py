@@ -141,3 +141,4 @@ def test_states_losses_hours_and_cache_hits_can_be_scraped_and_go_on_in_a_second
         ("study_cache_written_bytes_total", "lift", "16"): 8192,
     })  # fmt: skip
     assert ("study_best_validation_loss", "full", "8") not in scrape(port)
+    observer.close()
