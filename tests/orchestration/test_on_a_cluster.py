@@ -42,6 +42,11 @@ def running_by_metrics(nodes: list[Any]) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in running)
 
 
+def data_of(place: str) -> list[Path]:
+    """The tokenised data that a node with this cache folder has of its own."""
+    return list(Path(place).glob("nodes-*/data/*/pool.*"))
+
+
 def test_a_study_survives_the_loss_of_a_node_and_is_read_from_the_bucket_elsewhere(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -60,12 +65,12 @@ def test_a_study_survives_the_loss_of_a_node_and_is_read_from_the_bucket_elsewhe
         try:
             run.until(lambda: [len(workers_on(node)) for node in nodes] == [2, 2])
             run.until(lambda: running_by_metrics([cluster.head_node, *nodes]) == 4)
+            run.until(lambda: all(data_of(place) for place in own))
             kill(cluster, nodes[0])
             run.until(run.says("A node left; 2 trials run at once"))
             assert run.end() == 0, run.output
         finally:
             run.stop()
-    assert all(list(Path(place).glob("nodes-*/data/*/pool.*")) for place in own)
     assert f"Report: {URL}/report/report.html" in " ".join(run.output.split())
     trials = read_results(URL).trials
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
