@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from study.cli.arguments import Study
 from study.cli.cluster import cluster_app
+from study.cli.reuse_verbs import best
 
 app = typer.Typer(
     name="study",
@@ -25,14 +27,6 @@ app = typer.Typer(
 app.add_typer(cluster_app, name="cluster")
 
 
-Study = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY",
-        help="A study file, or the results folder of a study; [bold]demo[/bold] for the "
-        "embedded example.",
-    ),
-]
 Job = Annotated[
     str,
     typer.Argument(metavar="JOB", help="A job's id, or a study file: its newest job."),
@@ -307,33 +301,7 @@ def report(
     report_and_print(results_named(study), output, dataset_size or (), memory_limit)
 
 
-@app.command()
-def best(
-    study: Study = "study.yaml",
-    arm: Annotated[str | None, typer.Option(help="full or lift.")] = None,
-    dataset_size: Annotated[
-        int | None, typer.Option(min=1, help="One of the study's sizes (default: the largest).")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="File to write to (default: standard output).")
-    ] = None,
-) -> None:
-    """Print an arm's best configuration as YAML."""
-    from study.cli.files import results_named
-    from study.errors import UserError
-    from study.reuse import best_configuration
-    from study.text_files import write_text
-
-    results = results_named(study)
-    arms = results.config.arms.names
-    if arm is None and len(arms) > 1:
-        raise UserError(f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm lift.")
-    text = best_configuration(results, arm or arms[0], dataset_size).to_yaml()
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
-        write_text(output, text)
-        typer.echo(f"Wrote {output}")
+app.command()(best)
 
 
 @app.command()
