@@ -12,10 +12,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from study.api import open_study, plan_study, read_study, run_study
+    from study.api import (
+        evaluations_frame,
+        open_study,
+        plan_study,
+        read_study,
+        run_study,
+        show,
+        trials_frame,
+    )
     from study.config import load_config
 
-__all__ = ["load_config", "open_study", "plan_study", "read_study", "run_study"]
+__all__ = [
+    "evaluations_frame", "load_config", "open_study", "plan_study", "read_study", "run_study",
+    "show", "trials_frame",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.config import StudyConfig, load_config
-from study.errors import StoreError
 from study.orchestration.observer import Observer
 from study.orchestration.prepare import Prepared, prepare_study
-from study.paths import StudyPaths
 from study.plan import StudyPlan
+from study.reading import open_study, read_study
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
-from study.remote import is_remote
 from study.results import StudyResults
-from study.store import StudyStore
+
+if TYPE_CHECKING:
+    import pandas
+
+    from study.report.notebook import StudyView
+
+__all__ = [
+    "QuietObserver", "evaluations_frame", "load_config", "open_study", "plan_study", "read_study",
+    "run_study", "show", "trials_frame",
+]  # fmt: skip
 
 
 class QuietObserver(Observer):
@@ -47,44 +55,54 @@ def run_study(config: StudyConfig, observer: Observer | None = None) -> StudyRes
     return run(config, observer or QuietObserver())
 
 
-def read_study(source: str | Path) -> StudyResults:
-    """Everything on record of a study, from any machine.
+def trials_frame(study: StudyResults | str | Path) -> pandas.DataFrame:
+    """Every trial as a row of a pandas frame; `study.table.rows_of` says what is in it.
 
     Args:
-        source: the URL of a results folder (``s3://bucket/study``), or what `open_study` takes.
+        study: results, or what `read_study` takes.
 
     Raises:
         UserError: there is no study.
     """
-    if is_remote(source):
-        from study.shared_results import read_results
+    from study.table import rows_of, to_frame
 
-        return read_results(str(source))
-    return open_study(source).results()
+    return to_frame(rows_of(_results(study)))
 
 
-def open_study(source: str | Path) -> StudyStore:
-    """Open a study's store for reading.
+def evaluations_frame(study: StudyResults | str | Path) -> pandas.DataFrame:
+    """Every evaluation of every trial as a row: the learning curves.
 
     Args:
-        source: a study file, a results folder, a folder with a ``study.yaml``, or an Optuna
-            storage URL.
+        study: results, or what `read_study` takes.
 
     Raises:
         UserError: there is no study.
     """
-    if "://" in str(source):
-        return StudyStore.open(str(source))
-    path = Path(source)
-    if path.is_dir():
-        database = StudyPaths(path).database
-        if database.is_file():
-            return StudyStore.open(f"sqlite:///{database.resolve()}")
-        if not (path / "study.yaml").is_file():
-            raise StoreError(
-                f"No study in {path}: neither study.db nor study.yaml is there. Name a study "
-                "file or the results folder of a study."
-            )
-        path = path / "study.yaml"
-    config = load_config(path)
-    return StudyStore.open(config.database_url, config.name)
+    from study.table import rows_of, to_frame
+
+    return to_frame(rows_of(_results(study), "evaluations"))
+
+
+def show(
+    study: StudyResults | str | Path,
+    dataset_sizes: Sequence[int] = (),
+    memory_limit_gib: float | None = None,
+) -> StudyView:
+    """The report for a notebook: as the last line of a cell it is drawn there, and so is each of
+    its `verdict`, `comparison` and `curves`; printed, they are text.
+
+    Args:
+        study: results, or what `read_study` takes.
+        dataset_sizes: training examples to answer for; empty: the study's own question.
+        memory_limit_gib: of one device of yours; None: the study's.
+
+    Raises:
+        UserError: there is no study.
+    """
+    from study.report.notebook import StudyView
+
+    return StudyView(_results(study), dataset_sizes, memory_limit_gib)
+
+
+def _results(study: StudyResults | str | Path) -> StudyResults:
+    return study if isinstance(study, StudyResults) else read_study(study)

@@ -56,7 +56,9 @@ class LiftConfig(Section):
 
 class ArmsConfig(Section):
     full: FullConfig | None = None
+    """Every weight trains in every step."""
     lift: LiftConfig | None = None
+    """Groups of transformer blocks train one after another."""
 
     @model_validator(mode="before")
     @classmethod

@@ -32,6 +32,8 @@ RULES_BY_PATH = {
     "resources.network_interface": "must be the name of an interface, such as `eth0`, or null",
     "resources.concurrent_trials": "must be `auto` or a whole number of at least 1",
     "search.space": "must be a space's name, a path, or a space written out",
+    "zero.stage": "must be 0, 1, 2 or 3",
+    "tracking": "must be `tensorboard`, `mlflow` or `wandb`, or a list of them",
     "training.betas": "must be a list of two numbers, e.g. [0.9, 0.999]",
 }
 RULES_BY_TYPE = {
@@ -185,7 +187,8 @@ def _remedy(path: str, detail: ErrorDetails, field: FieldInfo | None, missing: b
         return _description(field)
     if field.default is None:
         return f"Leave it out if you do not need it. {_description(field)}".rstrip()
-    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    default = field.get_default(call_default_factory=True)
+    default = list(default) if isinstance(default, tuple) else default
     return f"The default is {default!r}."
 
 

@@ -21,6 +21,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Task = Literal["causal-lm", "sequence-classification"]
 Basis = Literal["device_seconds", "updates_per_parameter", "tokens"]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class ModelConfig(Section):
@@ -31,6 +32,7 @@ class ModelConfig(Section):
     tokenizer: str | None = None
     """Folder or hub id when the tokenizer is not in `path`."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """How attention is computed; ``flash_attention_2`` needs its package."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -43,26 +45,30 @@ class DataConfig(Section):
     train: str | list[str]
     """File, glob, list of them, or hub id: JSONL, JSON, CSV, Parquet, plain text."""
     validation: str | list[str] | None = None
-    """Same; null cuts `validation_size` from train."""
+    """The same; null: `validation_size` is cut from train."""
     test: str | list[str] | None = None
+    """The same; null: `test_size` is cut from train."""
     validation_size: PositiveInt | Fraction = 0.1
     """Examples, or share of the training file, to cut when no validation file is given."""
     test_size: PositiveInt | Fraction = 0.1
+    """The same for the test split, which no choice ever sees."""
     subset: str | None = None
     """Configuration name of a hub dataset."""
     text: str | None = None
-    """causal-lm: column with raw text (loss on all of it). Classification: the text column."""
+    """causal-lm: column with raw text, instead of `prompt` and `response`; the loss is on all of
+    it. Classification: the text column."""
     prompt: str | None = None
     """Template over the columns, e.g. ``"{instruction}\\n"``; no loss on it."""
     response: str | None = None
     """Template over the columns, e.g. ``"{output}"``; the loss is on it."""
     messages: str | None = None
-    """Column with chat messages; the tokenizer's chat template is applied, loss on the last
-    assistant message."""
+    """Column with chat messages, instead of `prompt` and `response`; the tokenizer's chat template
+    is applied, the loss is on the last assistant message."""
     label: str | None = None
     """Classification: label column (integers or names)."""
     retention: str | list[str] | None = "general"
-    """`general`: the text shipped with the package; a file or hub id; null: not measured."""
+    """Text the model should not forget. `general`: the text shipped with the package; a file or
+    hub id; null: not measured."""
     retention_text: str = "text"
     """Text column of the retention data."""
     retention_size: PositiveInt = 200
@@ -71,7 +77,7 @@ class DataConfig(Section):
 
 class SearchConfig(Section):
     space: str | dict[str, Any] = "default"
-    """Name in search_spaces/, path of a YAML file, or a space written inline."""
+    """Name in search_spaces/, path of a YAML file, or a space written here."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Replaces single domains of the space, e.g. ``learning_rate: {low: 1e-5}``."""
     trials: PositiveInt = 8
@@ -79,7 +85,13 @@ class SearchConfig(Section):
     replicates: PositiveInt = 5
     """Independent repetitions of the whole tuning procedure; a verdict needs 3."""
     sampler: Literal["sobol", "tpe", "random"] = "sobol"
+    """What proposes configurations: a scrambled Sobol design that both arms share, Optuna's TPE,
+    which learns from the trials that have ended, or chance."""
     pruner: Literal["none", "asha", "median"] = "none"
+    """What stops search trials that look bad early; they never enter an estimate."""
+    warm_start: list[str] = Field(default_factory=list)
+    """Earlier studies (results folders, study files or URLs): up to half of the trials first try
+    their winners, in both arms alike. They are run again; no earlier loss enters an estimate."""
 
 
 class ConfirmConfig(Section):
@@ -105,15 +117,17 @@ class TrainingConfig(Section):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 on GPUs that have it, fp32 elsewhere."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with momentum."""
     betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
     """AdamW's decay rates; the second one where the search space does not decide it."""
     epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW only."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """SGD only."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Used where the search space does not decide it."""
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
-    """After the warmup."""
+    """How the learning rate falls after the warmup."""
     evaluations: PositiveInt = 5
     """Validation evaluations per trial, evenly spaced, the last one at the end."""
     patience: PositiveInt | None = None
@@ -124,17 +138,22 @@ class TrainingConfig(Section):
 
 
 class ZeroConfig(Section):
-    stage: Literal[0, 1, 2, 3] = 2
+    stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """What the workers of a trial share out among them: nothing, optimizer state, gradients too,
+    parameters too."""
     offload_optimizer: Literal["none", "cpu"] = "none"
+    """Keep the optimizer state in host memory; stages 1 to 3."""
     offload_parameters: Literal["none", "cpu"] = "none"
-    """Stage 3 only."""
+    """Keep the parameters in host memory; stage 3 only."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Raw DeepSpeed configuration, merged last; keys the study owns are refused."""
 
 
 class ResourcesConfig(Section):
     workers_per_trial: PositiveInt = 1
+    """Data-parallel workers that train one trial."""
     cpus_per_worker: float = Field(default=1, gt=0)
+    """CPU cores that Ray sets aside for a worker; a share lets workers run side by side."""
     gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """auto: 1 when the cluster has GPUs, else 0. A worker trains on one GPU, or shares one."""
     accelerator_type: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -188,7 +207,7 @@ class DecisionConfig(Section):
     retention_rho: float = Field(default=0.01, gt=0)
     """The difference in forgetting that matters to you, in nats of the loss on general text."""
     memory_limit_gib: float | None = Field(default=None, gt=0)
-    """Memory of one device of yours; an arm that needs more is ruled out."""
+    """Memory of one device of yours; an arm that needs more is ruled out. null: no limit."""
 
 
 class StudyConfig(Section):
@@ -203,27 +222,56 @@ class StudyConfig(Section):
     seed: int = Field(default=0, ge=0)
     """Every subset, design and initialisation follows from it."""
     model: ModelConfig
+    """The pre-trained model."""
     task: Task = "causal-lm"
+    """Next-token prediction, or a classification head over labels."""
     data: DataConfig
+    """The examples, what is read from them, and the splits."""
     dataset_sizes: list[PositiveInt] = Field(min_length=1)
     """Training examples to compare the arms at; ascending once loaded."""
     arms: ArmsConfig
     """The strategies to run: `full`, `lift`, or both."""
     comparison: Basis = "device_seconds"
+    """What both arms have equal: the cost of a run as a probe measures it, the updates of every
+    layer, or the tokens."""
     search: SearchConfig = SearchConfig()
+    """How each arm is tuned."""
     confirm: ConfirmConfig = ConfirmConfig()
+    """How often winners are retrained for their test loss."""
     training: TrainingConfig = TrainingConfig()
+    """What is the same in every trial."""
     zero: ZeroConfig = ZeroConfig()
+    """DeepSpeed ZeRO."""
     resources: ResourcesConfig = ResourcesConfig()
+    """What a trial takes of the cluster."""
     prefix_cache: PrefixCacheConfig = PrefixCacheConfig()
+    """Hidden states kept for LIFT."""
     budget: BudgetConfig = BudgetConfig()
+    """What the study may take, and ends at; may be raised later."""
     storage: StorageConfig = StorageConfig()
+    """Where results and records go."""
     decision: DecisionConfig = DecisionConfig()
+    """What you want to know, and which differences matter to you."""
+    tracking: list[Tracker] = Field(default_factory=list)
+    """Where else to show the trials while they run; one or several. Servers and projects are named
+    by each tool's own environment variables, such as ``MLFLOW_TRACKING_URI``."""
 
     @field_validator("dataset_sizes", mode="before")
     @classmethod
     def _one_size(cls, data: object) -> object:
         return [data] if isinstance(data, int) else data
+
+    @field_validator("tracking", mode="before")
+    @classmethod
+    def _one_tracker(cls, data: object) -> object:
+        if data is None:  # every line of the list is commented out
+            return []
+        return [data] if isinstance(data, str) else data
+
+    @field_validator("tracking")
+    @classmethod
+    def _each_once(cls, trackers: list[Tracker]) -> list[Tracker]:
+        return list(dict.fromkeys(trackers))
 
     @field_validator("dataset_sizes")
     @classmethod

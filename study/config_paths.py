@@ -34,6 +34,7 @@ def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
     model, data, storage = config.model, config.data, config.storage
     tokenizer = model.tokenizer and _absolute_model(model.tokenizer, base_dir)
     results, cache = storage.results or f"results/{config.name}", config.prefix_cache
+    earlier = [s if "://" in s else str(_local(s, base_dir)) for s in config.search.warm_start]
     cache_folder = cache.folder and str(_local(cache.folder, base_dir))
     return config.model_copy(
         update={
@@ -43,6 +44,7 @@ def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
             "data": data.model_copy(
                 update={name: _absolute_data(data, name, base_dir) for name in _DATA_FIELDS}
             ),
+            "search": config.search.model_copy(update={"warm_start": earlier}),
             "prefix_cache": cache.model_copy(update={"folder": cache_folder}),
             "storage": storage.model_copy(
                 update={
@@ -71,6 +73,10 @@ def check_paths(config: StudyConfig) -> list[Fault]:
                 faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
         elif value is not None and not (name == "retention" and value == GENERAL_TEXT):
             faults += _data_faults(f"data.{name}", value)
+    for index, source in enumerate(config.search.warm_start):
+        if "://" not in source and not os.path.exists(source):
+            rule, remedy = "there is no such study.", "Name its results folder or study file."
+            faults.append(Fault(f"search.warm_start.{index}", None, source, rule, remedy))
     faults += _results_faults(config.storage.results)
     faults += _blocked_faults("storage.results", config.results_dir)
     if config.prefix_cache.folder is not None:

@@ -15,6 +15,7 @@ _NO_RESULT_DEPENDS_ON = (
     "storage",
     "decision",
     "budget",
+    "tracking",
     "resources.concurrent_trials",
     # What the trials ran on is on record with the study, and compared when it goes on.
     "resources.accelerator_type",

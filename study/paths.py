@@ -27,6 +27,11 @@ class StudyPaths:
         return self.root / "report"
 
     @property
+    def model(self) -> Path:
+        """What a final run has trained; beside it, as JSON, how that went."""
+        return self.root / "model"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -44,6 +49,26 @@ class StudyPaths:
     def ray(self) -> Path:
         """Ray Train's and Tune's own files: nothing there is needed after a run."""
         return self.root / "ray"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files, a folder per trial."""
+        return self.root / "tensorboard"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's own database, where no server is named."""
+        return self.root / "mlflow.db"
+
+    @property
+    def wandb(self) -> Path:
+        """Runs of Weights & Biases: until they are sent, or for good where nobody is logged in."""
+        return self.root / "wandb"
+
+    @property
+    def trackers(self) -> tuple[Path, ...]:
+        """What trackers keep here; files and folders that may not be there."""
+        return self.tensorboard, self.mlflow, self.wandb
 
     @property
     def database(self) -> Path:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from study.config import StudyConfig
-from study.records import Stage, StepCosts, TrialSpec
+from study.records import Stage, StepCosts, TrialSpec, WarmStart
 from study.steps import (
     ModelFacts,
     check_structures,
@@ -66,12 +66,15 @@ class StudyPlan:
         config: the study file.
         model: see `ModelFacts`.
         search: every search trial, in the order they are handed out. Hyperparameters are
-            filled in for the `sobol` sampler; for others they come when a trial starts.
+            filled in for the `sobol` sampler and for points of `warm_start`; for others they come
+            when a trial starts.
+        warm_start: what every replicate's search tries first.
     """
 
     config: StudyConfig
     model: ModelFacts
     search: tuple[TrialSpec, ...]
+    warm_start: WarmStart = field(default_factory=WarmStart)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -123,7 +126,9 @@ def cell_of(spec: TrialSpec) -> Cell:
     return Cell(spec.arm, spec.size, spec.replicate)
 
 
-def plan_study(config: StudyConfig, model: ModelFacts) -> StudyPlan:
+def plan_study(
+    config: StudyConfig, model: ModelFacts, warm_start: WarmStart | None = None
+) -> StudyPlan:
     """Lay out the study.
 
     Trials are ordered replicate by replicate, so that an interrupted study has whole replicates,
@@ -135,16 +140,20 @@ def plan_study(config: StudyConfig, model: ModelFacts) -> StudyPlan:
     if "lift" in config.arms.names:
         check_structures(config, model)
     specs: list[TrialSpec] = []
+    first = warm_start or WarmStart()
     for replicate in range(config.search.replicates):
         for size in config.dataset_sizes:
-            designs = {arm: _design(config, arm, size, replicate) for arm in config.arms.names}
+            designs = {
+                arm: _design(config, arm, size, replicate, first.points.get(arm, ()))
+                for arm in config.arms.names
+            }
             for index in range(config.search.trials):
                 for arm in config.arms.names:
                     cell = Cell(arm, size, replicate)
                     specs.append(
                         _make_spec(config, model, cell, Stage.SEARCH, index, designs[arm][index])
                     )
-    return StudyPlan(config, model, tuple(specs))
+    return StudyPlan(config, model, tuple(specs), first)
 
 
 def _make_spec(
@@ -186,14 +195,23 @@ def _arm_number(arm: str) -> int:
     return int.from_bytes(arm.encode(), "big") % (1 << 31)
 
 
-def _design(config: StudyConfig, arm: str, size: int, replicate: int) -> list[dict[str, Any]]:
+def _design(
+    config: StudyConfig,
+    arm: str,
+    size: int,
+    replicate: int,
+    first: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
     """The cell's search design: scrambled Sobol points, equal in both arms for what they share.
+
+    Those of `first` stand before them; what a point lacks is taken from the design.
 
     One design covers the union of all arms' parameters, and each arm reads its own columns:
     scrambling two designs of different dimension with one seed would not give equal columns.
     """
     trials = config.search.trials
-    if config.search.sampler != "sobol":
+    sampled = config.search.sampler != "sobol"
+    if sampled and not first:
         return [{} for _ in range(trials)]
     space = config.space()
     columns = list(dict.fromkeys(name for a in ("full", "lift") for name in space.for_arm(a)))
@@ -202,15 +220,19 @@ def _design(config: StudyConfig, arm: str, size: int, replicate: int) -> list[di
     rng = np.random.default_rng(derive_seed(config.seed, _Stream.DESIGN, size, replicate))
     sobol = qmc.Sobol(d=len(columns), scramble=True, rng=rng)
     points = sobol.random_base2(m=max(0, math.ceil(math.log2(trials))))[:trials]
-    return [
+    drawn = [
         {
             name: domain.from_unit(float(row[columns.index(name)]))
             for name, domain in space.for_arm(arm).items()
         }
         for row in points
     ]
+    known = [{**point, **given} for point, given in zip(drawn, first, strict=False)]
+    rest = [{} for _ in drawn] if sampled else drawn
+    return known + rest[: trials - len(known)]
 
 
 def with_probe(plan: StudyPlan, probe: StepCosts | None) -> StudyPlan:
     """The same study planned again with what the probe measured."""
-    return plan_study(plan.config, dataclasses.replace(plan.model, probe=probe))
+    facts = dataclasses.replace(plan.model, probe=probe)
+    return plan_study(plan.config, facts, plan.warm_start)

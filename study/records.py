@@ -330,6 +330,33 @@ class StepCosts(_Record):
 
 
 @dataclass(frozen=True)
+class WarmStart(_Record):
+    """Points that every replicate's search tries first: winners of earlier studies.
+
+    Attributes:
+        points: by arm, the hyperparameters of each, equally many in every arm; one that lacks a
+            parameter gets the design's.
+        sources: by arm, where each comes from, e.g. ``first-study: lift-n64-r0-s3``.
+        notes: what had to be changed or left out, one sentence each.
+    """
+
+    points: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("points", "sources"):
+            tuples = {arm: tuple(values) for arm, values in getattr(self, name).items()}
+            object.__setattr__(self, name, tuples)
+        object.__setattr__(self, "notes", tuple(self.notes))
+
+    @property
+    def trials(self) -> int:
+        """How many of a replicate's search trials they are, the first ones."""
+        return min((len(points) for points in self.points.values()), default=0)
+
+
+@dataclass(frozen=True)
 class DataSummary(_Record):
     """What preparing the data found. Counts are examples.
 

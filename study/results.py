@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from study.config import StudyConfig
-from study.records import BaseModelRecord, DataSummary, StepCosts, TrialRecord, TrialState
+from study.records import (
+    BaseModelRecord,
+    DataSummary,
+    StepCosts,
+    TrialRecord,
+    TrialState,
+    WarmStart,
+)
 from study.urls import without_password
 
 
@@ -27,6 +34,11 @@ class StudyResults:
         device_seconds: spent by its trials so far, over all sessions: failed ones too, and those
             that do not count any more because a longer search has another winner.
         notes: plan warnings, one sentence each.
+        warm_start: what the searches try first; None without earlier studies.
+        model_fingerprint, train_fingerprint: of the model and of the training data by content, see
+            `study.fingerprints`; None in records from before they were kept.
+        num_blocks: transformer blocks of the model, None before it was looked at.
+        tied: its head is the input embedding.
     """
 
     config: StudyConfig
@@ -38,6 +50,11 @@ class StudyResults:
     seconds: float = 0.0
     device_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    warm_start: WarmStart | None = None
+    model_fingerprint: str | None = None
+    train_fingerprint: str | None = None
+    num_blocks: int | None = None
+    tied: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back, but for a database's password."""
@@ -55,6 +72,11 @@ class StudyResults:
             "seconds": self.seconds,
             "device_seconds": self.device_seconds,
             "notes": list(self.notes),
+            "warm_start": plain(self.warm_start),
+            "model_fingerprint": self.model_fingerprint,
+            "train_fingerprint": self.train_fingerprint,
+            "num_blocks": self.num_blocks,
+            "tied": self.tied,
         }
 
     @classmethod
@@ -65,6 +87,7 @@ class StudyResults:
             KeyError, TypeError, ValueError: it is something else, or of another version.
         """
         base, found, probe = data["base"], data["data"], data["probe"]
+        warm = data.get("warm_start")
         return cls(
             config=StudyConfig.from_dict(data["config"]),
             trials=tuple(map(TrialRecord.from_dict, data["trials"])),
@@ -75,6 +98,11 @@ class StudyResults:
             seconds=data["seconds"],
             device_seconds=data["device_seconds"],
             notes=tuple(data["notes"]),
+            warm_start=warm and WarmStart.from_dict(warm),
+            model_fingerprint=data.get("model_fingerprint"),
+            train_fingerprint=data.get("train_fingerprint"),
+            num_blocks=data.get("num_blocks"),
+            tied=data.get("tied", False),
         )
 
     @property

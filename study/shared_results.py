@@ -2,7 +2,7 @@
 
 At the URL lie ``results.json.gz`` (everything on record, what reports are made from),
 ``study.db`` (a snapshot of the SQLite database, if that is where the record is kept), ``data/``,
-``logs/``, ``report/``, and ``checkpoints/`` of trials that run.
+``logs/``, ``report/``, what trackers keep, and ``checkpoints/`` of trials that run.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ class SharedResults:
             for suffix in ("-journal", "-wal", "-shm"):  # they belong to the one that is replaced
                 self._database.with_name(self._database.name + suffix).unlink(missing_ok=True)
         self._remote.download(_DATABASE, self._database)
+        # Event files and runs of Weights & Biases have names of their own; this one is added to.
+        self._remote.download(self._paths.mlflow.name, self._paths.mlflow)
         self._mark.write_text(repr(published))
 
     def publish(self, results: Callable[[], StudyResults], *, now: bool = False) -> None:
@@ -197,13 +199,15 @@ class SharedResults:
             self._next = time.monotonic() + max(_LEAST_SECONDS, took / _SHARE)
 
     def finish(self, results: Callable[[], StudyResults]) -> None:
-        """Publish everything, and the study's log.
+        """Publish everything, the study's log, and what trackers keep.
 
         Raises:
             StoreError: it cannot be written.
         """
         if self._paths.log.is_file():
             self._remote.upload(self._paths.log, f"logs/{self._paths.log.name}")
+        for kept in filter(Path.exists, self._paths.trackers):
+            self._remote.upload(kept, kept.name)
         self.publish(results, now=True)
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import optuna
-from optuna.storages import BaseStorage, RDBStorage, get_storage
 
 from study.errors import StoreError
 from study.urls import without_password
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 
 def connect(url: str) -> BaseStorage:
@@ -18,6 +19,9 @@ def connect(url: str) -> BaseStorage:
     Raises:
         StoreError: it cannot be reached or is no Optuna storage.
     """
+    import optuna
+    from optuna.storages import RDBStorage, get_storage
+
     # Optuna prints each new study and trial on stderr, over the live view.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -26,7 +30,7 @@ def connect(url: str) -> BaseStorage:
             return get_storage(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}))
         return get_storage(url)
     except Exception as error:  # SQLAlchemy, its drivers and alembic each raise their own
-        raise _unreachable(url, error) from error
+        raise unreachable(url, error) from error
 
 
 def stored_study_names(url: str) -> list[str]:
@@ -54,10 +58,11 @@ def stored_study_names(url: str) -> list[str]:
         finally:
             engine.dispose()
     except Exception as error:
-        raise _unreachable(url, error) from error
+        raise unreachable(url, error) from error
 
 
-def _unreachable(url: str, error: Exception) -> StoreError:
+def unreachable(url: str, error: Exception) -> StoreError:
+    """What to tell of a storage that raised something."""
     if isinstance(error, ImportError):
         return StoreError(
             f"The study storage {without_password(url)} needs a database driver that is not "

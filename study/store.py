@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -34,14 +33,15 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from study.results import StudyResults, spent_device_seconds_of, winner_of
 from study.storage import connect, make_parent, sqlite_path
-from study.store_facts import SCHEMA_VERSION, StudyFacts, read_config
+from study.store_facts import SCHEMA_VERSION, read_config
+from study.store_notes import cell_note, describe, shown_at_end, shown_at_start, study_note
+from study.store_reader import StudyReader
 from study.store_records import FINISHED, JOB, MEASUREMENT, OUTCOME, SPEC, STARTED, VOID, to_record
 from study.urls import without_password
 
 
-class StudyStore(StudyFacts):
+class StudyStore(StudyReader):
     """Reads and writes one study. Not thread-safe; one writer at a time.
 
     Attributes:
@@ -77,6 +77,7 @@ class StudyStore(StudyFacts):
         store.extension = store.extension_to(config)
         store.set_info("config", config.to_dict())
         store.config = config
+        describe(storage, store._root, study_note(config))
         store.begin_session()
         return store
 
@@ -120,27 +121,16 @@ class StudyStore(StudyFacts):
         """
         return extension(self.config, config) if self.has_results else None
 
-    @property
-    def has_results(self) -> bool:
-        """Something was measured that another study file could not stand for."""
-        prefix = f"{self.config.name}/"
-        return self.base is not None or any(
-            s.study_name.startswith(prefix) for s in self._storage.get_all_studies()
-        )
-
     # Trials
-
-    def _name(self, cell: Cell, stage: Stage) -> str:
-        suffix = "/confirm" if stage is Stage.CONFIRM else ""
-        return f"{self.config.name}/{cell.arm}/n{cell.size}/r{cell.replicate}{suffix}"
 
     def _study(self, cell: Cell, stage: Stage) -> optuna.Study:
         """The cell's Optuna study, made if there is none."""
         name = self._name(cell, stage)
         if name not in self._studies:
-            self._studies[name] = optuna.create_study(
+            study = self._studies[name] = optuna.create_study(
                 study_name=name, storage=self._storage, direction="minimize", load_if_exists=True
             )
+            describe(self._storage, study._study_id, cell_note(self.config, cell, stage))
         return self._studies[name]
 
     def begin(
@@ -171,6 +161,8 @@ class StudyStore(StudyFacts):
         resolved = plan.resolve(spec, trial.params)
         trial.set_user_attr(SPEC, resolved.to_dict())
         trial.set_user_attr(STARTED, time.time())
+        for name, value in shown_at_start(resolved).items():
+            trial.set_user_attr(name, value)
         self._trial_ids[spec.trial_id] = trial._trial_id
         return resolved
 
@@ -213,6 +205,8 @@ class StudyStore(StudyFacts):
     def finish(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """Tell how a trial ended: COMPLETE with its score, PRUNED, or FAIL with its reason."""
         trial_id = self._trial_ids[spec.trial_id]
+        for name, value in shown_at_end(outcome).items():
+            self._storage.set_trial_user_attr(trial_id, name, value)
         self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
         self._storage.set_trial_user_attr(trial_id, FINISHED, time.time())
         study = self._study(cell_of(spec), spec.stage)
@@ -223,38 +217,6 @@ class StudyStore(StudyFacts):
             state=OptunaState[state.value],
         )
 
-    def records(
-        self, cell: Cell, stage: Stage, of: Mapping[str, Any] | None = None
-    ) -> dict[int, TrialRecord]:
-        """A cell's stored trials of a stage by plan index, without void ones.
-
-        Args:
-            of: only those with these hyperparameters: confirm trials of a winner that a longer
-                search has replaced do not count any more.
-        """
-        try:  # reading makes no studies
-            study_id = self._storage.get_study_id_from_name(self._name(cell, stage))
-        except KeyError:
-            return {}
-        found: dict[int, TrialRecord] = {}
-        for frozen in self._storage.get_all_trials(study_id, deepcopy=False):
-            if SPEC in frozen.user_attrs and VOID not in frozen.user_attrs:
-                record = to_record(frozen)
-                if of is None or record.spec.hyperparameters == of:
-                    found[record.spec.index] = record
-        return found
-
-    def all_records(self) -> list[TrialRecord]:
-        """Every trial that ever started, those that do not count any more too."""
-        prefix = f"{self.config.name}/"
-        return [
-            to_record(frozen)
-            for study in self._storage.get_all_studies()
-            if study.study_name.startswith(prefix)
-            for frozen in self._storage.get_all_trials(study._study_id, deepcopy=False)
-            if SPEC in frozen.user_attrs
-        ]
-
     def record(self, spec: TrialSpec) -> TrialRecord | None:
         """One trial as stored, None if it never started."""
         of = spec.hyperparameters if spec.stage is Stage.CONFIRM else None
@@ -264,39 +226,3 @@ class StudyStore(StudyFacts):
             if of is None or record.spec.hyperparameters == of:
                 return record
         return self.records(cell_of(spec), spec.stage, of).get(spec.index)
-
-    def results(self) -> StudyResults:
-        """Everything on record, waiting trials included."""
-        plan = self.plan()
-        trials: list[TrialRecord] = []
-        if plan is not None:
-            stored = {cell: self.records(cell, Stage.SEARCH) for cell in plan.cells}
-            for spec in plan.search:
-                waiting = TrialRecord(spec, TrialState.WAITING)
-                trials.append(stored[cell_of(spec)].get(spec.index, waiting))
-            for cell in plan.cells:
-                trials.extend(self._confirm_records(plan, cell, list(stored[cell].values())))
-        return StudyResults(
-            config=self.config,
-            trials=tuple(trials),
-            base=self.base,
-            data=self.data,
-            probe=self.probe,
-            model_parameters=self.info("model_parameters"),
-            seconds=self.info("seconds", 0.0),
-            device_seconds=sum(map(spent_device_seconds_of, self.all_records())),
-            notes=tuple(self.info("notes", ())),
-        )
-
-    def _confirm_records(
-        self, plan: StudyPlan, cell: Cell, search: list[TrialRecord]
-    ) -> list[TrialRecord]:
-        winner = winner_of(search, self.config.search.trials)
-        if winner is None or not self.config.confirm.seeds:
-            return []
-        chosen = winner.spec.hyperparameters
-        stored = self.records(cell, Stage.CONFIRM, chosen)
-        return [
-            stored.get(spec.index, TrialRecord(spec, TrialState.WAITING))
-            for spec in plan.confirm(cell, chosen)
-        ]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+import uuid
 from functools import cached_property
-from typing import Any
-
-import optuna
+from typing import TYPE_CHECKING, Any
 
 from study.config import StudyConfig
 from study.errors import StoreError
 from study.plan import ModelFacts, StudyPlan, plan_study
-from study.records import BaseModelRecord, DataSummary, StepCosts
+from study.records import BaseModelRecord, DataSummary, StepCosts, WarmStart
 from study.urls import without_password
+
+if TYPE_CHECKING:  # half a second to import, and reading needs none of it
+    import optuna
 
 SCHEMA_VERSION = 2
 _STOP = "stop/"
@@ -68,13 +70,33 @@ class StudyFacts:
         found = self.info("probe")
         return StepCosts.from_dict(found) if found else None
 
-    def plan(self) -> StudyPlan | None:
-        """The plan that the store's facts give, None before the model was looked at."""
+    @property
+    def model(self) -> ModelFacts | None:
+        """None before the model was looked at."""
         blocks = self.info("num_blocks")
         if blocks is None:
             return None
         cached, tied = self.info("prefix_cache", False), self.info("tied", False)
-        return plan_study(self.config, ModelFacts(blocks, self.probe, cached, tied))
+        return ModelFacts(blocks, self.probe, cached, tied)
+
+    def plan(self) -> StudyPlan | None:
+        """The plan that the store's facts give, None before the model was looked at."""
+        model = self.model
+        return None if model is None else plan_study(self.config, model, self.warm_start)
+
+    @property
+    def warm_start(self) -> WarmStart | None:
+        found = self.info("warm_start")
+        return WarmStart.from_dict(found) if found else None
+
+    @property
+    def tracking_mark(self) -> str:
+        """Tells this study's runs in a tracker from those of another one of its name."""
+        mark = self.info("tracking_mark")
+        if mark is None:
+            mark = uuid.uuid4().hex[:8]
+            self.set_info("tracking_mark", mark)
+        return str(mark)
 
     # Wall time. A driver that is killed cannot say how long it ran, so it says so all along.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from optuna.trial import FrozenTrial
+from typing import TYPE_CHECKING
 
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 SPEC = "spec"
 OUTCOME = "outcome"

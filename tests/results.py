@@ -32,6 +32,7 @@ from study.results import StudyResults
 BASE_LOSS = 4.63
 BASE_RETENTION = 3.94
 PARAMETERS = 1_234_944
+MODEL_FINGERPRINT, TRAIN_FINGERPRINT = "folder-1:00ff", "files-1:11ee"
 STARTED = 1_760_000_000.0
 VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "deepspeed": "0.19.8", "ray": "2.60.0"}
 # Loss = floor + scale * size ** -exponent at the best learning rate; LIFT wins below about 300
@@ -182,6 +183,9 @@ def make_results(
         probe=StepCosts(0.161, 0.1) if "lift" in config.arms.names else None,
         model_parameters=PARAMETERS,
         seconds=431.0,
+        model_fingerprint=MODEL_FINGERPRINT,
+        train_fingerprint=TRAIN_FINGERPRINT,
+        num_blocks=4,
     )
 
 

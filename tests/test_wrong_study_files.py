@@ -92,6 +92,8 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
         GOOD + "training: {schedule: cosin}\n", "training.schedule", LAST + 1,
         "Did you mean `cosine`",
     ),
+    "true as a stage": (
+        GOOD + "zero: {stage: true}\n", "zero.stage", LAST + 1, "0, 1, 2 or 3"),
     "unknown stage": (GOOD + "zero: {stage: 4}\n", "zero.stage", LAST + 1, "0, 1, 2 or 3"),
     "unknown task": (
         replaced("causal-lm", "classification"), "task", 2, "`sequence-classification`"),

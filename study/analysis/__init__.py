@@ -95,12 +95,15 @@ def summarise(
     results: StudyResults,
     dataset_sizes: Sequence[int] = (),
     memory_limit_gib: float | None = None,
+    *,
+    with_grid: bool = True,
 ) -> StudySummary:
     """Everything the report and the command line say in numbers, computed once.
 
     Args:
         dataset_sizes: what a verdict is asked for; empty: the study file's size, else the largest.
         memory_limit_gib: of one device; None: the study file's.
+        with_grid: whether sizes will be looked up in the summary later.
 
     Raises:
         ValueError: one of them is not positive.
@@ -123,7 +126,7 @@ def summarise(
         verdicts=tuple(decide(evidence, size, memory_limit_gib) for size in asked) if both else (),
         grid=tuple(
             decide(evidence, size, memory_limit_gib, with_next_runs=False)
-            for size in _grid_sizes(evidence)
+            for size in (_grid_sizes(evidence) if with_grid else ())
         ),
     )
 

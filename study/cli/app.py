@@ -11,7 +11,7 @@ import typer
 
 from study.cli.arguments import Study
 from study.cli.cluster import cluster_app
-from study.cli.reuse_verbs import best
+from study.cli.reuse_verbs import best, export, recommend, train
 
 app = typer.Typer(
     name="study",
@@ -74,6 +74,18 @@ def init(
     write_study_file(path, template, force=force)
     typer.echo(f"Wrote {path}. Edit model.path, data.train and dataset_sizes, then:")
     typer.echo(f"  study plan {path}")
+
+
+@app.command()
+def schema(
+    space: Annotated[
+        bool, typer.Option("--space", help="Of a search space's file instead.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema of a study file, for an editor."""
+    from study.schema import SPACE_FILE, STUDY_FILE
+
+    typer.echo((SPACE_FILE if space else STUDY_FILE).read_text(encoding="utf-8"), nl=False)
 
 
 @app.command()
@@ -302,6 +314,9 @@ def report(
 
 
 app.command()(best)
+app.command()(export)
+app.command()(recommend)
+app.command()(train)
 
 
 @app.command()

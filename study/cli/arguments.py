@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,3 +15,10 @@ Study = Annotated[
         "embedded example.",
     ),
 ]
+
+
+class ExportedTable(StrEnum):
+    """The tables of `study export`, see `study.table.rows_of`."""
+
+    TRIALS = "trials"
+    EVALUATIONS = "evaluations"

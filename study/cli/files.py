@@ -43,7 +43,7 @@ def study_file(study: str) -> Path:
 
 def open_named(study: str) -> StudyStore:
     """The store of the study that an argument means."""
-    from study.api import open_study
+    from study.reading import open_study
 
     if study == DEMO:
         study = str(DEMO_FOLDER / "study.yaml")
@@ -72,16 +72,11 @@ def results_named(study: str) -> StudyResults:
     Raises:
         StoreError: there is no such study.
     """
-    from study.api import read_study
+    from study.reading import read_study
 
-    if is_remote(study):
-        return read_study(study)
-    path = Path(study) / "study.yaml" if Path(study).is_dir() else Path(study)
-    if study != DEMO and path.suffix in (".yaml", ".yml") and path.is_file():
-        config = load_config(path)
-        if config.results_url is not None:
-            return read_study(config.results_url)
-    return open_named(study).results()
+    if study == DEMO or not (is_remote(study) or Path(study).exists()):
+        return open_named(study).results()
+    return read_study(study)
 
 
 def driven_here(study: str) -> StudyStore:
@@ -117,7 +112,8 @@ def _write_demo() -> Path:
         model = Path(__file__).parents[1] / "demo" / "base_model"
         write_text(
             path,
-            render_template(
+            _editor_line()
+            + render_template(
                 DEMO,
                 model=str(model),
                 task=str(folder / "task.jsonl"),
@@ -144,7 +140,14 @@ def write_study_file(path: Path, template: str, *, force: bool) -> None:
         if path.resolve() != demo:
             write_text(path, demo.read_text())
         return
-    write_text(path, render_template(template))
+    write_text(path, _editor_line() + render_template(template))
+
+
+def _editor_line() -> str:
+    """The comment by which an editor finds the schema of a study file."""
+    from study.schema import STUDY_FILE
+
+    return f"# yaml-language-server: $schema={STUDY_FILE.as_uri()}\n"
 
 
 def clean_study(study: str, *, everything: bool, yes: bool) -> None:

@@ -12,6 +12,7 @@ from study.cli.output import print_facts
 from study.records import TrialRecord, TrialState
 from study.results import StudyResults
 from study.text_format import byte_size, duration
+from study.warm_start import warm_start_effect
 
 
 def print_status(results: StudyResults) -> None:
@@ -40,6 +41,8 @@ def print_status(results: StudyResults) -> None:
             cell = [r for r in results.trials if r.spec.arm == arm and r.spec.size == examples]
             table.add_row(arm, str(examples), *_cell_status(cell))
     console.print(table)
+    for sentence in warm_start_effect(results):
+        console.print(sentence)
     for record in results.trials:
         if record.state is TrialState.RUNNING:
             done = record.measurements[-1].step if record.measurements else 0

@@ -42,10 +42,11 @@ def print_verdicts(console: Console, results: StudyResults, summary: StudySummar
             console.print("Cheapest next runs:")
             for runs in verdict.next_runs:
                 console.print(Padding(Text(runs.change), (0, 0, 0, 2), expand=False))
-                console.print(Padding(Text(_told(runs)), (0, 0, 0, 4), expand=False))
+                console.print(Padding(Text(told_runs(runs)), (0, 0, 0, 4), expand=False))
 
 
-def _told(runs: NextRuns) -> str:
+def told_runs(runs: NextRuns) -> str:
+    """What further runs cost and do, in one line."""
     parts = [runs.reason, f"{runs.trials:,} trials"]
     if runs.device_seconds is not None:
         parts.append(f"about {duration(runs.device_seconds)} of device time")

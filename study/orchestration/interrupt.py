@@ -7,8 +7,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Protocol, Self
 
-from study.orchestration.observer import Observer
-
 GRACE_SECONDS = 120.0
 """Time that trials get to write their checkpoints."""
 
@@ -18,6 +16,13 @@ class Pausable(Protocol):
 
     def interrupt(self) -> None:
         """Let every trial write a checkpoint and pause."""
+
+
+class Told(Protocol):
+    """Who hears that it does."""
+
+    def message(self, text: str) -> None:
+        """Something a person waiting may want to know; from any thread."""
 
 
 class PauseOnInterrupt:
@@ -32,7 +37,7 @@ class PauseOnInterrupt:
     """
 
     def __init__(
-        self, pool: Pausable, observer: Observer, grace_seconds: float = GRACE_SECONDS
+        self, pool: Pausable, observer: Told, grace_seconds: float = GRACE_SECONDS
     ) -> None:
         self.requested = False
         self._pool, self._observer, self._grace = pool, observer, grace_seconds

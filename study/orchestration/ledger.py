@@ -196,6 +196,10 @@ class Ledger:
         self.observer.started(resolved)
         return resolved
 
+    def running(self, trial_id: str) -> TrialSpec:
+        """A trial that runs, as it was begun."""
+        return self._running[trial_id]
+
     def job(self, trial_id: str, ray_train_job: str) -> None:
         """Name the Ray Train run that trains a trial."""
         if trial_id in self._running and ray_train_job != self._jobs.get(trial_id, ""):

@@ -112,13 +112,34 @@ class WorkerPool:
             TrialError: it failed.
             ResourceError: no group could be started.
         """
-        self.submit("baseline", {"spec": None}, wants_verdicts=False)
-        event = ray.get(self.switchboard.next_event.remote("baseline", 0))
-        if event["kind"] == "interrupted":
+        outcome = self.run_task("baseline", {"spec": None})
+        if outcome is None:
             raise ResourceError(self._broken or "The study was interrupted.")
-        if event["outcome"]["status"] != "finished":
-            raise TrialError(event["outcome"]["reason"])
-        return event["outcome"]["baseline"]
+        if outcome["status"] != "finished":
+            raise TrialError(outcome["reason"])
+        return outcome["baseline"]
+
+    def run_task(
+        self,
+        task_id: str,
+        payload: Mapping[str, Any],
+        measured: Callable[[dict[str, Any]], None] = lambda measurement: None,
+    ) -> dict[str, Any] | None:
+        """Run one task, on one group after another if need be, and wait for its end.
+
+        Args:
+            measured: gets each evaluation.
+
+        Returns:
+            Its outcome; None if it was interrupted.
+        """
+        self.submit(task_id, payload, wants_verdicts=False)
+        for index in itertools.count():
+            event = ray.get(self.switchboard.next_event.remote(task_id, index))
+            if event["kind"] != "measured":
+                return event.get("outcome")
+            measured(event["measurement"])
+        raise AssertionError  # a task ends
 
     def stop(self, task_id: str) -> None:
         """Nobody wants this task's result any more."""

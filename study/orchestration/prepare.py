@@ -6,12 +6,15 @@ No Ray in here: `study plan` uses it on a laptop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from study.advice import plan_warnings
 from study.config import StudyConfig
 from study.paths import StudyPaths
 from study.plan import ModelFacts, StudyPlan, plan_study
-from study.records import DataSummary, StepCosts
+from study.reading import read_study
+from study.records import DataSummary, StepCosts, WarmStart
+from study.warm_start import warm_start
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,13 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-def prepare_study(config: StudyConfig, probe: StepCosts | None = None) -> Prepared:
+def prepare_study(
+    config: StudyConfig, probe: StepCosts | None = None, known_start: WarmStart | None = None
+) -> Prepared:
     """Tokenise the data once, look at the model, lay out the plan.
+
+    Args:
+        known_start: on record already; earlier studies are read where there is none.
 
     Raises:
         DataError: the data cannot be used, or a dataset size is beyond the pool.
@@ -45,5 +53,14 @@ def prepare_study(config: StudyConfig, probe: StepCosts | None = None) -> Prepar
     check_sizes(config, data)
     blocks, tied = check_splittable(config.model, config.task, max(2, len(data.label_names)))
     cached = config.prefix_cache.enabled is not False
-    plan = plan_study(config, ModelFacts(blocks, probe, cached, tied))
+    start = known_start
+    if start is None and config.search.warm_start:
+        start = warm_start(config, {_name(s): read_study(s) for s in config.search.warm_start})
+    plan = plan_study(config, ModelFacts(blocks, probe, cached, tied), start)
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))
+
+
+def _name(source: str) -> str:
+    """What an earlier study is called in notes: a results folder's own name."""
+    path = Path(source)
+    return path.parent.name if path.suffix in (".yaml", ".yml") else path.name

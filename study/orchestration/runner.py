@@ -13,18 +13,21 @@ from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
 from study.errors import StorageLostError, StoreError, StudyError, TrialError
+from study.fingerprints import is_content, model_fingerprint
 from study.orchestration import cluster
 from study.orchestration.capacity import Capacity, find_capacity
 from study.orchestration.interrupt import PauseOnInterrupt
 from study.orchestration.ledger import Ledger
 from study.orchestration.observer import Observer, Publishing
 from study.orchestration.prepare import Prepared, prepare_study
+from study.orchestration.tracking_needs import check_trackers
 from study.paths import StudyPaths
 from study.plan import with_probe
 from study.results import StudyResults
 from study.shared_results import SharedResults, share_data
 from study.steps import prefix_cache_pays
 from study.store import StudyStore
+from study.training.sources import find_source
 
 if TYPE_CHECKING:  # it imports Ray
     from study.orchestration.pool import WorkerPool
@@ -40,6 +43,7 @@ def run_study(config: StudyConfig, observer: Observer) -> StudyResults:
         StoreError: its results belong to another study file, or another driver runs it now.
         KeyboardInterrupt: Ctrl-C; what has finished is on record.
     """
+    check_trackers(config.tracking)
     paths = StudyPaths(config.results_dir)
     lock = FileLock(paths.lock)
     try:
@@ -83,8 +87,18 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         if store.extension:
             observer.message(store.extension)
         observer.message("Preparing data and model")
-        prepared = prepare_study(config, store.probe)
+        # What earlier studies said is on record with the first trial, whatever they say later.
+        known_start = store.warm_start if store.has_results else None
+        prepared = prepare_study(config, store.probe, known_start)
         _keep_facts(store, prepared)
+        start = prepared.plan.warm_start
+        if start.trials:
+            observer.message(
+                f"Warm start: the first {start.trials} of {config.search.trials} search trials try "
+                "winners of earlier studies"
+            )
+        elif config.search.warm_start:
+            observer.message(f"No warm start: {' '.join(start.notes)}")
         if config.results_url is not None:
             share_data(config.results_url, StudyPaths(config.results_dir).data)
         _run(config, store, prepared, observer)
@@ -101,12 +115,30 @@ def _keep_facts(store: StudyStore, prepared: Prepared) -> None:
             f"The data of study {store.config.name!r} have changed since its first trials. Give "
             "the new study another name, or restore the files."
         )
+    keep_fingerprints(store)
     store.set_info("data", prepared.data.to_dict())
     model = prepared.plan.model
     store.set_info("num_blocks", model.num_blocks)
     store.set_info("tied", model.tied)
     store.set_info("prefix_cache", model.prefix_cache)
     store.set_info("notes", list(prepared.warnings))
+    start = prepared.plan.warm_start
+    store.set_info("warm_start", start.to_dict() if store.config.search.warm_start else None)
+
+
+def keep_fingerprints(store: StudyStore) -> None:
+    """What the model and the training files are by content: by that `study recommend` finds the
+    study again."""
+    model, known = store.config.model, store.info("model_fingerprint")
+    found = model_fingerprint(model.path, model.revision)
+    if store.has_results and is_content(known) and is_content(found) and known != found:
+        raise StoreError(
+            f"The model of study {store.config.name!r} has changed since its first trials: "
+            f"{model.path}. Give the new study another name, or restore the files."
+        )
+    store.set_info("model_fingerprint", found or known)
+    source = find_source("data.train", store.config.data.train, ())
+    store.set_info("train_fingerprint", source.fingerprint())
 
 
 def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: Observer) -> None:
@@ -143,7 +175,8 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
                         "The prefix cache stays off: hidden states are computed here for less "
                         "than they are read"
                     )
-            tune_trials(Ledger(plan, store, metered, capacity.trials), pool, config, metered)
+            ledger = Ledger(plan, store, metered, capacity.trials)
+            tune_trials(ledger, pool, config, metered)
     finally:
         ray.shutdown()
 
@@ -203,6 +236,7 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
 
     from study.orchestration.scheduler import PrunerScheduler
     from study.orchestration.searcher import PlanSearcher
+    from study.orchestration.tracking import track
     from study.orchestration.trainable import StudyTrial
     from study.orchestration.worker_group import failure_reason
 
@@ -223,6 +257,7 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
             name="tune",
             storage_path=str(StudyPaths(config.results_dir).ray),
             verbose=0,
+            callbacks=list(track(ledger, observer)),
             # The workers write checkpoints; Tune's trials have nothing to keep.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import traceback
@@ -21,9 +22,10 @@ from study.config import StudyConfig
 from study.errors import StoreError, StudyError
 from study.orchestration.worker_group import failure_reason
 from study.paths import StudyPaths
-from study.records import Measurement, TrialSpec
+from study.records import Measurement, TrialOutcome, TrialSpec
 from study.remote import RemoteFolder
 from study.shared_results import fetch_data
+from study.text_files import write_text
 
 
 def work(payload: dict[str, Any]) -> None:
@@ -82,7 +84,35 @@ def _run_task(
         listener.signal,
         base_model,
         keep_prefix=task["prefix_cache"],
+        keep_model=_model_keeper(task, config, data, placement, listener),
     ).to_dict()
+
+
+def _model_keeper(
+    task: dict[str, Any], config: StudyConfig, data: Any, placement: Any, listener: _Listener
+) -> Any:
+    """For a final run: saves the model, and beside it the outcome, which is on record nowhere
+    else."""
+    if not task.get("save_model"):
+        return None
+    from study.training.model_folder import save_model
+
+    # This node's own, where the results are at a URL.
+    folder = StudyPaths(config.results_dir).model
+
+    def keep(model: Any, outcome: TrialOutcome) -> None:
+        save_model(folder, model, config, data, placement)
+        if placement.rank:
+            return
+        record = folder.with_suffix(".json")
+        curve = [measurement.to_dict() for measurement in listener.reported]
+        write_text(record, json.dumps({"outcome": outcome.to_dict(), "measurements": curve}))
+        if config.results_url is not None:
+            remote = RemoteFolder(config.results_url)
+            remote.upload(folder, folder.name)
+            remote.upload(record, record.name)  # last: it says that all is there
+
+    return keep
 
 
 def checkpoint_place(config: StudyConfig, paths: StudyPaths, trial_id: str) -> Path | str:
@@ -185,11 +215,13 @@ class _Listener:
         self._switchboard, self._spec, self._rank = switchboard, spec, rank
         self._call = (task["task_id"], task["attempt"])
         self._stopped = False
+        self.reported: list[Measurement] = []
         self._wish = None if rank else switchboard.signalled.remote(*self._call)
 
     def report(self, measurement: Measurement) -> None:
         if self._rank:
             return
+        self.reported.append(measurement)
         call = self._switchboard.measured.remote(*self._call, measurement.to_dict())
         # After the last one nobody is asked whether the trial goes on.
         if measurement.step < self._spec.steps:

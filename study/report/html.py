@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from study.report.base import Contents, Download, Figure
 from study.report.case import lookup
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 # The figures' colours become variables of the page, so that they follow its dark mode.
 _VARIABLES = {
@@ -31,8 +31,21 @@ _VARIABLES = {
 
 def render_html(contents: Contents) -> str:
     """The whole page; every text is escaped."""
+    environment = report_templates()
+    # One text for the page and for the hash that allows it to run.
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        report=contents,
+        policy=_policy(script),
+        script=Markup(script),
+        lookup=Markup(_lookup(contents, environment)),
+    )
+
+
+def report_templates() -> Environment:
+    """Templates that escape every text, with the filters they use."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -44,14 +57,7 @@ def render_html(contents: Contents) -> str:
         "file_name": file_name,
         "prose": prose,
     }
-    # One text for the page and for the hash that allows it to run.
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
-        report=contents,
-        policy=_policy(script),
-        script=Markup(script),
-        lookup=Markup(_lookup(contents, environment)),
-    )
+    return environment
 
 
 def prose(text: str) -> Markup:

@@ -17,6 +17,7 @@ from study.records import DataSummary
 from study.report.base import MISSING, Section, Snippet, Tile, capital, loss, seconds
 from study.results import StudyResults
 from study.text_format import duration, short_count
+from study.warm_start import warm_start_effect
 
 _BASIS = {
     "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost "
@@ -92,7 +93,7 @@ def compared_section(results: StudyResults) -> Section:
     return Section(
         "compared",
         "What was compared",
-        paragraphs=results.notes,
+        paragraphs=(*results.notes, *warm_start_effect(results)),
         facts=facts,
         snippets=tuple(snippets),
     )

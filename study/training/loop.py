@@ -14,6 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from study.config import StudyConfig
 from study.errors import NonFiniteLossError
@@ -48,6 +49,7 @@ from study.training.weights import held_weights, restore_weights
 log = logging.getLogger(__name__)
 
 Report = Callable[[Measurement], None]
+Keep = Callable[[PreTrainedModel, TrialOutcome], None]
 
 
 class Signal(IntEnum):
@@ -78,6 +80,7 @@ def run_trial(
     signal: Callable[[], Signal] | None = None,
     base_model: BaseModel | None = None,
     keep_prefix: bool = True,
+    keep_model: Keep | None = None,
 ) -> TrialOutcome:
     """Train `spec` and score it. Every rank calls this and gets the same outcome.
 
@@ -92,6 +95,8 @@ def run_trial(
             None: nobody interferes.
         base_model: of this worker; None: loaded here.
         keep_prefix: use the prefix cache where it is on and exact; False: it does not pay here.
+        keep_model: gets the model of a confirm trial that has finished, with the weights that it
+            was scored at, on every rank and before its checkpoint goes.
 
     Raises:
         AuditError: a phase changed what it must not, or the reverse.
@@ -99,7 +104,7 @@ def run_trial(
     """
     return _Trial(
         config, spec, data, placement, report, checkpoints, signal, base_model, keep_prefix
-    ).run()
+    ).run(keep_model)
 
 
 class _Trial:
@@ -131,7 +136,7 @@ class _Trial:
             trial_identity(config, spec, data, placement),
         )
 
-    def run(self) -> TrialOutcome:
+    def run(self, keep_model: Keep | None = None) -> TrialOutcome:
         seed_everything(self.spec.seed)
         self.model = self.base_model.fresh(self.spec.seed)
         self.layout = find_layout(self.model, new_head(self.model))
@@ -163,6 +168,8 @@ class _Trial:
             **self.final_scores,
             versions=library_versions(),
         )
+        if keep_model is not None and status == "finished":
+            keep_model(self.model, outcome)
         if status != "interrupted":
             self.checkpoints.remove()
         return outcome

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import DataError
+from study.fingerprints import files_fingerprint
 
 FORMATS = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
@@ -50,6 +51,14 @@ class Source:
             return [self.hub, *self.hub_splits]
         stats = [(path.resolve(), path.stat()) for path in self.files]
         return [[str(path), s.st_size, s.st_mtime_ns, s.st_ino] for path, s in stats]
+
+    def fingerprint(self) -> str:
+        """The same on any machine and for any names of the files: of their content, or the hub id.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        return f"hub:{self.hub}" if self.hub else files_fingerprint(self.files)
 
 
 def find_source(key: str, value: str | Sequence[str], hub_splits: tuple[str, ...]) -> Source:

@@ -61,26 +61,65 @@ def test_yaml_gives_everything_back_that_a_rerun_needs() -> None:
     loaded = yaml.safe_load(text)
     assert loaded == best.content
     spec = best.trial.spec
+    assert loaded["format"] == 1
+    assert loaded["study"]["results"].endswith("/results/synthetic")
+    assert loaded["chosen"]["trials"] == [spec.trial_id]
+    assert loaded["chosen"]["interpolated"] == loaded["chosen"]["notes"] == []
     assert loaded["hyperparameters"] == spec.hyperparameters
     assert loaded["strategy"]["sweeps"] == 1
-    assert loaded["training"]["steps"] == spec.steps == sum(p["steps"] for p in loaded["phases"])
-    assert loaded["training"]["epochs"] == pytest.approx(spec.steps * 8 / 128, abs=1e-3)
+    # The rule stays in `training`; what it comes to is in `run`.
+    assert loaded["training"]["epochs"] == 3.0 and loaded["training"]["steps"] is None
+    run = loaded["run"]
+    assert run["steps"] == spec.steps == sum(p["steps"] for p in run["phases"])
+    assert run["epochs"] == pytest.approx(spec.steps * 8 / 128, abs=1e-3)
+    assert run["evaluation_steps"] == list(spec.evaluation_steps)
     assert loaded["deepspeed"]["zero_optimization"]["stage"] == 2
+    assert loaded["zero"]["stage"] == 2
+    assert loaded["resources"]["workers_per_trial"] == 1
+    assert loaded["prefix_cache"]["enabled"] == "auto"
     assert loaded["model"]["path"] == "models/tiny-llama"
+    assert loaded["model"]["fingerprint"] == "folder-1:00ff"
+    assert (loaded["model"]["num_blocks"], loaded["model"]["tied"]) == (4, False)
     assert loaded["data"]["fingerprint"] == "9f86d081884c7d65"
     assert loaded["seeds"]["trial"] == spec.seed
     assert len(loaded["seeds"]["confirm"]) == 2
     assert loaded["versions"]["torch"] == "2.13.0"
-    assert loaded["scores"]["confirm_validation_loss"] == pytest.approx(
-        best.chosen.confirm_score, abs=1e-6
-    )
-    assert loaded["scores"]["retention_rise"] > 0
     assert len(loaded["winners"]) == 3
+    assert loaded["verdict"]["dataset_size"] == 128
+    assert loaded["verdict"]["answer"] in ("better", "cheaper", "lean", "not_enough_evidence")
+
+
+def test_scores_have_intervals_by_the_seeds_of_the_cell() -> None:
+    best = best_configuration(make_results(), "lift", 128)
+    scores = best.content["scores"]
+    assert scores["dataset_size"] == 128
+    assert scores["retention_rise"] > 0
+    for name in ("confirm_validation_loss", "test_loss", "retention_rise", "arm_test_loss"):
+        low, high = scores[f"{name}_interval"]
+        assert low < scores[name] < high
+    # Three replicates of two runs: half of the squared gaps, three degrees of freedom, t = 3.1824.
+    gaps = [r.test_losses[0] - r.test_losses[1] for r in best.candidates]
+    variance = sum(gap**2 / 2 for gap in gaps) / 3
+    half = 3.18245 * (variance / 2) ** 0.5
+    assert scores["test_loss_interval"][1] - scores["test_loss"] == pytest.approx(half, abs=2e-6)
+    one_seed = best_configuration(make_results(confirm_seeds=1), "lift", 128).content["scores"]
+    assert one_seed["test_loss"] is not None and one_seed["test_loss_interval"] is None
+
+
+def test_a_password_of_the_study_is_in_no_best_configuration() -> None:
+    place = {
+        "results": "s3://user:hush-hush@bucket/study",
+        "database": "postgresql://a:hush-hush@b/c",
+    }
+    text = best_configuration(make_results(storage=place), "full").to_yaml()
+    assert "hush-hush" not in text
+    assert "s3://" in text
 
 
 def test_hyperparameters_replace_the_settings_they_decide() -> None:
     best = best_configuration(two_winners(), "full")
     assert best.content["training"]["weight_decay"] == 0.1
+    assert best.content["hyperparameters"] == LOW
     results = two_winners()
     chosen = {"learning_rate": 2e-5, "sweeps": 2}
     lift = (make_trial("lift", score=4.0, hyperparameters=chosen),)
@@ -95,8 +134,8 @@ def test_the_default_size_is_the_one_asked_about_else_the_largest_with_results()
     asked = make_results(decision={"dataset_size": 128})
     assert best_configuration(asked, "full").dataset_size == 128
     between = best_configuration(make_results(decision={"dataset_size": 200}), "full")
-    assert between.dataset_size == 256
-    assert "200, was not tested; 256 is the nearest" in between.to_yaml()
+    assert (between.dataset_size, between.trial.spec.size) == (200, 256)
+    assert "200 was not tested; this is the best configuration at 256" in between.to_yaml()
 
 
 def test_an_arm_that_learned_nothing_is_marked() -> None:
@@ -111,7 +150,6 @@ def test_an_arm_that_learned_nothing_is_marked() -> None:
     [
         ("lora", None, {}, ("Arm 'lora'", "full, lift")),
         ("lift", None, {"arms": ["full"]}, ("Arm 'lift'", "Use one of: full.")),
-        ("full", 100, {}, ("Dataset size 100", "64, 128, 256, 512")),
         ("full", None, {"all_failed": True}, ("No search trial of arm 'full'", "study status")),
         ("full", None, {"progress": 0.0}, ("No search trial of arm 'full'", "study status")),
         ("lift", 64, {"progress": 0.1}, ("arm 'lift' at 64 examples",)),

@@ -14,6 +14,7 @@ from study.errors import StoreError
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import unwritable
 from study.orchestration.prepare import Prepared, prepare_study
+from study.orchestration.tracking_needs import check_trackers
 from study.paths import StudyPaths
 from study.records import StepCosts
 from study.remote import RemoteFolder
@@ -86,6 +87,16 @@ def check_database(config: StudyConfig) -> tuple[Finding, StudyStore | None]:
             "you can write to, or to a PostgreSQL URL."
         )
     return Finding(f"{path.name} can be written; the study is new"), None
+
+
+def check_tracking(config: StudyConfig) -> Finding:
+    """Whether what the trackers need is installed; they run beside the driver.
+
+    Raises:
+        UserError: something is not.
+    """
+    check_trackers(config.tracking)
+    return Finding(f"{', '.join(config.tracking)}: installed")
 
 
 def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:

@@ -52,6 +52,8 @@ def check_here(checks: Checklist, facts: StudyFacts, scratch: Path) -> None:
     database = sqlite_path(config.database_url)
     inside = database is not None and database.parent == config.results_dir
     checks.run("database", lambda: _keep_store(facts), needs=("storage",) if inside else ())
+    if config.tracking:
+        checks.run("tracking", lambda: local.check_tracking(config))
     if not checks.stands("storage"):
         config = config.model_copy(
             update={"storage": config.storage.model_copy(update={"results": str(scratch)})}

@@ -76,6 +76,7 @@ class PackedStudy:
         inputs: what travels, the content of each file by its path in the package.
         on_cluster: files and folders that the nodes must see, by setting.
         database: the study's storage URL; None: a file in the results.
+        trackers: where else the job shows its trials.
     """
 
     name: str
@@ -85,6 +86,7 @@ class PackedStudy:
     inputs: Mapping[str, Path]
     on_cluster: tuple[tuple[str, str], ...]
     database: str | None
+    trackers: tuple[str, ...] = ()
 
 
 def read_study(path: Path, results: str | None = None, shared: Sequence[str] = ()) -> PackedStudy:
@@ -137,6 +139,7 @@ def read_study(path: Path, results: str | None = None, shared: Sequence[str] = (
         inputs=files,
         on_cluster=tuple(on_cluster),
         database=storage.get("database"),
+        trackers=tuple(config.tracking),
     )
 
 

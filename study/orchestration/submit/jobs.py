@@ -20,6 +20,7 @@ from study.orchestration.submit.environment import job_environment
 from study.orchestration.submit.inputs import PackedStudy
 from study.orchestration.submit.package import stage_package, zip_study
 from study.orchestration.submit.requirements import PACKAGE, pinned_requirements
+from study.orchestration.tracking_needs import check_trackers
 
 _STUDY, _RESULTS, _VERSION = "study", "study_results", "study_version"
 _START = "exec python3 -m study.orchestration.submit.start"
@@ -116,6 +117,8 @@ def submit_study(
     Raises:
         StudyError: the cluster takes it not; nothing runs.
     """
+    if install:
+        check_trackers(packed.trackers)
     earlier = [job.job_id for job in study_jobs(dashboard) if _is_of(job, packed)]
     last = max((int(job_id.rpartition("-")[2]) for job_id in earlier), default=0)
     with tempfile.TemporaryDirectory(prefix="study-submit-") as scratch:
@@ -125,7 +128,7 @@ def submit_study(
         environment = job_environment(
             archive,
             stage_package(folder),
-            pinned_requirements(packed.database) if install else None,
+            pinned_requirements(packed.database, packed.trackers) if install else None,
             variables or {},
         )
         job_id = _new_id(packed, last + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
@@ -16,14 +17,15 @@ _OF_TORCH = ("nvidia-", "cuda-", "triton")
 _POSTGRESQL_DRIVERS = ("psycopg", "psycopg-binary", "psycopg2", "psycopg2-binary")
 
 
-def pinned_requirements(database: str | None = None) -> list[str]:
+def pinned_requirements(database: str | None = None, trackers: Sequence[str] = ()) -> list[str]:
     """``name==version`` of everything this package needs, directly or not, sorted.
 
     Args:
         database: the study's storage URL; a server's adds the drivers that are installed here.
+        trackers: of the study; each is an extra of this package.
     """
     found = dict[str, str]()
-    walk = [(PACKAGE, frozenset[str]())]
+    walk = [(PACKAGE, frozenset(trackers))]
     if database is not None and database.startswith("postgresql"):
         walk += [(name, frozenset[str]()) for name in _POSTGRESQL_DRIVERS]
     done = set[tuple[str, frozenset[str]]]()

@@ -1,0 +1,76 @@
+"""`study best`: to standard output, a file or a folder."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from study.reuse.formats import Export
+
+
+class Format(StrEnum):
+    """What `study.reuse.formats` can write."""
+
+    STUDY = "study"
+    DEEPSPEED = "deepspeed"
+    TRANSFORMERS = "transformers"
+    AXOLOTL = "axolotl"
+    LLAMAFACTORY = "llamafactory"
+
+
+def write_best(
+    study: str, arm: str | None, dataset_size: int | None, format: Format, output: str | None
+) -> None:
+    """Write an arm's best configuration in a tool's format.
+
+    Args:
+        output: a file; a folder, which is there or is written with a slash at its end; None:
+            standard output. Files that a format has beside its main one go to the same folder.
+
+    Raises:
+        UserError: no such configuration, a format that cannot express it, or a file in the way.
+    """
+    from study.cli.files import results_named
+    from study.errors import UserError
+    from study.reuse import best_configuration
+    from study.reuse.formats import export
+    from study.text_files import write_text
+
+    results = results_named(study)
+    arms = results.config.arms.names
+    if arm is None and len(arms) > 1:
+        raise UserError(f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm lift.")
+    content = best_configuration(results, arm or arms[0], dataset_size).content
+    made = export(content, format.value)
+    if output is None:
+        typer.echo(made.text, nl=False)
+        if made.siblings:
+            named = ", ".join(made.siblings)
+            typer.echo(f"Not shown: {named}. Write all files with --output FOLDER/.", err=True)
+        return
+    place = Path(output)
+    file = place / made.name if output.endswith("/") or place.is_dir() else place
+    texts = {file: made.text} | {file.parent / n: text for n, text in made.siblings.items()}
+    _refuse_foreign(file, made)
+    for path, text in texts.items():
+        write_text(path, text)
+        typer.echo(f"Wrote {path}")
+
+
+def _refuse_foreign(file: Path, made: Export) -> None:
+    """A folder without the main file may have another's files of the siblings' names."""
+    from study.errors import UserError
+
+    if file.exists():
+        return
+    for name in made.siblings:
+        path = file.parent / name
+        if path == file or path.exists():
+            raise UserError(
+                f"{path}: this export writes a file of that name, and one is there or is the one "
+                "asked for. Give --output a folder of its own."
+            )

@@ -1,0 +1,197 @@
+"""`study recommend`: what past studies say about a model, a task and a dataset size."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from study.analysis import BASIS_PHRASES, Verdict, arm_label
+from study.analysis.verdict_records import Interval
+from study.cli.output import chance, print_facts
+from study.cli.verdicts import told_runs
+from study.reuse.identity import Asked
+from study.reuse.recommend import Declined, Judged, Recommendation, recommend, sizes_of
+
+DECLINED = 3
+"""Exit code: there is no answer, and nothing is wrong with the question."""
+
+
+def recommend_and_print(asked: Asked, places: Sequence[str], as_json: bool) -> int:
+    """Print the answer, or why there is none; the exit code."""
+    found = recommend(asked, places)
+    if as_json:
+        told = _answer(found) if isinstance(found, Recommendation) else _no_answer(found)
+        json.dump(told, sys.stdout, indent=1)
+        print()
+    else:
+        console = Console(highlight=False, markup=False)
+        if isinstance(found, Recommendation):
+            _print_answer(console, found)
+        else:
+            _print_no_answer(console, found)
+    return 0 if isinstance(found, Recommendation) else DECLINED
+
+
+def _print_answer(console: Console, found: Recommendation) -> None:
+    verdict, study, best = found.verdict, found.judged.study, found.best
+    console.print(Text(_sentence(verdict), style="bold"))
+    run = best.content["run"]
+    values = ", ".join(f"{name} {_short(v)}" for name, v in best.hyperparameters.items())
+    facts = {
+        "Study": f"{study.name} ({study.place}), {sizes_of(study)}",
+        "Comparison": BASIS_PHRASES[verdict.basis],
+        "Difference": _difference(verdict),
+        "Cost": _ratio(verdict.cost, "device seconds"),
+        "Configuration": f"{values}; {run['steps']:,} steps ({run['epochs']:g} epochs)",
+        "Chosen": f"{' and '.join(best.content['chosen']['trials'])}. {best.rule}",
+        "Warnings": "; ".join(
+            f"{gate.name}: {gate.found}" for gate in verdict.gates if gate.status == "warn"
+        ),
+        "Other studies": "; ".join(_other(j, verdict) for j in found.others),
+    }
+    print_facts(console, {name: text for name, text in facts.items() if text})
+    for note in (*best.notes, *found.notes):
+        console.print(note)
+    console.print("\nNext:")
+    for command in _commands(found):
+        console.print(f"  {command}", soft_wrap=True)
+
+
+def _print_no_answer(console: Console, found: Declined) -> None:
+    console.print(Text(f"No answer: {found.reason}", style="bold"))
+    verdict = found.verdict
+    if verdict is not None and verdict.arm is not None and verdict.confidence is not None:
+        console.print(f"It leans to {arm_label(verdict.arm)} ({chance(verdict.confidence)}).")
+    for gate in () if verdict is None else verdict.failed_gates:
+        text = f"Not met: {gate.name}. {gate.found}. Needed: {gate.needed}. {gate.remedy}"
+        console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+    if found.nearest:
+        console.print("Nearest evidence:")
+    for near in found.nearest:
+        text = f"{near.study.name} ({near.study.place}): {near.differs}"
+        console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+    if found.next_runs:
+        console.print(f"What would answer, in the file of study {found.nearest[0].study.name}:")
+    for runs in found.next_runs:
+        console.print(Padding(Text(runs.change), (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(told_runs(runs)), (0, 0, 0, 4), expand=False))
+    if found.smallest is not None:
+        noise = "assumed noise" if found.smallest.assumed else "the nearest study's noise"
+        console.print(
+            f"The smallest study that would answer, {found.smallest.trials:,} trials; by {noise} "
+            f"its chance of a verdict is {chance(found.smallest.chance)} where the arms differ by "
+            "twice rho:"
+        )
+        for line in found.smallest.text.splitlines():  # to be copied: unbroken
+            console.print(f"  {line}", soft_wrap=True)
+    for note in found.notes:
+        console.print(note)
+
+
+def _sentence(verdict: Verdict) -> str:
+    assert verdict.arm is not None  # a claim has one
+    arm = arm_label(verdict.arm)
+    other = arm_label("full" if verdict.arm == "lift" else "lift")
+    sure = "" if verdict.confidence is None else f" ({chance(verdict.confidence)} sure)"
+    why = {
+        "memory": f"{other} does not fit in {verdict.memory_limit_gib or 0:g} GiB of a device",
+        "better": f"its test loss is lower by more than {verdict.rho:g} nats{sure}",
+        "cheaper": f"its test loss is not higher by {verdict.rho:g} nats{sure}, and it costs less",
+    }[verdict.answer]
+    where = ", beyond the tested sizes" if verdict.extrapolated else ""
+    return f"Use {arm} for {verdict.dataset_size:,} training examples{where}: {why}."
+
+
+def _difference(verdict: Verdict) -> str:
+    gap, one = verdict.difference, verdict.one_run
+    if gap is None:
+        return ""
+    text = f"test loss of full - LIFT {_span(gap, '+.3f')} nats"
+    return text if one is None else f"{text}; of one more pair of runs {_span(one, '+.3f')}"
+
+
+def _ratio(ratio: Interval | None, what: str) -> str:
+    return "" if ratio is None else f"LIFT / full {_span(ratio, '.2f')} in {what} of a cold run"
+
+
+def _span(found: Interval, form: str) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} (95 %: {found.low:{form}} to {found.high:{form}})"
+
+
+def _other(judged: Judged, verdict: Verdict) -> str:
+    told = f"{judged.study.name} ({judged.study.place})"
+    theirs = judged.verdict
+    if theirs is None or theirs.arm is None or not judged.reaches(verdict.dataset_size):
+        return f"{told} has no verdict there"
+    says = "says" if theirs.is_claim else "leans to"
+    agrees = "agrees" if theirs.arm == verdict.arm else "disagrees"
+    return f"{told} {agrees}: it {says} {arm_label(theirs.arm)}"
+
+
+def _commands(found: Recommendation) -> Iterator[str]:
+    place = shlex.quote(found.judged.study.place)
+    yield (
+        f"study best {place} --arm {found.verdict.arm} --dataset-size "
+        f"{found.asked.dataset_size} --output best.yaml"
+    )
+    yield "study train best.yaml"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _answer(found: Recommendation) -> dict[str, Any]:
+    return {
+        "answer": found.verdict.arm,
+        "sentence": _sentence(found.verdict),
+        "dataset_size": found.asked.dataset_size,
+        "study": _study(found.judged),
+        "verdict": dataclasses.asdict(found.verdict),
+        "configuration": found.best.content,
+        "others": [_study(judged) for judged in found.others],
+        "notes": [*found.best.notes, *found.notes],
+        "commands": list(_commands(found)),
+    }
+
+
+def _no_answer(found: Declined) -> dict[str, Any]:
+    return {
+        "answer": None,
+        "reason": found.reason,
+        "dataset_size": found.asked.dataset_size,
+        "nearest": [
+            {
+                "study": near.study.name,
+                "place": near.study.place,
+                "dataset_sizes": near.study.config.dataset_sizes,
+                "differs": near.differs,
+            }
+            for near in found.nearest
+        ],
+        "verdict": None if found.verdict is None else dataclasses.asdict(found.verdict),
+        "next_runs": [dataclasses.asdict(runs) for runs in found.next_runs],
+        "smallest_study": None if found.smallest is None else dataclasses.asdict(found.smallest),
+        "notes": list(found.notes),
+    }
+
+
+def _study(judged: Judged) -> dict[str, Any]:
+    verdict = judged.verdict
+    return {
+        "name": judged.study.name,
+        "place": judged.study.place,
+        "dataset_sizes": list(judged.sizes),
+        "answer": None if verdict is None else verdict.answer,
+        "arm": None if verdict is None else verdict.arm,
+    }

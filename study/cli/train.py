@@ -1,0 +1,184 @@
+"""`study train`: the final run, the model folder and its card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from study.cli.output import libraries_to
+from study.errors import UserError
+from study.paths import StudyPaths
+from study.records import BaseModelRecord, Measurement, TrialSpec
+from study.remote import RemoteFolder, is_remote
+from study.text_files import write_text
+from study.text_format import duration
+
+if TYPE_CHECKING:
+    from study.recipe import FinalRun, Recipe
+
+RECORD = "study_training.json"
+
+
+class TrainingView:
+    """A line for every evaluation, with what is left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._since = console, time.monotonic()
+        self._first_step, self._best = 0, float("inf")
+
+    def message(self, text: str) -> None:
+        self._console.print(Text(f"{text} ...", style="dim"))
+
+    def started(self, spec: TrialSpec, base: BaseModelRecord) -> None:
+        self._console.print(
+            f"Base model: validation {base.validation_loss:.4f} test {base.test_loss:.4f}"
+        )
+        self._console.print(
+            f"Training {spec.arm} on {spec.size:,} examples for {spec.steps:,} steps"
+        )
+        self._since = time.monotonic()
+
+    def measured(self, spec: TrialSpec, measurement: Measurement) -> None:
+        spent = time.monotonic() - self._since
+        done = measurement.step - self._first_step
+        if spent < 1.0 and measurement.step < spec.steps:
+            # Evaluations of an earlier session come all at once.
+            self._first_step, done = measurement.step, 0
+        left = spent / done * (spec.steps - measurement.step) if done else 0.0
+        line = (
+            f"step {measurement.step:>{len(str(spec.steps))}}/{spec.steps}  "
+            f"validation {measurement.validation_loss:.4f}  train {measurement.train_loss:.4f}"
+        )
+        if left >= 1.0:
+            line += f"  {duration(left)} left"
+        if measurement.validation_loss < self._best:
+            self._best = measurement.validation_loss
+            line += "  best so far"
+        self._console.print(line)
+
+
+def train_and_print(
+    best: Path,
+    output: str | None,
+    dataset_size: int | None,
+    seed: int | None,
+    repository: str | None,
+) -> None:
+    """Train a best configuration, save the model, say how good it is and where it lies.
+
+    Args:
+        best: what `study best` wrote.
+        output: folder or URL; None: named after study and arm, in the working directory.
+        dataset_size, seed: see `train_final`.
+        repository: of the Hub, to send it to.
+    """
+    from study.orchestration.final import train_final
+    from study.recipe import read_recipe
+
+    recipe = read_recipe(best)
+    place = output or f"{recipe.config.name}-{recipe.arm}"
+    if repository is not None:
+        from study.reuse.hub import check_login
+
+        if is_remote(place):
+            raise UserError("--push-to-hub: give --output a folder of this machine.")
+        check_login(repository)
+    place = place.rstrip("/") if is_remote(place) else str(Path(place).absolute())
+    if _is_trained(recipe, place):
+        print(f"{place} has this configuration's model already.")
+        _push(place, repository)
+        return
+    run_place = f"{place}.run"
+    config = recipe.config_at(1, run_place)
+    log = StudyPaths(config.results_dir).log
+    # As in `study run`: a batch system ends a job with SIGTERM.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    print(f"Training {best}: model goes to {place}\nLibrary output goes to {log}")
+    with libraries_to(log) as console:
+        try:
+            run = train_final(recipe, run_place, TrainingView(console), dataset_size, seed)
+        except KeyboardInterrupt:
+            console.print("\nStopped. The same command goes on from the last checkpoint.")
+            raise
+        _publish(recipe, run, place)
+    _tell(run, place)
+    _push(place, repository)
+
+
+def _is_trained(recipe: Recipe, place: str) -> bool:
+    """Whether the model of this best configuration is there already.
+
+    Raises:
+        UserError: something else is.
+    """
+    if is_remote(place):
+        remote = RemoteFolder(place)
+        occupied, found = bool(remote.names()), remote.read(RECORD)
+    else:
+        folder, path = Path(place), Path(place) / RECORD
+        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        found = path.read_bytes() if path.is_file() else None
+    if not occupied:
+        return False
+    with suppress(ValueError, KeyError, TypeError):
+        if found is not None and json.loads(found)["best_configuration"] == recipe.content:
+            return True
+    raise UserError(f"--output {place}: something else is there. Remove it, or name another place.")
+
+
+def _publish(recipe: Recipe, run: FinalRun, place: str) -> None:
+    """Put card and record beside the weights, and the whole where it was asked for."""
+    from study.reuse.model_card import model_card, record
+
+    write_text(run.folder / RECORD, record(recipe, run))
+    write_text(run.folder / "README.md", model_card(recipe, run))
+    url = run.config.results_url
+    if url is not None:
+        for path in sorted(run.folder.iterdir()):
+            RemoteFolder(place).upload(path, path.name)
+        RemoteFolder(url).remove("")
+    else:
+        target = Path(place)
+        if target.is_dir():  # empty
+            target.rmdir()
+        os.replace(run.folder, target)
+    # What is left of the run can be made again, but for its log.
+    paths = StudyPaths(run.config.results_dir)
+    for folder in (paths.data, paths.prefix_cache, paths.ray, paths.root / "checkpoints"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in ("run.json", "model.json"):
+        (paths.root / name).unlink(missing_ok=True)
+
+
+def _tell(run: FinalRun, place: str) -> None:
+    outcome = run.outcome
+    console = Console(highlight=False, markup=False)
+    scores = [f"validation {outcome.score:.4f}", f"test {outcome.test_loss:.4f}"]
+    if outcome.retention_loss is not None and run.base.retention_loss is not None:
+        rise = outcome.retention_loss - run.base.retention_loss
+        scores.append(f"general text {outcome.retention_loss:.4f} ({rise:+.4f})")
+    console.print(f"\nBest at step {outcome.best_step} of {run.spec.steps}: {', '.join(scores)}")
+    console.print(Text("Model: ").append(place, style="bold"), soft_wrap=True)
+    if not is_remote(place):
+        console.print("\nLoad it:")
+        kind = "CausalLM" if run.config.task == "causal-lm" else "SequenceClassification"
+        console.print(f"  from transformers import AutoModelFor{kind}", soft_wrap=True)
+        console.print(f"  AutoModelFor{kind}.from_pretrained({place!r})", soft_wrap=True)
+
+
+def _push(place: str, repository: str | None) -> None:
+    if repository is None:
+        return
+    from study.reuse.hub import push
+
+    print(f"Sent to {push(Path(place), repository)}")

@@ -1,0 +1,63 @@
+"""Reads a study's results, wherever they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from study.config import load_config
+from study.errors import StoreError
+from study.paths import StudyPaths
+from study.remote import is_remote
+from study.results import StudyResults
+from study.shared_results import read_results
+from study.store import StudyStore
+
+
+def read_study(source: str | Path) -> StudyResults:
+    """Everything on record of a study, from any machine.
+
+    Args:
+        source: the URL of a results folder (``s3://bucket/study``), or what `open_study` takes. A
+            study file whose results are at a URL is read there.
+
+    Raises:
+        UserError: there is no study.
+    """
+    if is_remote(source):
+        return read_results(str(source))
+    path = Path(source)
+    if path.is_dir() and not StudyPaths(path).database.is_file():
+        path = path / "study.yaml"
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        config = load_config(path)
+        if config.results_url is not None:
+            return read_results(config.results_url)
+    return open_study(source).results()
+
+
+def open_study(source: str | Path) -> StudyStore:
+    """Open a study's store for reading.
+
+    Args:
+        source: a study file, a results folder, a folder with a ``study.yaml``, or an Optuna
+            storage URL; ``URL#name`` for one of several studies in it.
+
+    Raises:
+        UserError: there is no study.
+    """
+    if "://" in str(source):
+        url, _, name = str(source).partition("#")
+        return StudyStore.open(url, name or None)
+    path = Path(source)
+    if path.is_dir():
+        database = StudyPaths(path).database
+        if database.is_file():
+            return StudyStore.open(f"sqlite:///{database.resolve()}")
+        if not (path / "study.yaml").is_file():
+            raise StoreError(
+                f"No study in {path}: neither study.db nor study.yaml is there. Name a study "
+                "file or the results folder of a study."
+            )
+        path = path / "study.yaml"
+    config = load_config(path)
+    return StudyStore.open(config.database_url, config.name)

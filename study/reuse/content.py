@@ -1,0 +1,137 @@
+"""What a best configuration's file says: plain values, in the order in which they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from study.analysis import Evidence, Verdict
+from study.cost_model import abstract_layout
+from study.records import TrialOutcome
+from study.results import StudyResults
+from study.reuse.choose import Choice
+from study.reuse.scores import scores, verdict_facts, winner_facts
+from study.steps import (
+    ModelFacts,
+    evaluation_steps,
+    full_steps,
+    lift_strategy,
+    trial_steps,
+)
+from study.urls import without_password
+
+FORMAT = 1
+
+
+def content(
+    results: StudyResults, evidence: Evidence, verdict: Verdict | None, choice: Choice
+) -> dict[str, Any]:
+    """Everything that a rerun needs and that says where the configuration comes from. A
+    hyperparameter that is also a setting of `training` or of the strategy replaces it there."""
+    config, spec, data = results.config, choice.trial.spec, results.data
+    outcome = choice.trial.outcome or TrialOutcome("finished")
+    chosen = choice.hyperparameters
+    section = getattr(config.arms, spec.arm).model_dump(mode="json")
+    training = config.training.model_dump(mode="json")
+    strategy = {key: chosen.get(key, value) for key, value in section.items()}
+    trials = [choice.trial] if choice.other is None else [choice.trial, choice.other]
+    return {
+        "format": FORMAT,
+        "study": {
+            "name": config.name,
+            "seed": config.seed,
+            "comparison": config.comparison,
+            "results": without_password(config.results_url or str(config.results_dir.absolute())),
+        },
+        "arm": spec.arm,
+        "dataset_size": choice.dataset_size,
+        "chosen": {
+            "trials": [trial.spec.trial_id for trial in trials],
+            "rule": choice.rule,
+            "interpolated": list(choice.interpolated),
+            "notes": list(choice.notes),
+        },
+        "hyperparameters": {k: v for k, v in chosen.items() if k not in strategy},
+        "strategy": strategy,
+        "training": {key: chosen.get(key, value) for key, value in training.items()},
+        "run": _run(results, choice, outcome),
+        "seeds": {
+            "trial": spec.seed,
+            "subset": spec.subset_seed,
+            "order": spec.order_seed,
+            "confirm": [t.spec.seed for t in choice.replicate.confirm],
+        },
+        "scores": scores(results, evidence, choice),
+        "verdict": verdict_facts(verdict),
+        "winners": [fact for cell in choice.cells for fact in winner_facts(cell)],
+        "model": {
+            **config.model.model_dump(mode="json"),
+            "fingerprint": results.model_fingerprint,
+            "parameters": results.model_parameters,
+            "num_blocks": results.num_blocks,
+            "tied": results.tied,
+        },
+        "task": config.task,
+        "data": {
+            **config.data.model_dump(mode="json"),
+            "fingerprint": None if data is None else data.fingerprint,
+            "label_names": [] if data is None else list(data.label_names),
+        },
+        "zero": config.zero.model_dump(mode="json"),
+        "resources": config.resources.model_dump(mode="json"),
+        "prefix_cache": _prefix_cache(results, outcome),
+        "deepspeed": outcome.deepspeed_config,
+        "versions": outcome.versions,
+    }
+
+
+def _prefix_cache(results: StudyResults, outcome: TrialOutcome) -> dict[str, Any]:
+    """Off where the study's probe has shown that reading costs more than computing: a final run
+    has no probe of its own."""
+    section = results.config.prefix_cache.model_dump(mode="json")
+    use = outcome.prefix_cache
+    costs_more = use is not None and use.status.startswith("off: computing costs less")
+    return section | {"enabled": False} if costs_more else section
+
+
+def _run(results: StudyResults, choice: Choice, outcome: TrialOutcome) -> dict[str, Any]:
+    """One run at the size that was asked about: the trial's own where that size was tested, else
+    planned by the study's rule for it."""
+    config, spec = results.config, choice.trial.spec
+    tested = choice.is_tested and not choice.interpolated
+    steps = spec.steps if tested else _planned_steps(results, choice)
+    if tested:
+        evaluations = spec.evaluation_steps
+        phases = [{"name": p.name, "steps": p.steps} for p in outcome.phases]
+    else:
+        evaluations = evaluation_steps(steps, config.training.evaluations)
+        phases = _planned_phases(results, choice, steps)
+    return {
+        "steps": steps,
+        "epochs": round(steps * config.training.global_batch_size / choice.dataset_size, 3),
+        "evaluation_steps": list(evaluations),
+        "best_step": outcome.best_step if tested else None,
+        "phases": phases,
+    }
+
+
+def _planned_steps(results: StudyResults, choice: Choice) -> int:
+    """By the plan's own rule. Where the record is from before the model's blocks were kept, the
+    trial's steps in proportion to full's."""
+    config, spec, size = results.config, choice.trial.spec, choice.dataset_size
+    if results.num_blocks is None and spec.arm == "lift":
+        return max(1, round(spec.steps * full_steps(config, size) / full_steps(config, spec.size)))
+    model = ModelFacts(results.num_blocks or 1, results.probe, tied=results.tied)
+    return trial_steps(config, model, spec.arm, size, choice.hyperparameters, spec.seed)
+
+
+def _planned_phases(results: StudyResults, choice: Choice, steps: int) -> list[dict[str, Any]]:
+    """None where the model's blocks are not on record. The layout's blocks count as equal."""
+    spec = choice.trial.spec
+    if spec.arm == "full":
+        return [{"name": "all parameters", "steps": steps}]
+    if results.num_blocks is None:
+        return []
+    strategy = lift_strategy(results.config, choice.hyperparameters)
+    layout = abstract_layout(results.num_blocks, results.tied)
+    phases = strategy.phases(layout, steps, seed=spec.seed)
+    return [{"name": phase.name, "steps": phase.steps} for phase in phases]

@@ -1,0 +1,54 @@
+"""Best configurations as other tools read them, a module for each tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+
+from study.errors import UserError
+from study.reuse.formats.axolotl import to_axolotl
+from study.reuse.formats.base import Export, comments
+from study.reuse.formats.deepspeed import to_deepspeed
+from study.reuse.formats.llamafactory import to_llamafactory
+from study.reuse.formats.provenance import provenance
+from study.reuse.formats.transformers import to_transformers
+
+__all__ = ["FORMATS", "Export", "export"]
+
+
+def _to_study(content: Mapping[str, Any]) -> Export:
+    """Everything, as `study train` reads it; `yaml.safe_load` gives `content` back."""
+    head = [
+        *provenance(content),
+        "Losses are in nats. Steps and epochs are those of one run.",
+    ]
+    body = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
+    return Export(comments(head) + body, "best.yaml")
+
+
+FORMATS: dict[str, Callable[[Mapping[str, Any]], Export]] = {
+    "study": _to_study,
+    "deepspeed": to_deepspeed,
+    "transformers": to_transformers,
+    "axolotl": to_axolotl,
+    "llamafactory": to_llamafactory,
+}
+"""Exporters by the name of the format."""
+
+
+def export(content: Mapping[str, Any], format: str) -> Export:
+    """A best configuration's content in another tool's terms.
+
+    Args:
+        content: of a `BestConfiguration`.
+        format: one of `FORMATS`.
+
+    Raises:
+        UserError: an unknown format, or one that cannot express this configuration, with the
+            reason and the formats that can.
+    """
+    if format not in FORMATS:
+        raise UserError(f"--format {format}: unknown. Use one of: {', '.join(FORMATS)}.")
+    return FORMATS[format](content)

@@ -1,0 +1,76 @@
+"""The JSON that `deepspeed.initialize` takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from study.errors import UserError
+from study.reuse.formats.base import Export, Run
+from study.reuse.formats.provenance import provenance
+
+
+def to_deepspeed(content: Mapping[str, Any]) -> Export:
+    """What the trial's engine was given, for any number of devices.
+
+    LIFT is not refused: this is the configuration of an engine, and LIFT uses the same one for an
+    engine per phase. What trains in which phase is in the notes, and no key of DeepSpeed's.
+
+    Raises:
+        UserError: the trial recorded no configuration.
+    """
+    run = Run(content)
+    resolved = dict(run.section("deepspeed"))
+    if not resolved:
+        trials = ", ".join(run.section("chosen").get("trials", ()))
+        raise UserError(
+            f"--format deepspeed: trial {trials} has no DeepSpeed configuration on record. Use "
+            "--format study."
+        )
+    # DeepSpeed derives the accumulation from these two and from how many processes there are.
+    resolved.pop("gradient_accumulation_steps", None)
+    resolved["train_batch_size"] = run.global_batch_size
+    resolved["train_micro_batch_size_per_gpu"] = run.micro_batch_size
+    # Interpolated between two trials it is neither's.
+    resolved["gradient_clipping"] = run.max_grad_norm
+    notes = _notes(run)
+    text = json.dumps(resolved, indent=2) + "\n"
+    about = "".join(f"{' '.join(line.split())}\n" for line in [*provenance(content), *notes])
+    return Export(text, "deepspeed.json", {"deepspeed.txt": about}, tuple(notes))
+
+
+def _notes(run: Run) -> list[str]:
+    beta1, beta2 = run.betas
+    steps = f"{run.steps:,} steps, {run.warmup_steps} of them warmup"
+    kind = run.training["schedule"]
+    name = run.training.get("optimizer", "adamw")
+    details = (
+        f"momentum {run.training.get('momentum')}"
+        if name == "sgd"
+        else f"betas {beta1} and {beta2}, epsilon {run.training.get('epsilon', 1e-8)}"
+    )
+    notes = [
+        "For DeepSpeed: deepspeed.initialize(model=..., optimizer=..., config='deepspeed.json').",
+        f"gradient_accumulation_steps is left out, so DeepSpeed derives it for any number of "
+        f"devices that divides {run.global_batch_size // run.micro_batch_size}; for others lower "
+        "train_micro_batch_size_per_gpu.",
+        f"The optimizer is not in it, as in the study, which gives its own: torch {name}, peak "
+        f"learning rate {run.learning_rate}, {details}, weight decay {run.weight_decay}, none on "
+        "vectors.",
+        f"The schedule is not in it either, but set before every step: {kind} over {steps}.",
+        "The study weights losses by the tokens of the whole step and calls "
+        "engine.backward(loss, scale_wrt_gas=False).",
+    ]
+    if run.arm == "lift":
+        named = [f"{p['name']}: {p['steps']}" for p in run.section("run").get("phases") or ()]
+        phases = ", ".join(named) or "not on record"
+        notes += [
+            "LIFT builds an engine of its own in each phase, with an optimizer over that phase's "
+            "parameters only and all others frozen; switching requires_grad in a live ZeRO engine "
+            "trains the wrong ones.",
+            "The buckets are sized for the first phase and work in all.",
+            f"The phases and their steps: {phases}.",
+            "`study train` does all of this with --format study.",
+        ]
+    return notes

@@ -1,0 +1,183 @@
+"""The card of a model that a final run has trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from study.recipe import FinalRun, Recipe
+from study.text_format import short_count
+
+_TASKS = {
+    "causal-lm": ("text-generation", "Text generation"),
+    "sequence-classification": ("text-classification", "Text classification"),
+}
+_ANSWERS = {
+    "memory": "the other arm does not fit in the memory limit",
+    "better": "better by more than {rho:g} nats",
+    "cheaper": "not worse by {rho:g} nats, and cheaper",
+    "lean": "a lean, no claim",
+    "not_enough_evidence": "not enough evidence",
+}
+
+
+def model_card(recipe: Recipe, run: FinalRun) -> str:
+    """README.md of the model folder: what it is, how it was trained, how well it does, and why so;
+    its YAML header has the Hub's metadata with a ``model-index``."""
+    task, _ = _TASKS[run.config.task]
+    name = f"{recipe.content['study']['name']}-{run.spec.arm}"
+    path = _base_name(run)
+    data = ModelCardData(
+        # A folder is of no use to whoever reads the card elsewhere.
+        base_model=path if path == run.config.model.path else None,
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=["finetune-study", "full-fine-tuning" if run.spec.arm == "full" else "lift"],
+        model_name=name,
+        eval_results=_results(recipe, run),
+    )
+    # Its own `__str__` also normalises line breaks; the text below has none to normalise.
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(name, recipe, run)}"))
+
+
+def record(recipe: Recipe, run: FinalRun) -> str:
+    """``study_training.json`` of the model folder: the card's facts for programs."""
+    outcome = run.outcome.to_dict()
+    outcome.pop("test_losses")  # one per test example
+    return json.dumps(
+        {
+            "best_configuration": recipe.content,
+            "spec": run.spec.to_dict(),
+            "measurements": [m.to_dict() for m in run.measurements],
+            "outcome": outcome,
+            "base": {
+                "validation_loss": run.base.validation_loss,
+                "test_loss": run.base.test_loss,
+                "retention_loss": run.base.retention_loss,
+            },
+            "data": run.data.to_dict(),
+            "model_parameters": run.model_parameters,
+            "device": run.device,
+        },
+        indent=1,
+    )
+
+
+def _results(recipe: Recipe, run: FinalRun) -> list[EvalResult]:
+    task, task_name = _TASKS[run.config.task]
+    found = {"loss": ("Test loss (nats)", run.outcome.test_loss)}
+    found |= {k: (f"Test {k}", v) for k, v in run.outcome.test_metrics.items()}
+    return [
+        EvalResult(
+            task_type=task,
+            task_name=task_name,
+            dataset_type="custom",
+            dataset_name=f"the test split of study {recipe.content['study']['name']}",
+            metric_type=kind,
+            metric_name=title,
+            metric_value=round(value, 6),
+        )
+        for kind, (title, value) in found.items()
+        if value is not None
+    ]
+
+
+def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
+    outcome, base, spec = run.outcome, run.base, run.spec
+    bf16 = outcome.deepspeed_config.get("bf16") or {}
+    precision = "bf16" if bf16.get("enabled") else "fp32"
+    method = "full-parameter fine-tuning" if spec.arm == "full" else "LIFT (layer-wise)"
+    lines = [
+        f"# {_plain(name)}",
+        "",
+        f"`{_plain(_base_name(run))}` ({short_count(run.model_parameters)} parameters) after "
+        f"{method} on {spec.size:,} examples, with the best configuration of a hyperparameter "
+        "study.",
+        "",
+        "## Losses",
+        "",
+        "Nats per target token, or per example for a classifier, at the evaluation with the lowest "
+        f"validation loss (step {outcome.best_step} of {spec.steps}). No choice ever saw the test "
+        "split.",
+        "",
+        "| split | this model | base model |",
+        "|---|---|---|",
+        _row("validation", outcome.score, base.validation_loss),
+        _row("test", outcome.test_loss, base.test_loss),
+    ]
+    if outcome.retention_loss is not None:
+        lines.append(_row("general text", outcome.retention_loss, base.retention_loss))
+    lines += [f"| test {k} | {v:.4f} | |" for k, v in outcome.test_metrics.items()]
+    lines += ["", "## Why this configuration", "", *_why(recipe, run), "", "## Training", ""]
+    lines += _table(
+        {
+            "training examples": f"{spec.size:,} of {run.data.pool:,}",
+            "optimizer steps": f"{spec.steps:,}",
+            "global batch": run.config.training.global_batch_size,
+            "precision, workers": f"{precision}, {run.config.resources.workers_per_trial}",
+            **spec.hyperparameters,
+            **getattr(run.config.arms, spec.arm).model_dump(),
+            "seed": spec.seed,
+            "data fingerprint": run.data.fingerprint,
+            "device-hours": f"{outcome.device_seconds / 3600:.3f} ({run.device})",
+        }
+    )
+    lines += ["", "Versions: " + ", ".join(f"{k} {v}" for k, v in outcome.versions.items()) + "."]
+    lines += [f"- {_plain(note)}" for note in outcome.notes]
+    settings = yaml.safe_dump(run.config.training.model_dump(mode="json"), sort_keys=False)
+    lines += ["", "```yaml", "training:", *(f"  {x}" for x in settings.splitlines()), "```", ""]
+    return "\n".join(lines)
+
+
+def _why(recipe: Recipe, run: FinalRun) -> list[str]:
+    content = recipe.content
+    chosen: Mapping[str, Any] = content.get("chosen") or {}
+    said = [str(chosen.get("rule", ""))] + [str(note) for note in chosen.get("notes") or ()]
+    lines = [
+        f"Chosen for {recipe.dataset_size:,} examples by study {_plain(content['study']['name'])} "
+        f"(basis: {content['study'].get('comparison')}). {_plain(' '.join(said))}".rstrip()
+    ]
+    verdict = content.get("verdict")
+    if verdict:
+        lines += ["", _verdict(verdict)]
+    expected = (content.get("scores") or {}).get("test_loss")
+    if expected is not None:
+        lines += ["", f"The study's own runs of it had a mean test loss of {expected:.4f}."]
+    if run.data.fingerprint != (content.get("data") or {}).get("fingerprint"):
+        lines += ["", "The data are not those of the study: its figures are about other data."]
+    return lines
+
+
+def _verdict(verdict: Mapping[str, Any]) -> str:
+    arm, confidence = verdict.get("arm"), verdict.get("confidence")
+    said = _ANSWERS[verdict["answer"]].format(rho=verdict["rho"])
+    told = f"{arm}, {said}" if arm else said
+    sure = "" if confidence is None else f" (confidence {confidence:.0%})"
+    return f"Verdict at {verdict['dataset_size']:,} examples: {told}{sure}."
+
+
+def _base_name(run: FinalRun) -> str:
+    """A hub id, or the last part of a folder."""
+    path = run.config.model.path
+    return PurePath(path).name if path.startswith(("/", ".", "~")) else path
+
+
+def _row(name: str, value: float | None, base: float | None) -> str:
+    shown = ["" if x is None else f"{x:.4f}" for x in (value, base)]
+    return f"| {name} | {shown[0]} | {shown[1]} |"
+
+
+def _table(facts: Mapping[str, Any]) -> list[str]:
+    rows = [f"| {name} | {_plain(str(value))} |" for name, value in facts.items()]
+    return ["| | |", "|---|---|", *rows]
+
+
+def _plain(text: str) -> str:
+    """Text that neither Markdown nor HTML takes for its own."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(escaped.replace("|", "\\|").replace("`", "'").split())

@@ -1,0 +1,168 @@
+"""Finds studies in results folders, study files, databases and buckets, and reads them quickly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from study.config import StudyConfig, load_config
+from study.errors import StoreError, StudyError, UserError
+from study.paths import StudyPaths
+from study.remote import is_remote
+from study.results import StudyResults
+from study.shared_results import read_results
+from study.snapshot import facts_at, read_snapshot
+from study.storage import sqlite_path
+from study.store_facts import SCHEMA_VERSION
+from study.urls import without_password
+
+DEFAULT_PLACES = ("results", "study.yaml")
+_DEEPEST = 4
+"""Folders below a place in which results are looked for."""
+
+
+@dataclass(frozen=True)
+class PastStudy:
+    """A study on record, its trials not read yet.
+
+    Attributes:
+        name, config: of its file.
+        place: what a command takes as its STUDY argument.
+        model_fingerprint, train_fingerprint: see `study.fingerprints`; None in records from before
+            they were kept.
+        results: reads everything.
+    """
+
+    name: str
+    config: StudyConfig
+    place: str
+    model_fingerprint: str | None
+    train_fingerprint: str | None
+    results: Callable[[], StudyResults]
+
+
+def find_studies(places: Sequence[str]) -> tuple[list[PastStudy], list[str]]:
+    """All studies in some places.
+
+    Args:
+        places: results folders or folders above them, study files, URLs of databases or of results
+            folders; empty: `DEFAULT_PLACES`, as far as they are there.
+
+    Returns:
+        (studies, what could not be read and why).
+
+    Raises:
+        UserError: there is no such place.
+        StoreError: a place that was named cannot be read.
+    """
+    found: dict[tuple[str, str], PastStudy] = {}
+    trouble: list[str] = []
+    named = places or [place for place in DEFAULT_PLACES if Path(place).exists()]
+    for place in named:
+        for source in _sources(place):
+            try:
+                for study in source():
+                    key = study.config.results_url or study.config.database_url, study.name
+                    found.setdefault(key, study)
+            except StudyError as error:
+                if places and len(places) == 1 and not Path(place).is_dir():
+                    raise
+                trouble.append(str(error))
+    return list(found.values()), trouble
+
+
+def _sources(place: str) -> Iterator[Callable[[], list[PastStudy]]]:
+    if is_remote(place):
+        yield partial(_published, place)
+        return
+    if "://" in place:
+        yield partial(_in_database, place, place)
+        return
+    path = Path(place)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        yield partial(_of_file, path)
+    elif path.is_dir():
+        if (path / "study.yaml").is_file():
+            yield partial(_of_file, path / "study.yaml")
+        for folder in _results_below(path):
+            database = StudyPaths(folder).database
+            yield partial(_in_database, f"sqlite:///{database.absolute()}", str(folder))
+    else:
+        raise UserError(
+            f"--studies {place}: there is no such folder or study file. Give a results folder, a "
+            "folder above some, a study file, or the URL of a database or a results folder."
+        )
+
+
+def _results_below(root: Path) -> Iterator[Path]:
+    """Results folders at or below a folder, ascending."""
+    for folder, names, files in os.walk(root):
+        here = Path(folder)
+        deep = len(here.relative_to(root).parts) >= _DEEPEST
+        if StudyPaths(here).database.name in files:
+            yield here
+            deep = True
+        names[:] = [] if deep else sorted(name for name in names if not name.startswith("."))
+
+
+def _of_file(path: Path) -> list[PastStudy]:
+    """None where the study has not begun."""
+    config = load_config(path)
+    if config.results_url is not None:
+        return _published(config.results_url)
+    database = sqlite_path(config.database_url)
+    if database is not None and not database.is_file():
+        return []
+    return _in_database(config.database_url, str(path), config.name)
+
+
+def _published(url: str) -> list[PastStudy]:
+    results = read_results(url)
+    return [
+        PastStudy(
+            name=results.config.name,
+            config=results.config,
+            place=url,
+            model_fingerprint=results.model_fingerprint,
+            train_fingerprint=results.train_fingerprint,
+            results=lambda: results,
+        )
+    ]
+
+
+def _in_database(url: str, place: str, only: str | None = None) -> list[PastStudy]:
+    """The studies of a database, or one of them."""
+    everything = facts_at(url)
+    studies = []
+    for name, facts in everything.items():
+        if only in (None, name):
+            several = place == url and len(everything) > 1
+            shown = without_password(f"{place}#{name}" if several else place)
+            studies.append(_study(url, name, facts, shown))
+    return studies
+
+
+def _study(url: str, name: str, facts: Mapping[str, Any], place: str) -> PastStudy:
+    if facts["schema_version"] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{place}: study {name!r} has schema version {facts['schema_version']}; this program "
+            f"reads {SCHEMA_VERSION}."
+        )
+    try:
+        config = StudyConfig.from_dict(facts["config"])
+    except (ValidationError, KeyError) as error:
+        raise StoreError(f"{place}: study {name!r} is of another version: {error}") from error
+    return PastStudy(
+        name=name,
+        config=config,
+        place=place,
+        model_fingerprint=facts.get("model_fingerprint"),
+        train_fingerprint=facts.get("train_fingerprint"),
+        results=lambda: read_snapshot(url, name, facts).results(),
+    )

@@ -1,0 +1,159 @@
+"""How good a chosen configuration was, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from scipy import special
+
+from study.analysis import (
+    CellSummary,
+    Evidence,
+    ReplicateSummary,
+    Verdict,
+    cold_device_seconds_of,
+    device_seconds_of,
+    peak_memory_of,
+    score_of,
+)
+from study.analysis.curve import LEVEL
+from study.analysis.gates import REACH
+from study.results import StudyResults
+from study.reuse.choose import Choice
+
+_INTERVALS = (
+    "95 %, by Student's t. Of this configuration's losses: over fresh seeds on the same training "
+    "examples, the seeds' variance pooled over the replicates of its cell. arm_test_loss: over "
+    "whole repetitions of the tuning with new training examples, by the arm's curve over the "
+    "dataset size, other test examples included."
+)
+
+
+def scores(results: StudyResults, evidence: Evidence, choice: Choice) -> dict[str, Any]:
+    """The section `scores`: losses in nats, as measured at its `dataset_size`; of a configuration
+    that no trial had there are none but the arm's."""
+    base = results.base
+    found: dict[str, Any] = {"dataset_size": None}
+    if not choice.interpolated:
+        found = _measured(choice)
+    found["arm_test_loss"], found["arm_test_loss_interval"] = _arm_test_loss(
+        results, evidence, choice
+    )
+    return {
+        **found,
+        "base_test_loss": None if base is None else rounded(base.test_loss),
+        "base_retention_loss": None if base is None else rounded(base.retention_loss),
+        "intervals": _INTERVALS,
+    }
+
+
+def _measured(choice: Choice) -> dict[str, Any]:
+    cell, chosen, trial = choice.cell, choice.replicate, choice.trial
+    losses = {
+        "confirm_validation_loss": [r.validation_losses for r in cell.replicates],
+        "test_loss": [r.test_losses for r in cell.replicates],
+        "retention_rise": [r.retention_rises for r in cell.replicates],
+    }
+    own = {
+        "confirm_validation_loss": chosen.validation_losses,
+        "test_loss": chosen.test_losses,
+        "retention_rise": chosen.retention_rises,
+    }
+    found: dict[str, Any] = {
+        "dataset_size": cell.size,
+        "search_validation_loss": rounded(score_of(trial)),
+    }
+    for name, values in own.items():
+        found[name] = rounded(math.fsum(values) / len(values)) if values else None
+        found[f"{name}_interval"] = seed_interval(values, losses[name])
+    return {
+        **found,
+        "test_losses": [rounded(value) for value in chosen.test_losses],
+        "device_seconds": rounded(device_seconds_of(trial), 1),
+        "cold_device_seconds": rounded(cold_device_seconds_of(trial), 1),
+        "peak_memory_bytes": peak_memory_of(trial),
+    }
+
+
+def seed_interval(
+    values: Sequence[float], replicates: Sequence[Sequence[float]]
+) -> list[float] | None:
+    """95 % interval of the mean of `values`, with the variance around their means that all
+    replicates' runs show; None where no replicate has two runs.
+
+    Args:
+        replicates: of each replicate, the values of its runs, those of `values` among them.
+    """
+    freedom = sum(len(runs) - 1 for runs in replicates if runs)
+    if not values or freedom < 1:
+        return None
+    squares = 0.0
+    for runs in replicates:
+        middle = math.fsum(runs) / max(1, len(runs))
+        squares += math.fsum((value - middle) ** 2 for value in runs)
+    reach = float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
+    half = reach * math.sqrt(squares / freedom / len(values))
+    mean = math.fsum(values) / len(values)
+    return [round(mean - half, 6), round(mean + half, 6)]
+
+
+def _arm_test_loss(
+    results: StudyResults, evidence: Evidence, choice: Choice
+) -> tuple[float | None, list[float] | None]:
+    """What the arm's tuning is expected to reach at `dataset_size`; None far outside of the tested
+    sizes, or where the runs are too few for a curve."""
+    arm = choice.cell.arm
+    curve = next((c for name, c in evidence.gains.items() if name == arm), None)
+    if results.base is None or curve is None or not _is_near(evidence, choice):
+        return None, None
+    at, base = curve.at(choice.dataset_size), results.base.test_loss
+    interval = [round(base - float(at.high[0]), 6), round(base - float(at.low[0]), 6)]
+    return round(base - float(at.difference[0]), 6), interval
+
+
+def _is_near(evidence: Evidence, choice: Choice) -> bool:
+    sizes = [c.size for c in evidence.cells if c.arm == choice.cell.arm and c.test is not None]
+    return bool(sizes) and min(sizes) / REACH <= choice.dataset_size <= max(sizes) * REACH
+
+
+def winner_facts(cell: CellSummary) -> list[dict[str, Any]]:
+    """Every replicate's winner, by replicate."""
+    return [_winner(r) for r in cell.replicates if r.winner is not None]
+
+
+def _winner(replicate: ReplicateSummary) -> dict[str, Any]:
+    winner = replicate.winner
+    assert winner is not None  # only winners are listed
+    return {
+        "trial": winner.spec.trial_id,
+        "replicate": replicate.replicate,
+        "search_validation_loss": rounded(replicate.search_score),
+        "confirm_validation_loss": rounded(replicate.confirm_score),
+        "test_loss": rounded(replicate.test_loss),
+        "hyperparameters": dict(winner.spec.hyperparameters),
+    }
+
+
+def verdict_facts(verdict: Verdict | None) -> dict[str, Any] | None:
+    """The study's answer at the same size, None in a study of one arm."""
+    if verdict is None:
+        return None
+    gap = verdict.difference
+    ends = None if gap is None or gap.low is None else [rounded(gap.low), rounded(gap.high)]
+    return {
+        "dataset_size": verdict.dataset_size,
+        "basis": verdict.basis,
+        "answer": verdict.answer,
+        "arm": verdict.arm,
+        "confidence": rounded(verdict.confidence, 4),
+        "rho": verdict.rho,
+        "difference": None if gap is None else rounded(gap.value),
+        "difference_interval": ends,
+        "failed_gates": [gate.name for gate in verdict.failed_gates],
+    }
+
+
+def rounded(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None else round(value, digits)
