@@ -35,7 +35,14 @@ from study.records import (
 )
 from study.storage import connect, make_parent, sqlite_path
 from study.store_facts import SCHEMA_VERSION, read_config
-from study.store_notes import cell_note, describe, shown_at_end, shown_at_start, study_note
+from study.store_notes import (
+    cell_columns,
+    cell_note,
+    columns_at_end,
+    columns_at_start,
+    describe,
+    study_note,
+)
 from study.store_reader import StudyReader
 from study.store_records import FINISHED, JOB, MEASUREMENT, OUTCOME, SPEC, STARTED, VOID, to_record
 from study.urls import without_password
@@ -130,7 +137,8 @@ class StudyStore(StudyReader):
             study = self._studies[name] = optuna.create_study(
                 study_name=name, storage=self._storage, direction="minimize", load_if_exists=True
             )
-            describe(self._storage, study._study_id, cell_note(self.config, cell, stage))
+            note = cell_note(self.config, cell, stage)
+            describe(self._storage, study._study_id, note, cell_columns(cell))
         return self._studies[name]
 
     def begin(
@@ -161,7 +169,7 @@ class StudyStore(StudyReader):
         resolved = plan.resolve(spec, trial.params)
         trial.set_user_attr(SPEC, resolved.to_dict())
         trial.set_user_attr(STARTED, time.time())
-        for name, value in shown_at_start(resolved).items():
+        for name, value in columns_at_start(resolved).items():
             trial.set_user_attr(name, value)
         self._trial_ids[spec.trial_id] = trial._trial_id
         return resolved
@@ -205,7 +213,7 @@ class StudyStore(StudyReader):
     def finish(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """Tell how a trial ended: COMPLETE with its score, PRUNED, or FAIL with its reason."""
         trial_id = self._trial_ids[spec.trial_id]
-        for name, value in shown_at_end(outcome).items():
+        for name, value in columns_at_end(outcome).items():
             self._storage.set_trial_user_attr(trial_id, name, value)
         self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
         self._storage.set_trial_user_attr(trial_id, FINISHED, time.time())

@@ -6,7 +6,7 @@ in pieces), so that it shows them as if they had been written there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -30,14 +30,16 @@ _BASES = {
 }
 
 
-def describe(storage: BaseStorage, study_id: int, note: str) -> None:
-    """Name an Optuna study's values and give it a note, unless it has them. One that somebody
-    wrote in the dashboard stays."""
-    found = storage.get_study_system_attrs(study_id)
-    if _METRICS not in found:
-        storage.set_study_system_attr(study_id, _METRICS, [_METRIC])
-    if _NOTE_VERSION in found:
+def describe(
+    storage: BaseStorage, study_id: int, note: str, columns: Mapping[str, Any] | None = None
+) -> None:
+    """Name an Optuna study's values, give it a note and plain attributes, unless it has a note:
+    one that somebody wrote in the dashboard stays."""
+    if _NOTE_VERSION in storage.get_study_system_attrs(study_id):
         return
+    storage.set_study_system_attr(study_id, _METRICS, [_METRIC])
+    for name, value in (columns or {}).items():
+        storage.set_study_user_attr(study_id, name, value)
     for number, start in enumerate(range(0, len(note), _PIECE_LENGTH)):
         piece = note[start : start + _PIECE_LENGTH]
         storage.set_study_system_attr(study_id, f"{_NOTE_PIECE}{number}", piece)
@@ -91,33 +93,26 @@ count.
 """
 
 
-def shown_at_start(spec: TrialSpec) -> dict[str, Any]:
-    """Plain attributes of a trial for the dashboard's table, by their names there."""
-    return {
-        "trial": spec.trial_id,
-        "arm": spec.arm,
-        "dataset size": spec.size,
-        "replicate": spec.replicate,
-        "stage": spec.stage.value,
-        "steps": spec.steps,
-    }
+def cell_columns(cell: Cell) -> dict[str, Any]:
+    """Plain attributes of a cell's Optuna studies; all their trials have them in common."""
+    return {"arm": cell.arm, "dataset size": cell.size, "replicate": cell.replicate}
 
 
-def shown_at_end(outcome: TrialOutcome) -> dict[str, Any]:
-    """The same of how it ended; nothing that it has not."""
+def columns_at_start(spec: TrialSpec) -> dict[str, Any]:
+    """Plain attributes of a trial for the dashboard's table. Few: each is a commit."""
+    return {"trial": spec.trial_id}
+
+
+def columns_at_end(outcome: TrialOutcome) -> dict[str, Any]:
+    """The same of how it ended; nothing that it has not, or that goes without saying."""
     found: Mapping[str, Any] = {
-        "status": outcome.status,
+        "status": outcome.status if outcome.status != "finished" else None,
         "reason": outcome.reason or None,
-        "best step": outcome.best_step,
         "test loss": outcome.test_loss,
         "retention loss": outcome.retention_loss,
         "device seconds": round(outcome.device_seconds, 1),
     }
-    return dict(_known(found))
-
-
-def _known(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in found.items() if value is not None)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _basis(config: StudyConfig) -> str:

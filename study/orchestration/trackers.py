@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import netrc
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.tune.logger import LoggerCallback
@@ -225,13 +227,17 @@ TOOLS: Mapping[str, type[Tool]] = {"tensorboard": TensorBoard, "mlflow": MLflow,
 
 
 def _logged_in() -> bool:
-    """Whether this machine has a key for Weights & Biases; asks nobody, neither here nor there."""
+    """Whether there is a key for Weights & Biases, in the environment or where `wandb login` puts
+    it. Its own functions would ask the server, for ten seconds where that is out of reach."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    server = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+    path = os.environ.get("NETRC") or "~/.netrc"
     try:
-        import wandb
-
-        return bool(wandb.login(prompt=False))
-    except Exception:  # then its runs stay here, and can be sent later
+        keys = netrc.netrc(os.path.expanduser(path))
+    except (OSError, netrc.NetrcParseError):
         return False
+    return keys.authenticators(server.hostname or "") is not None
 
 
 @contextmanager

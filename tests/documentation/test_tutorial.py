@@ -69,7 +69,9 @@ def _edit(path: Path, changes: str) -> None:
 def test_every_command_prints_what_the_pagemissing_part(printed: list[tuple[Block, str]]) -> None:
     assert len(printed) >= 4
     for block, output in printed:
-        missing = missing_part(block.text, output)
+        # What the model writes after that may differ by a word where rounding does.
+        shown = "\n".join(block.text.splitlines()[: 3 if block.mark == "its first lines" else None])
+        missing = missing_part(shown, output)
         assert missing is None, f"{TUTORIAL}:{block.line}: {missing!r} is not in\n{output}"
 
 

@@ -44,10 +44,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )
     content: dict[str, Any] = yaml.safe_load(best_configuration(results, "lift", 64).to_yaml())
-    content["run"]["steps"] = 400
+    content["run"]["steps"] = 160
     content["strategy"]["group_size"] = 2
     content["hyperparameters"]["learning_rate"] = 2e-3
-    content["training"] |= {"steps": 400, "epochs": None, "checkpoint_share": 1.0}
+    content["training"] |= {"steps": 160, "epochs": None, "checkpoint_share": 1.0}
     content["training"] |= {"sequence_length": 48, "evaluations": 8}
     content["resources"] |= {"workers_per_trial": 2, "cpus_per_worker": 0.5, "gpus_per_worker": 0}
     (folder / "best.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -85,7 +85,7 @@ def test_a_final_run_is_stopped_goes_on_and_leaves_a_model(folder: Path) -> None
     assert first.stdout is not None
     for line in first.stdout:
         lines.append(line)
-        if line.startswith("step  50/400"):
+        if line.startswith("step  20/160"):
             first.send_signal(signal.SIGINT)
     assert first.wait() == 130, "".join(lines)
     assert "Stopped. The same command goes on from the last checkpoint." in "".join(lines)
@@ -106,7 +106,7 @@ def test_a_final_run_is_stopped_goes_on_and_leaves_a_model(folder: Path) -> None
     assert "from a checkpoint" in log
     record = json.loads((folder / "my-model" / "study_training.json").read_text())
     outcome = record["outcome"]
-    assert [m["step"] for m in record["measurements"]] == [50 * k for k in range(1, 9)]
+    assert [m["step"] for m in record["measurements"]] == [20 * k for k in range(1, 9)]
     assert outcome["score"] < record["base"]["validation_loss"]
     assert f"validation {outcome['score']:.4f}, test {outcome['test_loss']:.4f}" in output
     losses = [plain_loss(folder / "my-model", split) for split in splits]

@@ -21,7 +21,7 @@ from study.extension import extension
 from study.orchestration.preflight.local import check_tracking
 from study.orchestration.runner import run_study
 from study.orchestration.submit.requirements import pinned_requirements
-from study.orchestration.trackers import TOOLS, MLflow, ShownTrial, TensorBoard, Tool
+from study.orchestration.trackers import TOOLS, MLflow, ShownTrial, TensorBoard, Tool, WandB
 from study.orchestration.tracking import REST_SECONDS, Tracking, scores
 from study.orchestration.tracking_needs import MODULES, check_trackers
 from study.paths import StudyPaths
@@ -127,6 +127,35 @@ def test_a_server_that_is_gone_fails_no_study(
     (told,) = followed.told
     assert told.startswith("MLflow does not take the trials")
     assert "127.0.0.1:9" in told and "hidden" not in told + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("variables", "login", "where"),
+    [
+        ({}, "", "offline, for `wandb sync`"),
+        ({}, "api.wandb.ai", "project s"),
+        ({}, "another.host", "offline, for `wandb sync`"),
+        ({"WANDB_BASE_URL": "http://another.host:8080"}, "another.host", "project s"),
+        ({"WANDB_API_KEY": "k", "WANDB_PROJECT": "mine"}, "", "project mine"),
+        ({"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "", "offline, for `wandb sync`"),
+    ],
+)
+def test_wandb_is_offline_unless_somebody_is_logged_in(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    login: str,
+    where: str,
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    keys = tmp_path / "netrc"
+    keys.write_text(f"machine {login} login user password secret\n" if login else "")
+    keys.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(keys))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert WandB("s", "mark", StudyPaths(tmp_path)).where.startswith(where)
 
 
 def test_only_numbers_that_are_there_are_shown() -> None:
