@@ -97,6 +97,15 @@ def _an_arm_is_on(config: StudyConfig) -> Iterator[Fault]:
         yield Fault("arms", None, None, "at least one arm must be on.", remedy)
 
 
+@_reads("search.warm_start", "search.warm_start_bounds")
+def _bounds_have_earlier_studies(config: StudyConfig) -> Iterator[Fault]:
+    search = config.search
+    if search.warm_start_bounds != "keep" and not search.warm_start:
+        remedy = "Name earlier studies in `search.warm_start`, or write `keep`."
+        rule = "there is no earlier study to go by."
+        yield Fault("search.warm_start_bounds", None, search.warm_start_bounds, rule, remedy)
+
+
 @_reads("training.epochs", "training.steps", "training.min_steps")
 def _one_training_length(config: StudyConfig) -> Iterator[Fault]:
     training = config.training

@@ -92,6 +92,10 @@ class SearchConfig(Section):
     warm_start: list[str] = Field(default_factory=list)
     """Earlier studies (results folders, study files or URLs): up to half of the trials first try
     their winners, in both arms alike. They are run again; no earlier loss enters an estimate."""
+    warm_start_bounds: Literal["keep", "narrow", "widen"] = "keep"
+    """What earlier winners do to the ranges of the search. narrow: cut to what they span, with a
+    quarter of the range on either side; widen: where one lies in the outer tenth, a quarter of
+    the range is added beyond it. Ranges that both arms share stay the same in both."""
 
 
 class ConfirmConfig(Section):

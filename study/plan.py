@@ -28,7 +28,7 @@ from study.steps import (
 
 __all__ = [
     "Cell", "ModelFacts", "StudyPlan", "cell_of", "derive_seed", "evaluation_steps", "full_steps",
-    "plan_study", "trial_steps", "with_probe",
+    "plan_study", "trial_steps", "with_probe", "with_space",
 ]  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class StudyPlan:
     """Everything a study will run.
 
     Attributes:
-        config: the study file.
+        config: the study file, see `with_space`.
         model: see `ModelFacts`.
         search: every search trial, in the order they are handed out. Hyperparameters are
             filled in for the `sobol` sampler and for points of `warm_start`; for others they come
@@ -141,6 +141,7 @@ def plan_study(
         check_structures(config, model)
     specs: list[TrialSpec] = []
     first = warm_start or WarmStart()
+    config = with_space(config, first)
     for replicate in range(config.search.replicates):
         for size in config.dataset_sizes:
             designs = {
@@ -154,6 +155,14 @@ def plan_study(
                         _make_spec(config, model, cell, Stage.SEARCH, index, designs[arm][index])
                     )
     return StudyPlan(config, model, tuple(specs), first)
+
+
+def with_space(config: StudyConfig, warm_start: WarmStart | None) -> StudyConfig:
+    """The study as it searches: with the ranges that earlier winners moved."""
+    if warm_start is None or warm_start.space is None:
+        return config
+    changed = {"space": warm_start.space, "overrides": {}}
+    return config.model_copy(update={"search": config.search.model_copy(update=changed)})
 
 
 def _make_spec(

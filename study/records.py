@@ -338,11 +338,14 @@ class WarmStart(_Record):
             parameter gets the design's.
         sources: by arm, where each comes from, e.g. ``first-study: lift-n64-r0-s3``.
         notes: what had to be changed or left out, one sentence each.
+        space: the search space with its ranges moved by earlier winners; None where it is the
+            study file's.
     """
 
     points: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    space: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("points", "sources"):

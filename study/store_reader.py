@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from study.plan import Cell, StudyPlan, cell_of
+from study.plan import Cell, StudyPlan, cell_of, with_space
 from study.records import Stage, TrialRecord, TrialState
 from study.results import StudyResults, spent_device_seconds_of, winner_of
 from study.store_facts import StudyFacts
@@ -63,7 +63,7 @@ class StudyReader(StudyFacts):
     def results(self) -> StudyResults:
         """Everything on record, waiting trials included."""
         return StudyResults(
-            config=self.config,
+            config=with_space(self.config, self.warm_start),
             trials=self._trials(),
             base=self.base,
             data=self.data,

@@ -14,8 +14,11 @@ from typing import Any
 
 from study.config import StudyConfig
 from study.domains import CategoricalDomain, Domain, FixedDomain, FloatDomain, IntDomain
+from study.plan import StudyPlan
 from study.records import Stage, TrialRecord, TrialState, WarmStart
 from study.results import StudyResults, winner_of
+from study.space import SearchSpace
+from study.warm_bounds import moved_space
 
 MOST_SHARE = 0.5
 """Of a replicate's search trials: at least as many search anew."""
@@ -25,24 +28,31 @@ def warm_start(config: StudyConfig, earlier: Mapping[str, StudyResults]) -> Warm
     """What a study tries first, by what earlier ones found.
 
     Of every earlier study the winners of each arm count, those of the sizes nearest to this
-    study's (by ratio) first, each point once. A value outside this study's range moves to its
-    end; a parameter that this study does not search is dropped, one that the earlier study did
-    not have comes from the design.
+    study's (by ratio) first, each point once. Where `search.warm_start_bounds` asks for it, they
+    move the ranges first. A value outside a range moves to its end; a parameter that this study
+    does not search is dropped, one that the earlier study did not have comes from the design.
 
     Args:
         earlier: results by the name that the study file gives them.
     """
     most = math.floor(config.search.trials * MOST_SHARE)
+    winners = {
+        arm: [
+            (name, winner)
+            for name, results in earlier.items()
+            for winner in _winners(results, arm, config.dataset_sizes)
+        ]
+        for arm in config.arms.names
+    }
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    notes: list[str] = []
-    for arm in config.arms.names:
-        domains = config.space().for_arm(arm)
+    space, notes = _space(config, winners)
+    for arm, own in winners.items():
+        domains = space.for_arm(arm)
         found[arm] = []
-        for name, results in earlier.items():
-            for winner in _winners(results, arm, config.dataset_sizes):
-                point = _fitted(winner, domains, f"{name} ({arm})", notes)
-                if point and point not in [known for _, known in found[arm]]:
-                    found[arm].append((f"{name}: {winner.spec.trial_id}", point))
+        for name, winner in own:
+            point = _fitted(winner, domains, f"{name} ({arm})", notes)
+            if point and point not in [known for _, known in found[arm]]:
+                found[arm].append((f"{name}: {winner.spec.trial_id}", point))
     used = min([most, *(len(points) for points in found.values())])
     for arm, points in found.items():
         if not points:
@@ -63,7 +73,19 @@ def warm_start(config: StudyConfig, earlier: Mapping[str, StudyResults]) -> Warm
             arm: tuple(source for source, _ in points[:used]) for arm, points in found.items()
         },
         notes=tuple(dict.fromkeys(notes)),
+        space=None if space == config.space() else space.to_dict(),
     )
+
+
+def warm_start_plan(plan: StudyPlan) -> str | None:
+    """What earlier winners will do in a study; None without earlier studies."""
+    start, search = plan.warm_start, plan.config.search
+    if not search.warm_start:
+        return None
+    told = f"the first {start.trials} of {search.trials} search trials try earlier winners"
+    if not start.trials:
+        told = "no earlier winner is tried"
+    return " ".join((f"Warm start: {told}.", *start.notes)).removesuffix(".")
 
 
 def warm_start_effect(results: StudyResults) -> tuple[str, ...]:
@@ -99,6 +121,18 @@ def warm_start_effect(results: StudyResults) -> tuple[str, ...]:
             )
         sentences.append(f"{told}.")
     return tuple(sentences)
+
+
+def _space(
+    config: StudyConfig, winners: Mapping[str, Sequence[tuple[str, TrialRecord]]]
+) -> tuple[SearchSpace, list[str]]:
+    """The space to search, and what is to be said of its ranges."""
+    how = config.search.warm_start_bounds
+    if how == "keep":
+        return config.space(), []
+    points = {arm: [w.spec.hyperparameters for _, w in own] for arm, own in winners.items()}
+    space, notes = moved_space(config.space(), points, how)
+    return space, list(notes) or [f"Earlier winners give no reason to {how} a range."]
 
 
 def _winners(results: StudyResults, arm: str, sizes: Sequence[int]) -> list[TrialRecord]:

@@ -59,6 +59,7 @@ LAYERS = (
         "store",
         "shared_results",
         "reading",
+        "warm_bounds",
         "warm_start",
     ),
     ("training", "analysis", "table"),

@@ -14,7 +14,9 @@ from study.errors import ConfigError
 from study.plan import ModelFacts, plan_study
 from study.records import Stage, TrialState, WarmStart
 from study.results import StudyResults, winner_of
-from study.warm_start import nearest, warm_start, warm_start_effect
+from study.space import SearchSpace, load_space
+from study.warm_bounds import moved_space
+from study.warm_start import nearest, warm_start, warm_start_effect, warm_start_plan
 from tests.results import DRAWN_FROM, make_config, make_results, make_trial
 
 
@@ -166,6 +168,84 @@ def test_what_they_were_worth_is_told() -> None:
     assert "0.2000 nats above" in warm_start_effect(only_warm)[0]
 
 
+SPACE = SearchSpace(
+    "any",
+    shared={
+        "learning_rate": FloatDomain(1e-5, 1e-3, log=True),
+        "warmup_ratio": FloatDomain(0.0, 0.2),
+        "max_grad_norm": FixedDomain(1.0),
+    },
+    arms={"lift": {"group_size": IntDomain(1, 9, step=2)}},
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "narrow", "widen"),
+    [
+        # Log scale: two decades, a quarter of them is half a decade.
+        ("learning_rate", (1e-4, 1e-4), (1e-4 / 10**0.5, 1e-4 * 10**0.5), (1e-5, 1e-3)),
+        ("learning_rate", (1e-5, 1e-3), (1e-5, 1e-3), (1e-5 / 10**0.5, 1e-3 * 10**0.5)),
+        ("learning_rate", (2e-3, 2e-3), (2e-3 / 10**0.5, 1e-3), (1e-5, 2e-3 * 10**0.5)),
+        # Beyond the range by more than the margin nothing would be left: it stays.
+        ("learning_rate", (1.0, 1.0), (1e-5, 1e-3), (1e-5, 10**0.5)),
+        # A share cannot be negative.
+        ("warmup_ratio", (0.01, 0.19), (0.0, 0.2), (0.0, 0.24)),
+        ("group_size", (5, 5), (3, 7), (1, 9)),
+        ("group_size", (9, 9), (7, 9), (1, 11)),
+    ],
+)
+def test_ranges_move_by_earlier_winners(
+    name: str, values: tuple[float, float], narrow: tuple[float, ...], widen: tuple[float, ...]
+) -> None:
+    section = "lift" if name == "group_size" else "shared"
+    # Shared: one winner of each arm. They move one range for both.
+    points = [{name: value} for value in values]
+    winners = {"lift": points} if section == "lift" else {"full": points[:1], "lift": points[1:]}
+    for how, expected in (("narrow", narrow), ("widen", widen)):
+        space, notes = moved_space(SPACE, winners, how)
+        domains = space.shared if section == "shared" else space.arms["lift"]
+        assert domains[name].values() == pytest.approx(expected, rel=1e-5), how
+        changed = domains[name].values() != SPACE.for_arm("lift")[name].values()
+        assert len(notes) == changed, "said if and only if it moved"
+        assert load_space(space.to_dict()) == space, "what is on record is a space that loads"
+        for arm in ("full", "lift"):
+            others = {k: v for k, v in space.for_arm(arm).items() if k != name}
+            before = {k: v for k, v in SPACE.for_arm(arm).items() if k != name}
+            assert others == before
+
+
+def test_bounds_move_only_when_asked_and_for_both_arms_alike() -> None:
+    earlier = make_results()
+    assert warm_start(later_config(), {"first": earlier}).space is None
+    search = {"trials": 8, "replicates": 1, "overrides": DRAWN_FROM, "warm_start": ["first"]}
+    config = later_config(search={**search, "warm_start_bounds": "narrow"})
+    start = warm_start(config, {"first": earlier})
+    plan = plan_study(config, ModelFacts(4), WarmStart.from_dict(start.to_dict()))
+    before, after = (c.space().for_arm("full")["learning_rate"] for c in (config, plan.config))
+    assert isinstance(before, FloatDomain) and isinstance(after, FloatDomain)
+    assert before.low < after.low or after.high < before.high
+    assert any(note.startswith("learning_rate is searched from") for note in start.notes)
+    assert "learning_rate is searched from" in (warm_start_plan(plan) or "")
+    for arm in ("full", "lift"):
+        rates = [s.hyperparameters["learning_rate"] for s in plan.search if s.arm == arm]
+        assert all(after.low <= rate <= after.high for rate in rates)
+    shared = [s.hyperparameters["learning_rate"] for s in plan.search if s.index >= start.trials]
+    assert shared[0::2] == shared[1::2], "the design is the same in both arms"
+
+
+def test_bounds_without_an_earlier_study_are_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: later\nmodel: {path: ./m}\ndata: {train: ./t.jsonl, text: text}\n"
+        "dataset_sizes: 100\narms: [full]\nsearch:\n  warm_start_bounds: widen\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    (fault,) = [f for f in caught.value.faults if f.path.startswith("search")]
+    assert (fault.path, fault.line) == ("search.warm_start_bounds", 7)
+    assert "no earlier study" in str(fault)
+
+
 def test_an_earlier_study_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(
@@ -210,6 +290,7 @@ def test_what_earlier_studies_said_is_on_record_and_in_the_results(tmp_path: Pat
                 "warm_start": [str(tmp_path / "first")]},
     )  # fmt: skip
     prepared = prepare_study(config)
+    start = prepared.plan.warm_start
     assert prepared.plan.warm_start.trials == 2
     assert prepared.plan.warm_start.sources["full"][0].startswith("first: full-n30-r0-s")
     store = StudyStore.create(config)
@@ -220,3 +301,6 @@ def test_what_earlier_studies_said_is_on_record_and_in_the_results(tmp_path: Pat
     assert StudyResults.from_dict(results.to_dict()).warm_start == results.warm_start
     # The first study may be gone by now: what it said is on record.
     assert prepare_study(config, None, store.warm_start).plan == prepared.plan
+    # Ranges that it moved are those of the results, as in the plan.
+    store.set_info("warm_start", replace(start, space=SPACE.to_dict()).to_dict())
+    assert store.results().config.space() == SPACE

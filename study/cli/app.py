@@ -20,9 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    epilog="Start with [bold]study run demo[/bold], or with [bold]study init[/bold] for your own "
-    "model and data.",
+    rich_markup_mode="markdown",
+    epilog="Start with **study run demo**, or with **study init** for your own model and data.",
 )
 app.add_typer(cluster_app, name="cluster")
 
@@ -135,8 +134,8 @@ def run(study: Study = "study.yaml") -> None:
 
 
 @app.command(
-    epilog="For example [bold]study submit study.yaml --address http://HEAD:8265 --results "
-    "s3://bucket/my-study --follow[/bold]. A cluster that asks for a token gets the one in "
+    epilog="For example **study submit study.yaml --address http://HEAD:8265 --results "
+    "s3://bucket/my-study --follow**. A cluster that asks for a token gets the one in "
     "RAY_AUTH_TOKEN, in the file RAY_AUTH_TOKEN_PATH, or in ~/.ray/auth_token."
 )
 def submit(
@@ -278,8 +277,8 @@ def _memory_limit(text: str) -> float:
 
 
 @app.command(
-    epilog="For your own case: [bold]study report --dataset-size 3000 --memory-limit 80[/bold]; "
-    "for several: [bold]--dataset-size 500 --dataset-size 5000[/bold]."
+    epilog="For your own case: **study report --dataset-size 3000 --memory-limit 80**; "
+    "for several: **--dataset-size 500 --dataset-size 5000**."
 )
 def report(
     study: Study = "study.yaml",

@@ -11,10 +11,16 @@ Study = Annotated[
     str,
     typer.Argument(
         metavar="STUDY",
-        help="A study file, or the results folder of a study; [bold]demo[/bold] for the "
-        "embedded example.",
+        help="A study file, or the results folder of a study; **demo** for the embedded example.",
     ),
 ]
+
+
+class AnswerFormat(StrEnum):
+    """How `study recommend` answers."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class ExportedTable(StrEnum):

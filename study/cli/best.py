@@ -35,6 +35,7 @@ def write_best(
         UserError: no such configuration, a format that cannot express it, or a file in the way.
     """
     from study.cli.files import results_named
+    from study.cli.output import written_to
     from study.errors import UserError
     from study.reuse import best_configuration
     from study.reuse.formats import export
@@ -57,7 +58,8 @@ def write_best(
     texts = {file: made.text} | {file.parent / n: text for n, text in made.siblings.items()}
     _refuse_foreign(file, made)
     for path, text in texts.items():
-        write_text(path, text)
+        with written_to(output):
+            write_text(path, text)
         typer.echo(f"Wrote {path}")
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 cluster_app = typer.Typer(
     help="Write the files that start a Ray cluster and run a study on it.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 
@@ -23,8 +23,8 @@ def _group() -> None:
 
 
 @cluster_app.command(
-    epilog="For example [bold]study cluster render slurm study.yaml --nodes 4 --gpus-per-node 8 "
-    "--set partition=gpu --output job.sh[/bold]. The files in cluster/ are the examples that are "
+    epilog="For example **study cluster render slurm study.yaml --nodes 4 --gpus-per-node 8 "
+    "--set partition=gpu --output job.sh**. The files in cluster/ are the examples that are "
     "filled."
 )
 def render(
@@ -71,6 +71,7 @@ def render(
 ) -> None:
     """Fill a cluster file from a study: its machines, its time, its name."""
     from study.cli.files import study_file
+    from study.cli.output import written_to
     from study.errors import UserError
     from study.launch import render_cluster_file
     from study.text_files import write_text
@@ -94,7 +95,8 @@ def render(
     if output is None:
         typer.echo(rendered.text, nl=False)
     else:
-        write_text(output, rendered.text)
+        with written_to(output):
+            write_text(output, rendered.text)
         typer.echo(f"Wrote {output}.", err=True)
     for line in _notes(rendered):
         typer.echo(line, err=True)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import typer
 
 from study.cli.files import results_named
+from study.cli.output import written_to
 from study.errors import UserError
 from study.remote import RemoteFolder, is_remote
 from study.table import What, rows_of, to_csv, to_parquet
@@ -51,4 +52,5 @@ def _write(output: str, content: bytes) -> None:
         folder, _, name = output.rpartition("/")
         RemoteFolder(folder).write(name, content)
         return
-    write_bytes(Path(output), content)
+    with written_to(output):
+        write_bytes(Path(output), content)

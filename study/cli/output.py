@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from study.errors import UserError
+
 
 @contextmanager
 def libraries_to(path: Path) -> Iterator[Console]:
@@ -42,6 +44,21 @@ def libraries_to(path: Path) -> Iterator[Console]:
             os.dup2(saved, descriptor)
             os.close(saved)
         terminal.close()
+
+
+@contextmanager
+def written_to(place: object) -> Iterator[None]:
+    """Says of a file that cannot be written that ``--output`` named it.
+
+    Raises:
+        UserError: the block met an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--output {place}: cannot be written ({error.strerror or error}). Name another place."
+        ) from error
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from study.cli.arguments import ExportedTable, Study
+from study.cli.arguments import AnswerFormat, ExportedTable, Study
 from study.cli.best import Format, write_best
 
 
@@ -31,7 +31,7 @@ def best(
         typer.Option(help="File, or folder/, to write to (default: standard output)."),
     ] = None,
 ) -> None:
-    """Print an arm's best configuration, for [bold]study train[/bold] or another tool."""
+    """Print an arm's best configuration, for **study train** or another tool."""
     write_best(study, arm, dataset_size, format, output)
 
 
@@ -40,7 +40,7 @@ def train(
         Path,
         typer.Argument(
             metavar="BEST",
-            help="A best configuration, as [bold]study best --output best.yaml[/bold] writes it; "
+            help="A best configuration, as **study best --output best.yaml** writes it; "
             "you may edit it.",
         ),
     ],
@@ -130,9 +130,9 @@ def recommend(
         float | None,
         typer.Option(metavar="GIB", min=0.001, help="Memory of one device of yours."),
     ] = None,
-    output_format: Annotated[
-        str, typer.Option("--format", help="text or json.", metavar="FORMAT")
-    ] = "text",
+    format: Annotated[
+        AnswerFormat, typer.Option(help="For people, or for programs.")
+    ] = AnswerFormat.TEXT,
 ) -> None:
     """Answer from past studies which arm and configuration to use; runs nothing. Exit code 3 where
     they have no answer, with the smallest study that would have one."""
@@ -143,7 +143,5 @@ def recommend(
     from study.cli.recommend import recommend_and_print
     from study.reuse.identity import Asked
 
-    if output_format not in ("text", "json"):
-        raise typer.BadParameter("must be text or json.", param_hint="--format")
     asked = Asked(model, dataset_size, task, tuple(data or ()), memory_limit)
-    raise typer.Exit(recommend_and_print(asked, studies or [], output_format == "json"))
+    raise typer.Exit(recommend_and_print(asked, studies or [], format is AnswerFormat.JSON))

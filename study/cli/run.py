@@ -6,12 +6,13 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from study.cli.live import LiveView
-from study.cli.output import libraries_to
+from study.cli.output import libraries_to, written_to
 from study.cli.verdicts import print_verdicts
 from study.config import StudyConfig
 from study.errors import StudyError, UserError
@@ -20,6 +21,9 @@ from study.records import TrialState
 from study.remote import RemoteFolder
 from study.results import StudyResults
 from study.text_format import duration
+
+if TYPE_CHECKING:  # SciPy takes half a second to import
+    from study.analysis import StudySummary
 
 
 def run_and_report(config: StudyConfig, named: str) -> None:
@@ -68,8 +72,10 @@ def run_and_report(config: StudyConfig, named: str) -> None:
     shown = report.html.relative_to(paths.root).as_posix()
     console.print(took.append(f"{place}/{shown}", style="bold"), soft_wrap=True)
     console.print("\nNext:")
-    for command, what in _suggestions(named, results):
-        console.print(f"  {command:<34} {what}", soft_wrap=True)
+    suggestions = _suggestions(named, results, summary)
+    width = max(len(command) for command, _ in suggestions)
+    for command, what in suggestions:
+        console.print(f"  {command:<{width}}  {what}", soft_wrap=True)
     if failed and len(failed) == len(results.trials):
         raise StudyError(
             f"Every trial failed. The first reason: "
@@ -97,19 +103,23 @@ def report_and_print(
     summary = summarise(results, dataset_sizes, memory_limit_gib)
     if folder is None and results.config.results_url is not None:
         folder = Path(f"{results.config.name}-report")
-    paths = write_summary(results, summary, folder or StudyPaths(results.config.results_dir).report)
+    place = folder or StudyPaths(results.config.results_dir).report
+    with written_to(place):
+        paths = write_summary(results, summary, place)
     console = Console(highlight=False, markup=False)
     print_verdicts(console, results, summary)
     for path in (paths.html, paths.markdown, paths.json):
         console.print(f"Wrote {path}", soft_wrap=True)
 
 
-def _suggestions(named: str, results: StudyResults) -> list[tuple[str, str]]:
-    arm = results.config.arms.names[-1]
+def _suggestions(named: str, results: StudyResults, summary: StudySummary) -> list[tuple[str, str]]:
+    favoured = [verdict.arm for verdict in summary.verdicts if verdict.arm is not None]
+    arm = favoured[0] if favoured else results.config.arms.names[-1]
     found = [
-        (f"study best {named} --arm {arm}", "its best configuration, as YAML"),
+        (f"study best {named} --arm {arm} --output best.yaml", "its best configuration"),
+        ("study train best.yaml", "a model, from all the data"),
         (f"study status {named}", "every cell at a glance"),
     ]
     if named == "demo":
-        found.append(("study init", "a study of your own model and data"))
+        found.append(("study init", "a study of your own"))
     return found

@@ -21,6 +21,7 @@ from study.remote import RemoteFolder
 from study.results import StudyResults
 from study.text_format import byte_size, duration, short_count
 from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
+from study.warm_start import warm_start_plan
 
 
 def print_plan(prepared: Prepared, named: str, results: StudyResults | None = None) -> None:
@@ -57,6 +58,9 @@ def print_plan(prepared: Prepared, named: str, results: StudyResults | None = No
         f"Results go to {config.results_url or config.results_dir}",
         soft_wrap=True,
     )
+    told = warm_start_plan(plan)
+    if told is not None:
+        console.print(f"{told}.")
     print_detection(console, prepared, results)
     for warning in prepared.warnings:
         console.print(Text("warning: ", style="yellow").append(warning, style="default"))

@@ -28,6 +28,7 @@ from study.shared_results import SharedResults, share_data
 from study.steps import prefix_cache_pays
 from study.store import StudyStore
 from study.training.sources import find_source
+from study.warm_start import warm_start_plan
 
 if TYPE_CHECKING:  # it imports Ray
     from study.orchestration.pool import WorkerPool
@@ -91,14 +92,9 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         known_start = store.warm_start if store.has_results else None
         prepared = prepare_study(config, store.probe, known_start)
         _keep_facts(store, prepared)
-        start = prepared.plan.warm_start
-        if start.trials:
-            observer.message(
-                f"Warm start: the first {start.trials} of {config.search.trials} search trials try "
-                "winners of earlier studies"
-            )
-        elif config.search.warm_start:
-            observer.message(f"No warm start: {' '.join(start.notes)}")
+        told = warm_start_plan(prepared.plan)
+        if told is not None:
+            observer.message(told)
         if config.results_url is not None:
             share_data(config.results_url, StudyPaths(config.results_dir).data)
         _run(config, store, prepared, observer)

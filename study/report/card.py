@@ -42,7 +42,7 @@ def verdict_card(verdict: Verdict, setting: Setting) -> VerdictCard:
 def next_runs_table(runs: tuple[NextRuns, ...]) -> Table:
     """What to run next: the edit, its cost and what it is expected to do."""
     columns = (
-        Column("Change in the study file"),
+        Column("Change in the study file", wide=True),
         Column("What it adds", wide=True),
         Column("Trials", number=True),
         Column("Expected cost", number=True),

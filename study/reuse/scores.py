@@ -103,14 +103,16 @@ def _arm_test_loss(
     results: StudyResults, evidence: Evidence, choice: Choice
 ) -> tuple[float | None, list[float] | None]:
     """What the arm's tuning is expected to reach at `dataset_size`; None far outside of the tested
-    sizes, or where the runs are too few for a curve."""
+    sizes, where the runs are too few for a curve, or where its line leaves what a loss can be."""
     arm = choice.cell.arm
     curve = next((c for name, c in evidence.gains.items() if name == arm), None)
     if results.base is None or curve is None or not _is_near(evidence, choice):
         return None, None
     at, base = curve.at(choice.dataset_size), results.base.test_loss
-    interval = [round(base - float(at.high[0]), 6), round(base - float(at.low[0]), 6)]
-    return round(base - float(at.difference[0]), 6), interval
+    value, low, high = (base - float(gain[0]) for gain in (at.difference, at.high, at.low))
+    if value <= 0.0:
+        return None, None
+    return round(value, 6), [round(max(0.0, low), 6), round(high, 6)]
 
 
 def _is_near(evidence: Evidence, choice: Choice) -> bool:

@@ -17,7 +17,7 @@ PAGES = sorted(
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z ]+) -->\n+)?^```(?P<language>.*)\n(?P<text>(?s:.*?))^```$", re.M
 )
-TUTORIAL = "tutorial/README.md"
+TUTORIAL = "study/templates/README.md"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def _edit(path: Path, changes: str) -> None:
     path.write_text(yaml.safe_dump(study, sort_keys=False))
 
 
-def test_every_command_prints_what_the_pagemissing_part(printed: list[tuple[Block, str]]) -> None:
+def test_every_command_prints_what_the_page_shows(printed: list[tuple[Block, str]]) -> None:
     assert len(printed) >= 4
     for block, output in printed:
         # What the model writes after that may differ by a word where rounding does.

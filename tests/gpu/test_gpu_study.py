@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ import pytest
 from study import open_study
 from study.records import TrialState
 from study.results import StudyResults
+from study.training.tokenised import StudyData
+from tests.orchestration.test_final import plain_loss
 from tests.orchestration.test_run_study import make_folder, run, write_study
 
 pytestmark = pytest.mark.gpu
@@ -50,3 +56,25 @@ def test_memory_is_device_memory(results: StudyResults) -> None:
     # The resident set of a process that has imported torch is larger than a tiny model's GiB.
     for record in results.trials:
         assert 0 < record.measurements[-1].peak_memory_bytes < 2**30
+
+
+@pytest.mark.parametrize("arm", ["full", "lift"])
+def test_the_final_run_leaves_the_model_that_it_scored(results: StudyResults, arm: str) -> None:
+    """ZeRO-3's shards are put together; plain transformers gives the reported test loss, but for
+    bf16's rounding."""
+    folder, place = results.config.results_dir.parent, f"model-{arm}"
+    for words in (
+        ["best", "study.yaml", "--arm", arm, "--output", f"{arm}.yaml"],
+        ["train", f"{arm}.yaml", "--output", place, "--dataset-size", "24"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "study", *words], cwd=folder, capture_output=True, text=True,
+            env=os.environ | {"COLUMNS": "80", "HF_HUB_OFFLINE": "1"}, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((folder / place / "study_training.json").read_text())
+    assert record["outcome"]["deepspeed_config"]["bf16"]["enabled"] is True
+    test = StudyData.open(results.config.results_dir / "data").test
+    assert plain_loss(folder / place, test) == pytest.approx(
+        record["outcome"]["test_loss"], abs=3e-2
+    )

@@ -74,7 +74,7 @@ def plain_loss(folder: Path, split: TokenisedSplit) -> float:
         ids = torch.tensor(split.input_ids(index)[None].astype("int64"))
         first = int(split.targets[index])
         logits, labels = model(input_ids=ids).logits[0, first - 1 : -1], ids[0, first:]
-        total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        total += float(torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
         count += len(labels)
     return total / count
 
