@@ -233,30 +233,26 @@ def test_bounds_move_only_when_asked_and_for_both_arms_alike() -> None:
     assert shared[0::2] == shared[1::2], "the design is the same in both arms"
 
 
-def test_bounds_without_an_earlier_study_are_a_fault(tmp_path: Path) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(
+@pytest.mark.parametrize(
+    ("line", "path", "rule"),
+    [
+        ("warm_start: [results/frist]", "search.warm_start.0", "there is no such study"),
+        ("warm_start_bounds: widen", "search.warm_start_bounds", "no earlier study"),
+    ],
+)
+def test_earlier_studies_that_are_not_there_are_a_fault(
+    line: str, path: str, rule: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
         "name: later\nmodel: {path: ./m}\ndata: {train: ./t.jsonl, text: text}\n"
-        "dataset_sizes: 100\narms: [full]\nsearch:\n  warm_start_bounds: widen\n"
+        f"dataset_sizes: 100\narms: [full]\nsearch:\n  {line}\n"
     )
     with pytest.raises(ConfigError) as caught:
-        load_config(path)
+        load_config(file)
     (fault,) = [f for f in caught.value.faults if f.path.startswith("search")]
-    assert (fault.path, fault.line) == ("search.warm_start_bounds", 7)
-    assert "no earlier study" in str(fault)
-
-
-def test_an_earlier_study_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(
-        "name: later\nmodel: {path: ./m}\ndata: {train: ./t.jsonl, text: text}\n"
-        "dataset_sizes: 100\narms: [full]\nsearch:\n  warm_start: [results/frist]\n"
-    )
-    with pytest.raises(ConfigError) as caught:
-        load_config(path)
-    (fault,) = [f for f in caught.value.faults if f.path.startswith("search")]
-    assert (fault.path, fault.line) == ("search.warm_start.0", 7)
-    assert "there is no such study" in str(fault)
+    assert (fault.path, fault.line) == (path, 7)
+    assert rule in str(fault)
 
 
 def test_what_earlier_studies_said_is_on_record_and_in_the_results(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from study.config import ResourcesConfig
@@ -80,6 +80,22 @@ def start_ray() -> None:
             else "Check RAY_ADDRESS and that the cluster runs, or unset it to use this machine."
         )
         raise ResourceError(f"Ray does not start at {address}: {reason} {remedy}") from error
+
+
+@contextmanager
+def ray_running(tell: Callable[[str], None]) -> Iterator[None]:
+    """Ray while the block runs, see `start_ray`."""
+    set_environment()
+    # Ray, Tune and Train warn about their own deprecations on import.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray
+    tell("Starting Ray")
+    try:
+        start_ray()
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextmanager

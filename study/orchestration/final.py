@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -165,14 +164,7 @@ def _run(
     config: StudyConfig, spec: TrialSpec, known: dict[str, Any], observer: FinalObserver
 ) -> dict[str, Any]:
     """Train it on Ray; the base model's losses, its size and the device."""
-    cluster.set_environment()
-    # Ray and Train warn about their own deprecations on import.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ray
-    observer.message("Starting Ray")
-    try:
-        cluster.start_ray()
+    with cluster.ray_running(observer.message):
         capacity = find_capacity(config.resources, known.get("device"), observer.message)
         facts: dict[str, Any] = {k: known[k] for k in ("base", "model_parameters") if k in known}
         facts["device"] = cluster.device_of(capacity.workers)
@@ -184,8 +176,6 @@ def _run(
             write_text(config.results_dir / _STARTED, json.dumps(known | facts))
             observer.started(spec, BaseModelRecord.from_dict(facts["base"]))
             _train(config, spec, pool, observer)
-    finally:
-        ray.shutdown()
     return facts
 
 

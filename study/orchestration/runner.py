@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -146,14 +145,7 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
         return
     if store.base is not None and ledger.has_nothing_to_start:  # the budget is used up
         return
-    cluster.set_environment()
-    # Ray, Tune and Train warn about their own deprecations on import.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ray
-    observer.message("Starting Ray")
-    try:
-        cluster.start_ray()
+    with cluster.ray_running(observer.message):
         capacity = _find_room(config, store, observer)
         from study.orchestration.metrics import MeteredObserver  # it imports Ray
 
@@ -173,8 +165,6 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
                     )
             ledger = Ledger(plan, store, metered, capacity.trials)
             tune_trials(ledger, pool, config, metered)
-    finally:
-        ray.shutdown()
 
 
 def _find_room(config: StudyConfig, store: StudyStore, observer: Observer) -> Capacity:
