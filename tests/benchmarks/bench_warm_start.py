@@ -1,9 +1,10 @@
 """Search with earlier winners: is half of the trials as good as all of them from nothing?
 
-For every seed a full-arm study searches at one dataset size; at another size one search of as many
-trials begins from nothing, and one of half as many begins with the first one's winners. Prints the
-winners' validation losses, their mean difference and its 95 % interval (t, over seeds). Trials run
-one after the other in this process, without Ray: their losses are the same.
+For every seed a full-arm study searches at one dataset size, in one replicate or several; at
+another size one search of as many trials begins from nothing, and one of half as many begins with
+the first one's winners. Prints the winners' validation losses, their mean difference and its 95 %
+interval (t, over seeds). Trials run one after the other in this process, without Ray: their losses
+are the same.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--sizes", type=int, nargs=2, default=(48, 96))
+    parser.add_argument("--replicates", type=int, default=1, help="of the earlier study")
     parser.add_argument("--epochs", type=float, default=1)
     return parser.parse_args()
 
 
-def config_of(folder: Path, seed: int, size: int, trials: int, epochs: float) -> StudyConfig:
+def config_of(
+    folder: Path, seed: int, size: int, trials: int, epochs: float, replicates: int = 1
+) -> StudyConfig:
     import study.demo
 
     return StudyConfig.model_validate(
@@ -64,7 +68,7 @@ def config_of(folder: Path, seed: int, size: int, trials: int, epochs: float) ->
                     }
                 },
                 "trials": trials,
-                "replicates": 1,
+                "replicates": replicates,
             },
             "confirm": {"seeds": 0},
             "training": {
@@ -109,7 +113,7 @@ def one_seed(
     found = []
     for seed in range(args.seeds):
         make = functools.partial(config_of, folder, seed, epochs=args.epochs)
-        earlier_config = make(size=earlier_size, trials=args.trials)
+        earlier_config = make(size=earlier_size, trials=args.trials, replicates=args.replicates)
         place = earlier_config.results_dir / "data"
         prepare_data(earlier_config, place, load_tokenizer(earlier_config.model))
         data = StudyData.open(place)
