@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import sys
@@ -24,6 +25,7 @@ from study.training.engine import PhaseEngine, StepResult
 from study.training.losses import make_loss
 from study.training.ops import prepare_ops
 
+multiprocessing.set_forkserver_preload(["deepspeed", "study.training.loop", __name__])
 GLOBAL_BATCH = 8
 DEVICES = {"gloo": "cpu", "nccl": "cuda"}
 Batch = dict[str, Tensor]
@@ -41,7 +43,15 @@ def run_workers(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        mp.spawn(_worker, args=(function, world_size, port, folder, backend), nprocs=world_size)
+        environment = dict(os.environ)
+        mp.start_processes(
+            _worker,
+            args=(function, world_size, port, folder, backend, environment),
+            nprocs=world_size,
+            # Forked from a process that has imported all this, which saves seconds. That process
+            # may have asked the CUDA driver something, and a fork cannot use CUDA then.
+            start_method="spawn" if backend == "nccl" else "forkserver",
+        )
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
 
 
@@ -52,7 +62,9 @@ def _worker(
     port: int,
     folder: str,
     backend: str,
+    environment: dict[str, str],
 ) -> None:
+    os.environ.update(environment)
     warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls renamed torch collectives
     torch.set_num_threads(1)
     os.environ.update(
