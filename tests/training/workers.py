@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import sys
@@ -24,8 +23,8 @@ from study.training.audit import PhaseAudit
 from study.training.engine import PhaseEngine, StepResult
 from study.training.losses import make_loss
 from study.training.ops import prepare_ops
+from tests.forked import METHOD
 
-multiprocessing.set_forkserver_preload(["deepspeed", "study.training.loop", __name__])
 GLOBAL_BATCH = 8
 DEVICES = {"gloo": "cpu", "nccl": "cuda"}
 Batch = dict[str, Tensor]
@@ -48,9 +47,8 @@ def run_workers(
             _worker,
             args=(function, world_size, port, folder, backend, environment),
             nprocs=world_size,
-            # Forked from a process that has imported all this, which saves seconds. That process
-            # may have asked the CUDA driver something, and a fork cannot use CUDA then.
-            start_method="spawn" if backend == "nccl" else "forkserver",
+            # The server may have asked the CUDA driver something: its forks cannot use CUDA.
+            start_method="spawn" if backend == "nccl" else METHOD,
         )
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
 
