@@ -15,6 +15,7 @@ from pathlib import Path
 
 from study.config_models import DataConfig, StudyConfig
 from study.errors import Fault
+from study.paths import StudyPaths
 from study.remote import is_remote
 from study.yaml_source import did_you_mean
 
@@ -73,15 +74,23 @@ def check_paths(config: StudyConfig) -> list[Fault]:
                 faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
         elif value is not None and not (name == "retention" and value == GENERAL_TEXT):
             faults += _data_faults(f"data.{name}", value)
-    for index, source in enumerate(config.search.warm_start):
-        if "://" not in source and not os.path.exists(source):
-            rule, remedy = "there is no such study.", "Name its results folder or study file."
-            faults.append(Fault(f"search.warm_start.{index}", None, source, rule, remedy))
+    faults += _earlier_faults(config)
     faults += _results_faults(config.storage.results)
     faults += _blocked_faults("storage.results", config.results_dir)
     if config.prefix_cache.folder is not None:
         faults += _blocked_faults("prefix_cache.folder", Path(config.prefix_cache.folder))
     return faults
+
+
+def _earlier_faults(config: StudyConfig) -> Iterator[Fault]:
+    """Earlier studies that are not there. One that has begun needs them no more: what they said is
+    on record with it."""
+    if config.storage.database is not None or StudyPaths(config.results_dir).database.is_file():
+        return
+    for index, source in enumerate(config.search.warm_start):
+        if "://" not in source and not os.path.exists(source):
+            rule, remedy = "there is no such study.", "Name its results folder or study file."
+            yield Fault(f"search.warm_start.{index}", None, source, rule, remedy)
 
 
 def _results_faults(results: str | None) -> Iterator[Fault]:

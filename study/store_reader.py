@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from study.plan import Cell, StudyPlan, cell_of, with_space
-from study.records import Stage, TrialRecord, TrialState
+from study.records import Stage, TrialRecord, TrialState, WarmStart
 from study.results import StudyResults, spent_device_seconds_of, winner_of
 from study.store_facts import StudyFacts
 from study.store_records import SPEC, VOID, to_record
@@ -23,6 +23,12 @@ class StudyReader(StudyFacts):
         return self.base is not None or any(
             s.study_name.startswith(prefix) for s in self._storage.get_all_studies()
         )
+
+    @property
+    def fixed_warm_start(self) -> WarmStart | None:
+        """What earlier studies said: on record with the first trial, whatever they say later; None
+        while they may still be asked."""
+        return self.warm_start if self.has_results else None
 
     def _name(self, cell: Cell, stage: Stage) -> str:
         suffix = "/confirm" if stage is Stage.CONFIRM else ""

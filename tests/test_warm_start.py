@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from study.config import StudyConfig, load_config
+from study.config import StudyConfig, check_paths, load_config
 from study.domains import CategoricalDomain, FixedDomain, FloatDomain, IntDomain
-from study.errors import ConfigError
+from study.errors import ConfigError, StoreError
 from study.plan import ModelFacts, plan_study
-from study.records import Stage, TrialState, WarmStart
+from study.records import BaseModelRecord, Stage, TrialState, WarmStart
 from study.results import StudyResults, winner_of
 from study.space import SearchSpace, load_space
 from study.warm_bounds import moved_space
@@ -295,8 +296,14 @@ def test_what_earlier_studies_said_is_on_record_and_in_the_results(tmp_path: Pat
     assert results.warm_start == prepared.plan.warm_start
     assert [t.spec for t in results.trials] == list(prepared.plan.search)
     assert StudyResults.from_dict(results.to_dict()).warm_start == results.warm_start
-    # The first study may be gone by now: what it said is on record.
-    assert prepare_study(config, None, store.warm_start).plan == prepared.plan
+    assert store.fixed_warm_start is None, "it may be asked until there is a trial"
+    store.set_info("base", BaseModelRecord(3.0, 3.1, None).to_dict())
+    # The first study may go now: what it said is on record.
+    shutil.rmtree(tmp_path / "first")
+    assert not [f for f in check_paths(config) if "warm_start" in f.path]
+    assert prepare_study(config, None, store.fixed_warm_start).plan == prepared.plan
+    with pytest.raises(StoreError, match=r"search\.warm_start: .*first cannot be read"):
+        prepare_study(config)
     # Ranges that it moved are those of the results, as in the plan.
     store.set_info("warm_start", replace(start, space=SPACE.to_dict()).to_dict())
     assert store.results().config.space() == SPACE

@@ -91,14 +91,17 @@ def schema(
 def plan(study: Study = "study.yaml") -> None:
     """Check a study file, its data and its model; print what would run, what that can detect and
     what it costs. Trains nothing."""
-    from study import load_config, plan_study
+    from study import load_config
     from study.cli.files import store_of, study_file
     from study.cli.views import print_plan
+    from study.orchestration.prepare import prepare_study
 
     config = load_config(study_file(study))
     store = store_of(config)
     growth = None if store is None else store.extension_to(config)
-    print_plan(plan_study(config), study, None if store is None else store.results())
+    known = None if store is None else store.fixed_warm_start
+    prepared = prepare_study(config, known_start=known)
+    print_plan(prepared, study, None if store is None else store.results())
     if growth is not None:
         typer.echo(f"{growth}. What is on record stays.")
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from study.advice import plan_warnings
 from study.config import StudyConfig
+from study.errors import StoreError, UserError
 from study.paths import StudyPaths
 from study.plan import ModelFacts, StudyPlan, plan_study
 from study.reading import read_study
 from study.records import DataSummary, StepCosts, WarmStart
+from study.results import StudyResults
 from study.warm_start import warm_start
 
 
@@ -55,9 +57,16 @@ def prepare_study(
     cached = config.prefix_cache.enabled is not False
     start = known_start
     if start is None and config.search.warm_start:
-        start = warm_start(config, {_name(s): read_study(s) for s in config.search.warm_start})
+        start = warm_start(config, {_name(s): _earlier(s) for s in config.search.warm_start})
     plan = plan_study(config, ModelFacts(blocks, probe, cached, tied), start)
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))
+
+
+def _earlier(source: str) -> StudyResults:
+    try:
+        return read_study(source)
+    except UserError as error:
+        raise StoreError(f"search.warm_start: {source} cannot be read. {error}") from error
 
 
 def _name(source: str) -> str:

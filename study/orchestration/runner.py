@@ -87,9 +87,7 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         if store.extension:
             observer.message(store.extension)
         observer.message("Preparing data and model")
-        # What earlier studies said is on record with the first trial, whatever they say later.
-        known_start = store.warm_start if store.has_results else None
-        prepared = prepare_study(config, store.probe, known_start)
+        prepared = prepare_study(config, store.probe, store.fixed_warm_start)
         _keep_facts(store, prepared)
         told = warm_start_plan(prepared.plan)
         if told is not None:
