@@ -90,7 +90,8 @@ def test_the_readmes_output_of_a_run_is_in_the_words_of_a_run(
 
 
 def _named(line: str) -> str:
-    """A line of output with one name for every study, trial and path."""
+    """A line of output with one name for every study, arm, trial and path."""
+    line = re.sub(r"--arm \w+", "--arm ARM", line)
     line = re.sub(r"(\S*/)?results/[\w-]+(/\S+)?", "PATH", line)
     return re.sub(r"\b(demo|my-study|study\.yaml)\b", "NAME", fixed(line))
 
