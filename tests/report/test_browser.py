@@ -127,7 +127,7 @@ def test_a_download_is_saved_offline(page: Any, tmp_path: Path) -> None:
         page.get_by_role("link", name="trials.csv").click()
     saved = tmp_path / "trials.csv"
     waiting.value.save_as(saved)
-    assert saved.read_text().startswith("trial_id,arm,size,replicate")
+    assert saved.read_text().startswith("study,trial_id,arm,size,replicate")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
