@@ -184,6 +184,14 @@ def _check_form(source: YamlSource, content: Any) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         rule = "must be a whole number of at least 1."
         faults.append(Fault("run.steps", None, None, rule, "It is the optimizer steps of one run."))
+    chosen = content.get("hyperparameters")
+    for name, value in chosen.items() if isinstance(chosen, Mapping) else ():
+        if isinstance(value, Mapping | list):
+            rule, remedy = "must be a single value.", "A final run searches nothing."
+            faults.append(Fault(f"hyperparameters.{name}", None, None, rule, remedy))
+    if not isinstance(content.get("dataset_size"), int | None):
+        rule, remedy = "must be a whole number.", "Name the one size that it was chosen for."
+        faults.append(Fault("dataset_size", None, None, rule, remedy))
     if faults:
         raise ConfigError(source.name, source.locate(faults))
 

@@ -93,7 +93,7 @@ def train_and_print(
             raise UserError("--push-to-hub: give --output a folder of this machine.")
         check_login(repository)
     place = place.rstrip("/") if is_remote(place) else str(Path(place).absolute())
-    if _is_trained(recipe, place):
+    if _is_trained(recipe, place, dataset_size, seed):
         print(f"{place} has this configuration's model already.")
         _push(place, repository)
         return
@@ -115,8 +115,11 @@ def train_and_print(
     _push(place, repository)
 
 
-def _is_trained(recipe: Recipe, place: str) -> bool:
-    """Whether the model of this best configuration is there already.
+def _is_trained(
+    recipe: Recipe, place: str, dataset_size: int | None = None, seed: int | None = None
+) -> bool:
+    """Whether the model of this best configuration, and of a size and seed that were asked for, is
+    there already.
 
     Raises:
         UserError: something else is.
@@ -124,6 +127,8 @@ def _is_trained(recipe: Recipe, place: str) -> bool:
     if is_remote(place):
         remote = RemoteFolder(place)
         occupied, found = bool(remote.names()), remote.read(RECORD)
+        if found is None and RemoteFolder(f"{place}.run").names():
+            return False  # the run is there still: putting its model here was interrupted
     else:
         folder, path = Path(place), Path(place) / RECORD
         occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -131,7 +136,11 @@ def _is_trained(recipe: Recipe, place: str) -> bool:
     if not occupied:
         return False
     with suppress(ValueError, KeyError, TypeError):
-        if found is not None and json.loads(found)["best_configuration"] == recipe.content:
+        record = json.loads(found or b"{}")
+        spec = TrialSpec.from_dict(record["spec"])
+        same_size = dataset_size in (None, spec.size)
+        same_seed = seed is None or recipe.spec_at(spec.size, seed).seed == spec.seed
+        if record["best_configuration"] == recipe.content and same_size and same_seed:
             return True
     raise UserError(f"--output {place}: something else is there. Remove it, or name another place.")
 
@@ -144,7 +153,8 @@ def _publish(recipe: Recipe, run: FinalRun, place: str) -> None:
     write_text(run.folder / "README.md", model_card(recipe, run))
     url = run.config.results_url
     if url is not None:
-        for path in sorted(run.folder.iterdir()):
+        # The record last: it says that the model is whole.
+        for path in sorted(run.folder.iterdir(), key=lambda path: path.name == RECORD):
             RemoteFolder(place).upload(path, path.name)
         RemoteFolder(url).remove("")
     else:

@@ -78,7 +78,8 @@ def train_final(
         known = _begin(config, spec, found)
         if config.results_url is not None:
             share_data(config.results_url, StudyPaths(config.results_dir).data)
-        finished = _finished(config)
+        # Whose a model at a URL is, only this machine's record of the run tells.
+        finished = _finished(config) if "base" in known else None
         if finished is None:
             known |= _run(config, spec, known, observer)
             finished = _finished(config)

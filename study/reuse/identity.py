@@ -60,14 +60,14 @@ class AskedModel:
     """
 
     def __init__(self, model: str) -> None:
-        self.name, revision = model, ""
+        self.name, self.revision = model, ""
         if not Path(model).expanduser().exists():
-            self.name, _, revision = model.partition("@")
+            self.name, _, self.revision = model.partition("@")
         local = Path(self.name).expanduser()
         self.is_folder = local.is_dir()
         if not self.is_folder and (model.startswith((".", "/", "~")) or model.count("/") > 1):
             raise UserError(f"--model {model}: there is no such model folder.")
-        self.fingerprint = model_fingerprint(self.name, revision or None)
+        self.fingerprint = model_fingerprint(self.name, self.revision or None)
         if self.is_folder and self.fingerprint is None:
             raise UserError(
                 f"--model {model}: the folder has no config.json or no weights (*.safetensors) "
@@ -89,6 +89,8 @@ class AskedModel:
         theirs = hub_id_of(known) if known is not None else None
         if ours not in (path, theirs):
             return Match("different", f"another model, {path}")
+        if self.revision and self.revision != study.config.model.revision:
+            return Match("different", f"another revision of {path}")
         if known is None:
             why = "its record is from before models were told apart by their content"
         else:
@@ -136,9 +138,8 @@ class AskedTask:
         config = study.config
         if self.kind is not None and config.task != self.kind:
             return Match("different", f"another task, {config.task}")
-        if self.key is not None:
-            same = task_key(study) == self.key
-            return Match("same") if same else Match("different", "another task or other data")
+        if self.key is not None and task_key(study) != self.key:
+            return Match("different", "another task or other data")
         if self.data is None:
             return Match("same")
         if study.train_fingerprint is not None:

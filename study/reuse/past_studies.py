@@ -34,6 +34,8 @@ class PastStudy:
     Attributes:
         name, config: of its file.
         place: what a command takes as its STUDY argument.
+        source: the database that was read, or the URL of the results folder. What its file says may
+            have been true on another machine.
         model_fingerprint, train_fingerprint: see `study.fingerprints`; None in records from before
             they were kept.
         results: reads everything.
@@ -42,6 +44,7 @@ class PastStudy:
     name: str
     config: StudyConfig
     place: str
+    source: str
     model_fingerprint: str | None
     train_fingerprint: str | None
     results: Callable[[], StudyResults]
@@ -68,7 +71,7 @@ def find_studies(places: Sequence[str]) -> tuple[list[PastStudy], list[str]]:
         for source in _sources(place):
             try:
                 for study in source():
-                    key = study.config.results_url or study.config.database_url, study.name
+                    key = study.config.results_url or study.source, study.name
                     found.setdefault(key, study)
             except StudyError as error:
                 if places and len(places) == 1 and not Path(place).is_dir():
@@ -129,6 +132,7 @@ def _published(url: str) -> list[PastStudy]:
             name=results.config.name,
             config=results.config,
             place=url,
+            source=url,
             model_fingerprint=results.model_fingerprint,
             train_fingerprint=results.train_fingerprint,
             results=lambda: results,
@@ -158,10 +162,12 @@ def _study(url: str, name: str, facts: Mapping[str, Any], place: str) -> PastStu
         config = StudyConfig.from_dict(facts["config"])
     except (ValidationError, KeyError) as error:
         raise StoreError(f"{place}: study {name!r} is of another version: {error}") from error
+    path = sqlite_path(url)
     return PastStudy(
         name=name,
         config=config,
         place=place,
+        source=url if path is None else str(path.resolve()),
         model_fingerprint=facts.get("model_fingerprint"),
         train_fingerprint=facts.get("train_fingerprint"),
         results=lambda: read_snapshot(url, name, facts).results(),

@@ -37,7 +37,7 @@ def read(place: str, name: str) -> bytes | None:
 def test_a_trained_model_is_put_there_and_known_again(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("STUDY_CACHE", str(tmp_path / "cache"))
     recipe, run = finished()
     assert not _is_trained(recipe, place)
     storage = run.config.storage.model_copy(update={"results": f"{place}.run"})
@@ -59,6 +59,10 @@ def test_a_trained_model_is_put_there_and_known_again(
     if is_remote(place):
         assert RemoteFolder(f"{place}.run").read("checkpoints/one") is None
     assert _is_trained(recipe, place)
+    for asked in ({"dataset_size": run.spec.size + 1}, {"seed": 7}):
+        with pytest.raises(UserError, match="something else is there"):
+            _is_trained(recipe, place, **asked)
+    assert _is_trained(recipe, place, dataset_size=run.spec.size)
     other = replace(recipe, content={**recipe.content, "arm": "full"})
     with pytest.raises(UserError, match="something else is there"):
         _is_trained(other, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ from study.reuse.identity import Asked
 from study.reuse.past_studies import find_studies
 from study.reuse.recommend import Declined, Recommendation, recommend
 from tests.results import make_config
-from tests.stores import finished_study
+from tests.stores import finished_study, write_store
 from tests.test_fingerprints import write_model
 
 
@@ -334,3 +335,17 @@ def test_scripts_can_tell_no_answer_from_a_bad_question(
     ran = subprocess.run(run, capture_output=True, text=True)
     assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_studies_of_one_name_that_ran_at_one_path_elsewhere_are_two(tmp_path: Path) -> None:
+    """Copied from two machines; what their files say of the place is the same."""
+    results = finished_study(
+        make_config(sizes=(30,), trials=2, storage={"results": str(tmp_path / "ran")})
+    )
+    write_store(results)
+    for name in ("a", "b"):
+        shutil.copytree(tmp_path / "ran", tmp_path / "past" / name)
+    found, trouble = find_studies([str(tmp_path / "past")])
+    assert [Path(study.place).name for study in found] == ["a", "b"] and not trouble
+    again, _ = find_studies([str(tmp_path / "past"), str(tmp_path / "past" / "a")])
+    assert len(again) == 2
