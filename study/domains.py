@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Scalar = bool | int | float | str
+OUTER_SHARE = 0.1
+"""Share of a range, at each end and on its own scale, that counts as its bound."""
 
 
 @dataclass(frozen=True)

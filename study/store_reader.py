@@ -68,8 +68,9 @@ class StudyReader(StudyFacts):
 
     def results(self) -> StudyResults:
         """Everything on record, waiting trials included."""
+        warm_start = self.warm_start
         return StudyResults(
-            config=with_space(self.config, self.warm_start),
+            config=with_space(self.config, warm_start),
             trials=self._trials(),
             base=self.base,
             data=self.data,
@@ -78,7 +79,7 @@ class StudyReader(StudyFacts):
             seconds=self.info("seconds", 0.0),
             device_seconds=sum(map(spent_device_seconds_of, self.all_records())),
             notes=tuple(self.info("notes", ())),
-            warm_start=self.warm_start,
+            warm_start=warm_start,
             model_fingerprint=self.info("model_fingerprint"),
             train_fingerprint=self.info("train_fingerprint"),
             num_blocks=self.info("num_blocks"),

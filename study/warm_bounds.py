@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from study.domains import Domain, FloatDomain, IntDomain
+from study.domains import OUTER_SHARE, Domain, FloatDomain, IntDomain
 from study.space import LIFT_PARAMETERS, SHARED_PARAMETERS, SearchSpace
 
 MARGIN = 0.25
 """Share of a range that is kept, or added, beyond the outermost earlier winner."""
-OUTER_SHARE = 0.1
-"""Share of a range, at each end, in which a winner asks for more room."""
 
 
 def moved_space(
@@ -61,11 +59,10 @@ def moved_space(
 
 
 def _moved(name: str, domain: Domain, values: Sequence[Any], how: str) -> Domain:
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    if not isinstance(domain, FloatDomain | IntDomain) or not numbers:
+    if not isinstance(domain, FloatDomain | IntDomain):
         return domain
-    if domain.log:
-        numbers = [n for n in numbers if n > 0]
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [n for n in numbers if n > 0 or not domain.log]
     if not numbers:
         return domain
     scale, back = (math.log, math.exp) if domain.log else (float, float)

@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import
 
+# For the import alone: what workers and commands would spend seconds on.
 import deepspeed  # noqa: F401
 
 import study.api

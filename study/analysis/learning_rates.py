@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 from study.analysis.base import StudySummary, score_of
 from study.config import StudyConfig
-from study.domains import FloatDomain
+from study.domains import OUTER_SHARE, FloatDomain
 from study.records import Stage, TrialRecord, TrialState
 from study.results import StudyResults
 
 NAME = "learning_rate"
-OUTER_SHARE = 0.1
-"""Share of the log range, at each end, that counts as its bound."""
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,10 @@ def _worker(
     backend: str,
     environment: dict[str, str],
 ) -> None:
-    os.environ.update(environment)
     warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls renamed torch collectives
     torch.set_num_threads(1)
     os.environ.update(
+        environment,
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(world_size),

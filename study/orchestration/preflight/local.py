@@ -16,7 +16,6 @@ from study.orchestration.preflight.node_task import unwritable
 from study.orchestration.prepare import Prepared, prepare_study
 from study.orchestration.tracking_needs import check_trackers
 from study.paths import StudyPaths
-from study.records import StepCosts
 from study.remote import RemoteFolder
 from study.storage import make_parent, sqlite_path, stored_study_names
 from study.store import StudyStore
@@ -165,13 +164,19 @@ def check_tokens(config: StudyConfig, shape: ModelShape, counts: TokenCounts) ->
     return Finding(found, Status.FAIL if fails else Status.WARN, remedy)
 
 
-def check_plan(config: StudyConfig, probe: StepCosts | None) -> tuple[Finding, Prepared]:
+def check_plan(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, Prepared]:
     """Whether every trial can be laid out; the same that `study run` does first.
+
+    Args:
+        store: of the study, if it has begun.
 
     Raises:
         UserError: as `prepare_study`.
     """
-    prepared = prepare_study(config, probe)
+    if store is None:
+        prepared = prepare_study(config)
+    else:
+        prepared = prepare_study(config, store.probe, store.fixed_warm_start)
     plan = prepared.plan
     notes = len(prepared.warnings)
     more = f"; {notes} {'note' if notes == 1 else 'notes'} on it in `study plan`" if notes else ""

@@ -91,7 +91,7 @@ def _keep_shape(facts: StudyFacts) -> Finding:
 def _keep_plan(facts: StudyFacts, config: StudyConfig) -> Finding:
     from study.training.footprint import possible_phases
 
-    finding, facts.prepared = local.check_plan(config, facts.store.probe if facts.store else None)
+    finding, facts.prepared = local.check_plan(config, facts.store)
     plan = facts.prepared.plan
     facts.phases = {arm: possible_phases(plan, facts.shape, arm) for arm in config.arms.names}
     return finding
