@@ -11,9 +11,20 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.helpers.ray_head import RayHead
+
+pytest_plugins = ("tests.tiers", "tests.budget")
+
 # A test's time says how busy the machine is, not what the code does.
 hypothesis.settings.register_profile("study", deadline=None)
 hypothesis.settings.load_profile("study")
+
+
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[RayHead]:
+    """A cluster of this machine, for all tests that are not about starting or stopping one."""
+    with RayHead() as head:
+        yield head
 
 
 @pytest.fixture(scope="session")

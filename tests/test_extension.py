@@ -9,7 +9,7 @@ import pytest
 from study.config import StudyConfig
 from study.errors import StoreError
 from study.extension import changes, extension, without_job_folder
-from tests.results import make_config
+from tests.helpers.results import make_config
 
 
 def config(**changes: Any) -> StudyConfig:

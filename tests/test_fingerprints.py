@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from study import fingerprints
 from study.fingerprints import files_fingerprint, hub_id_of, is_content, model_fingerprint
-
-
-def write_model(folder: Path, *, seed: int = 0, shards: int = 1, **config: object) -> Path:
-    folder.mkdir(parents=True)
-    settings = {"model_type": "llama", "hidden_size": 8, "_name_or_path": "x", **config}
-    (folder / "config.json").write_text(json.dumps(settings))
-    random = np.random.default_rng(seed)
-    tensors = {f"layer.{k}": random.normal(size=(40, 20)).astype("float32") for k in range(6)}
-    for shard in range(shards):
-        part = {name: t for k, (name, t) in enumerate(tensors.items()) if k % shards == shard}
-        save_file(part, folder / f"model-{shard}.safetensors")
-    return folder
+from tests.helpers.models import write_model
 
 
 def of(folder: Path) -> str:

@@ -15,8 +15,8 @@ from optuna_dashboard import get_note, save_note, wsgi
 from study.plan import ModelFacts, plan_study
 from study.records import Stage, TrialOutcome, TrialState
 from study.store import StudyStore
-from tests.results import make_config
-from tests.test_store import begin, measurement
+from tests.helpers.results import make_config
+from tests.helpers.stores import begin, measurement
 
 Ask = Callable[[str], Any]
 SEARCH = "synthetic/lift/n64/r0"

@@ -20,7 +20,7 @@ from study.plan import (
 )
 from study.records import DataSummary, Stage, StepCosts
 from study.steps import prefix_cache_pays
-from tests.results import make_config
+from tests.helpers.results import make_config
 
 FACTS = ModelFacts(num_blocks=8)
 DATA = DataSummary("f", 1000, 100, 100, 50, 0, 0, 0, 80.0, 40.0)

@@ -14,9 +14,9 @@ from study.plan import ModelFacts, trial_steps
 from study.recipe import read_recipe
 from study.records import Stage
 from study.reuse import best_configuration
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.results import make_results
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.results import make_results
 
 
 @pytest.fixture(scope="module")

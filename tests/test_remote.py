@@ -11,7 +11,7 @@ import pytest
 import study.remote
 from study.errors import StoreError
 from study.remote import RemoteFolder, is_remote, working_folder
-from tests.object_store import BUCKET, s3_environment, s3_server
+from tests.helpers.object_store import BUCKET, s3_environment, s3_server
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from study.paths import StudyPaths
 from study.remote import RemoteFolder
 from study.results import StudyResults, published_config
 from study.shared_results import SharedResults, fetch_data, read_results, share_data
-from tests.results import make_config, make_results
+from tests.helpers.results import make_config, make_results
 
 Machine = Callable[[str], SharedResults]
 

@@ -11,6 +11,7 @@ from study.config import load_config, parse_config
 from study.errors import ConfigError
 from study.space import load_space, space_names
 from study.templates import TEMPLATES, render_template
+from tests.helpers.data import DEMO_PATHS
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted(
@@ -20,7 +21,6 @@ SHIPPED = sorted(
     if path.relative_to(ROOT).parts[0] in ("study", "search_spaces", "cluster") or
     path.parent == ROOT
 )  # fmt: skip
-DEMO_PATHS = {"model": "./base-model", "task": "./task.jsonl", "general": "./general.jsonl"}
 
 
 def rendered(name: str) -> str:

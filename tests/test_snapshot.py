@@ -14,8 +14,8 @@ from study.records import TrialState
 from study.results import StudyResults
 from study.snapshot import facts_at, read_snapshot
 from study.store import StudyStore
-from tests.results import DRAWN_FROM, make_config
-from tests.stores import finished_study, write_store
+from tests.helpers.results import DRAWN_FROM, make_config
+from tests.helpers.stores import finished_study, write_store
 
 
 @pytest.fixture(scope="module")

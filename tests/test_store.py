@@ -9,28 +9,18 @@ import optuna
 import pytest
 
 from study.errors import StoreError
-from study.orchestration.sampling import FixedPointSampler
 from study.plan import ModelFacts, StudyPlan, cell_of, plan_study
 from study.records import (
     BaseModelRecord,
-    Measurement,
     Stage,
     StepCosts,
     TrialOutcome,
-    TrialSpec,
     TrialState,
 )
 from study.results import winner_of
 from study.store import StudyStore
-from tests.results import make_config, make_trial
-
-
-def measurement(step: int, loss: float) -> Measurement:
-    return Measurement(
-        step=step, tokens=10, epoch=1.0, phase=0, train_loss=loss, validation_loss=loss,
-        learning_rate=1e-4, grad_norm=1.0, clipped_share=0.0, tokens_per_second=1.0,
-        seconds=1.0, device_seconds=2.0, peak_memory_bytes=1,
-    )  # fmt: skip
+from tests.helpers.results import make_config, make_trial
+from tests.helpers.stores import begin, measurement
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -47,16 +37,6 @@ def store(plan: StudyPlan) -> StudyStore:
     store = StudyStore.create(plan.config)
     store.set_info("num_blocks", 4)
     return store
-
-
-def begin(store: StudyStore, plan: StudyPlan, spec: TrialSpec) -> TrialSpec:
-    domains = plan.config.space().for_arm(spec.arm)
-    return store.begin(
-        plan,
-        spec,
-        {name: domain.distribution() for name, domain in domains.items()},
-        FixedPointSampler(spec.hyperparameters),
-    )
 
 
 def test_a_trial_reads_back_as_it_was_told(store: StudyStore, plan: StudyPlan) -> None:

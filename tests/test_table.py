@@ -15,7 +15,7 @@ from study.records import TrialRecord, TrialState
 from study.report.downloads import trial_downloads
 from study.results import StudyResults
 from study.table import What, rows_of, to_csv, to_frame, to_parquet
-from tests.results import VERSIONS, make_results, make_trial
+from tests.helpers.results import VERSIONS, make_results, make_trial
 
 RESULTS = make_results(sizes=[64, 128], failures=("lift-n64-r1-s2",), progress=0.9)
 

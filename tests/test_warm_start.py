@@ -18,7 +18,7 @@ from study.results import StudyResults, winner_of
 from study.space import SearchSpace, load_space
 from study.warm_bounds import moved_space
 from study.warm_start import nearest, warm_start, warm_start_effect, warm_start_plan
-from tests.results import DRAWN_FROM, make_config, make_results, make_trial
+from tests.helpers.results import DRAWN_FROM, make_config, make_results, make_trial
 
 
 def later_config(**changes: Any) -> StudyConfig:
@@ -261,9 +261,9 @@ def test_what_earlier_studies_said_is_on_record_and_in_the_results(tmp_path: Pat
     from study.orchestration.prepare import prepare_study
     from study.orchestration.runner import _keep_facts
     from study.store import StudyStore
-    from tests.data import task_rows, write_jsonl
-    from tests.models import tiny_model_folder
-    from tests.stores import finished_study, write_store
+    from tests.helpers.data import task_rows, write_jsonl
+    from tests.helpers.models import tiny_model_folder
+    from tests.helpers.stores import finished_study, write_store
 
     earlier = finished_study(
         make_config(

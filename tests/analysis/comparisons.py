@@ -11,7 +11,7 @@ import numpy as np
 from study.config import StudyConfig
 from study.records import BaseModelRecord, Stage, TrialOutcome, TrialRecord, TrialState
 from study.results import StudyResults
-from tests.results import BASE_LOSS, make_config, make_trial
+from tests.helpers.results import BASE_LOSS, make_config, make_trial
 
 Losses = Callable[[str, int], float]
 """Mean test loss of (arm, size), nats."""

@@ -12,7 +12,7 @@ import pytest
 from study.analysis.best_of_k import best_of_k, expected_best
 from study.records import BaseModelRecord, TrialRecord, TrialState
 from study.results import StudyResults
-from tests.results import make_config, make_results, make_trial
+from tests.helpers.results import make_config, make_results, make_trial
 
 
 def study_of(trials: list[TrialRecord], base: float | None = 9.0) -> StudyResults:

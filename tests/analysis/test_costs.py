@@ -14,7 +14,7 @@ from study.analysis.costs import (
     updates_per_parameter,
 )
 from study.records import PhaseSummary, PrefixCacheUse, TrialRecord, TrialState
-from tests.results import PARAMETERS, make_trial
+from tests.helpers.results import PARAMETERS, make_trial
 
 
 def test_runs_cut_short_enter_the_total_and_not_the_cost_of_a_run() -> None:

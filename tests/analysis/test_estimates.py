@@ -10,7 +10,7 @@ from study.analysis import StudySummary, caveats, summarise
 from study.analysis.estimates import estimate
 from study.records import BaseModelRecord, Stage, TrialRecord, TrialState
 from study.results import StudyResults
-from tests.results import make_config, make_results, make_trial
+from tests.helpers.results import make_config, make_results, make_trial
 
 GOOD, OTHER = {"learning_rate": 2e-5}, {"learning_rate": 5e-5}
 

@@ -13,7 +13,7 @@ from study.analysis.evidence import evidence_of
 from study.analysis.pairing import pair_runs, paired_losses
 from study.records import BaseModelRecord, Stage, TrialRecord
 from study.results import StudyResults
-from tests.results import make_config, make_trial
+from tests.helpers.results import make_config, make_trial
 
 
 def with_test(trial: TrialRecord, losses: tuple[float, ...]) -> TrialRecord:

@@ -13,7 +13,7 @@ import pytest
 from study.analysis import caveats, crossover_sentence, found_sentences, summarise
 from study.records import BaseModelRecord, PrefixCacheUse, Stage, TrialRecord
 from study.results import StudyResults
-from tests.results import make_config, make_results, make_trial
+from tests.helpers.results import make_config, make_results, make_trial
 
 
 def compared(full: float, lift: float, base: float = 4.7, **changes: object) -> StudyResults:

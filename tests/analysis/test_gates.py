@@ -13,7 +13,7 @@ from study.analysis.gates import bracket, last_fall
 from study.records import Stage, TrialState
 from study.results import StudyResults
 from tests.analysis.comparisons import BASE, SIZES, compare, full_minus_lift
-from tests.results import make_config
+from tests.helpers.results import make_config
 
 EVEN = full_minus_lift(lambda n: 0.02)
 

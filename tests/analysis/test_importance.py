@@ -13,7 +13,7 @@ import pytest
 from study.analysis.importance import MIN_TRIALS, Importance, importances, leave_one_out_r2
 from study.records import TrialRecord, TrialState
 from study.results import StudyResults
-from tests.results import make_config, make_trial
+from tests.helpers.results import make_config, make_trial
 
 SPACE = {
     "shared": {

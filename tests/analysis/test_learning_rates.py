@@ -10,7 +10,7 @@ from study.analysis import summarise
 from study.analysis.learning_rates import LearningRates, learning_rates
 from study.records import TrialState
 from study.results import StudyResults
-from tests.results import make_config, make_trial
+from tests.helpers.results import make_config, make_trial
 
 
 def space(learning_rate: Any) -> dict[str, Any]:

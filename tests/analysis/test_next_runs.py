@@ -18,7 +18,7 @@ from study.analysis.power import ENOUGH
 from study.analysis.verdict_records import Gate
 from study.config import StudyConfig
 from study.extension import extension
-from tests.results import make_config, make_results
+from tests.helpers.results import make_config, make_results
 
 RHO = 0.01
 SIZES = (250, 500, 1000, 2000)

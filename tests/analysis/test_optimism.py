@@ -8,7 +8,7 @@ from study.analysis import summarise
 from study.analysis.optimism import optimism
 from study.records import BaseModelRecord, Stage, TrialRecord
 from study.results import StudyResults
-from tests.results import make_config, make_results, make_trial
+from tests.helpers.results import make_config, make_results, make_trial
 
 
 def replicate(number: int, search: float, confirm: list[tuple[float, float]]) -> list[TrialRecord]:

@@ -23,7 +23,7 @@ from study.config import StudyConfig
 from study.extension import extension
 from study.records import BaseModelRecord
 from study.templates import TEMPLATES, render_template
-from tests.results import make_config
+from tests.helpers.results import make_config
 
 RHO = 0.01
 NO_SPLIT_ERROR = SplitError(10_000, 0.0, "assumed")

@@ -6,7 +6,7 @@ import pytest
 
 from study.analysis import summarise, summarise_prefix_cache
 from study.records import PrefixCacheUse, TrialRecord, TrialState
-from tests.results import make_results, make_trial
+from tests.helpers.results import make_results, make_trial
 
 FIRST = PrefixCacheUse("on", 30, 10, 4000, 4096, fill_seconds=2.0, seconds_saved=3.0)
 SECOND = PrefixCacheUse("on", 60, 0, 0, 8192, 0.0, 6.5, cold_seconds=2.0)

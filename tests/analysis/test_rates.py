@@ -8,7 +8,7 @@ import pytest
 
 from study.analysis.rates import trial_shares, wilson
 from study.records import Stage
-from tests.results import make_results
+from tests.helpers.results import make_results
 
 
 @pytest.mark.parametrize(

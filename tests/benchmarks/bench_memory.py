@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -16,8 +17,8 @@ from study.training.audit import PhaseAudit
 from study.training.layout import find_layout
 from study.training.losses import make_loss
 from study.training.memory import state_bytes
-from tests.training.test_memory import PHASES, STAGES, WORLD_SIZE, measure
-from tests.training.workers import group_phases, phase_engine, run_workers
+from tests.helpers.workers import group_phases, phase_engine, run_workers
+from tests.training.phase_memory import PHASES, STAGES, WORLD_SIZE, measure
 
 SWITCHES, SKIPPED = 9, 2
 PARTS = ("build", "audit", "check", "close")
@@ -55,21 +56,18 @@ def switch_seconds(rank: int, world_size: int) -> dict[int, dict[str, float]]:
 
 def main() -> None:
     print("state bytes per active parameter, two workers: measured / formula")
-    rank_0 = run_workers(measure, WORLD_SIZE)[0]
-    for precision in ("bf16", "fp32"):
-        for stage in STAGES:
-            for phase in PHASES:
-                one = rank_0[f"{precision}-{stage}-{phase}"]
-                active = one["active"]
-                formula = state_bytes(one["parameters"], active, WORLD_SIZE, stage, precision)
-                held = {
-                    k: (one[k] - formula.weights) / active for k in ("after", "between", "peak")
-                }
-                print(
-                    f"{precision} stage {stage} {phase:<7} after a step {held['after']:5.2f}"
-                    f"  steady {held['between']:5.2f} / {formula.steady / active:5.2f}"
-                    f"  peak {held['peak']:5.2f} / {formula.peak / active:5.2f}"
-                )
+    kinds = [*product(("bf16", "fp32"), STAGES)]
+    rank_0 = run_workers(partial(measure, kinds), WORLD_SIZE)[0]
+    for (precision, stage), phase in product(kinds, PHASES):
+        one = rank_0[f"{precision}-{stage}-{phase}"]
+        active = one["active"]
+        formula = state_bytes(one["parameters"], active, WORLD_SIZE, stage, precision)
+        held = {k: (one[k] - formula.weights) / active for k in ("after", "between", "peak")}
+        print(
+            f"{precision} stage {stage} {phase:<7} after a step {held['after']:5.2f}"
+            f"  steady {held['between']:5.2f} / {formula.steady / active:5.2f}"
+            f"  peak {held['peak']:5.2f} / {formula.peak / active:5.2f}"
+        )
     for workers in (1, WORLD_SIZE):
         for stage, seconds in run_workers(switch_seconds, workers)[0].items():
             parts = "  ".join(f"{name} {value:.3f}" for name, value in seconds.items())

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import study.demo
 from study.fingerprints import model_fingerprint
-from tests.results import DRAWN_FROM, make_config
-from tests.stores import SIZES, finished_study, write_store
+from tests.helpers.results import DRAWN_FROM, make_config
+from tests.helpers.stores import SIZES, finished_study, write_store
 
 BASE_MODEL = Path(study.demo.__file__).parent / "base_model"
 

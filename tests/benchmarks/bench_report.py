@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from study.report import write_report
-from tests.results import make_results
+from tests.helpers.results import make_results
 
 SIZES, REPLICATES, CONFIRM = (64, 128, 256, 512, 1024), 5, 2
 

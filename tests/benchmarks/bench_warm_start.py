@@ -24,7 +24,7 @@ from study.plan import ModelFacts, plan_study
 from study.records import TrialRecord, TrialState, WarmStart
 from study.results import StudyResults
 from study.warm_start import warm_start
-from tests.training.workers import run_workers
+from tests.helpers.workers import run_workers
 
 RHO = 0.01
 

@@ -18,11 +18,11 @@ from study.records import (
     TrialState,
 )
 from study.store import StudyStore
-from tests.cli.command import study
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.results import make_config
-from tests.test_store import measurement
+from tests.helpers.commands import study
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.results import make_config
+from tests.helpers.stores import measurement
 
 PHASE = PhaseSummary(
     "group 12 (blocks 24-27), sweep 1", 1200, 1_234_944_000, 0.25, 1234.5, 2**31, 2**32, 3 * 2**31

@@ -18,8 +18,8 @@ from study.cli.app import app
 from study.cli.check import CheckView
 from study.orchestration.preflight import study_check
 from study.orchestration.preflight.base import CheckResult, Status
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
 
 PASSED = CheckResult("storage", Status.PASS, "/somewhere/results can be written")
 WARNED = CheckResult("token", Status.WARN, "Ray asks for no token.", "Set RAY_AUTH_MODE=token.")

@@ -13,10 +13,10 @@ from study.orchestration.sampling import FixedPointSampler
 from study.plan import ModelFacts, plan_study
 from study.records import BaseModelRecord, TrialOutcome, TrialState
 from study.store import StudyStore
-from tests.cli.command import study, too_wide
 from tests.cli.conftest import OFF
-from tests.data import write_jsonl
-from tests.results import make_config
+from tests.helpers.commands import study, too_wide
+from tests.helpers.data import write_jsonl
+from tests.helpers.results import make_config
 
 
 def test_help_names_every_verb(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_study_that_cannot_run_says_so_before_ray_starts(
 def test_an_architecture_that_cannot_be_split_is_refused(tmp_path: Path) -> None:
     from transformers import AlbertConfig, AlbertForMaskedLM
 
-    from tests.models import tiny_tokenizer
+    from tests.helpers.models import tiny_tokenizer
 
     folder = tmp_path / "albert"
     config = AlbertConfig(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from study.cli.cluster import cluster_app
 from study.errors import UserError
-from tests.launch.studies import write_study
+from tests.helpers.cluster_studies import write_study
 
 WORKERS = {"workers_per_trial": 8, "cpus_per_worker": 4}
 

@@ -12,8 +12,8 @@ import pytest
 from study.cli.export import export_and_print
 from study.errors import UserError
 from study.store import StudyStore
-from tests.cli.command import study
-from tests.results import make_config
+from tests.helpers.commands import study
+from tests.helpers.results import make_config
 
 
 def test_a_parquet_file_holds_every_trial(finished: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from study.orchestration.prepare import Prepared
 from study.plan import ModelFacts, plan_study
 from study.records import DataSummary
 from study.results import StudyResults
-from tests.cli.command import study, too_wide
-from tests.results import make_config, make_results
+from tests.helpers.commands import study, too_wide
+from tests.helpers.results import make_config, make_results
 
 DATA = DataSummary("9f86d081884c7d65", 9000, 400, 2000, 200, 0, 0, 0, 92.4, 61.8)
 

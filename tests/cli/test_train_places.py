@@ -13,8 +13,8 @@ from study.cli.train import RECORD, _is_trained, _publish
 from study.errors import UserError
 from study.paths import StudyPaths
 from study.remote import RemoteFolder, is_remote
-from tests.object_store import BUCKET, s3_environment, s3_server
-from tests.reuse.test_model_card import finished
+from tests.helpers.final_runs import finished
+from tests.helpers.object_store import BUCKET, s3_environment, s3_server
 
 
 @pytest.fixture(params=["folder", "s3", "file"])

@@ -12,9 +12,9 @@ from study.cli.files import write_study_file
 from study.config import load_config
 from study.fingerprints import model_fingerprint
 from study.training.sources import find_source
-from tests.data import write_jsonl
-from tests.models import tiny_model_folder
-from tests.stores import finished_study, write_store
+from tests.helpers.data import write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.stores import finished_study, write_store
 
 ROWS = 6000
 WAITING = "lift-n2000-r0-c0"

@@ -37,7 +37,7 @@ from study.space import load_space
 from study.yaml_source import parse_yaml
 from tests.documentation.output import missing_part
 from tests.documentation.pages import BLOCKS, ROOT, Block, commands, rule_of, with_rule
-from tests.schema.forms import GOOD, GOOD_SPACE, schema_takes
+from tests.helpers.forms import GOOD, GOOD_SPACE, schema_takes
 
 RUN = {
     "init", "schema", "plan", "status", "show", "stop", "report", "best", "export", "recommend",

@@ -19,6 +19,7 @@ import yaml
 from study import open_study
 from tests.documentation.output import fixed, missing_part
 from tests.documentation.pages import ROOT, TUTORIAL, Block, with_rule
+from tests.helpers.ray_head import RayHead
 
 pytestmark = pytest.mark.ray
 
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def printed(folder: Path) -> list[tuple[Block, str]]:
+def printed(folder: Path, ray_head: RayHead) -> list[tuple[Block, str]]:
     """Each block of output on the page, with what the block before it printed."""
     found, output = [], ""
     for block in with_rule("tutorial"):
@@ -40,17 +41,18 @@ def printed(folder: Path) -> list[tuple[Block, str]]:
         elif block.language == "yaml":
             _edit(folder / "study.yaml", block.text)
         else:
-            output = _run(block.language, block.text, folder)
+            output = _run(block.language, block.text, folder, **ray_head.environment)
     return found
 
 
-def _run(language: str, text: str, folder: Path) -> str:
+def _run(language: str, text: str, folder: Path, **environment: str) -> str:
     """What a block prints."""
     command = {"bash": ["bash", "-euc"], "python": [sys.executable, "-c"]}[language]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [*command, text], cwd=folder, capture_output=True, text=True, check=False,
-        env=os.environ | {"PATH": path, "COLUMNS": "80", "HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"PATH": path, "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}
+        | environment,
     )  # fmt: skip
     # 3: past studies have no answer, as the page says.
     expected = 3 if "study recommend" in text else 0

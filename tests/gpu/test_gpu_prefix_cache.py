@@ -9,9 +9,9 @@ import torch
 
 from study.training.layout import find_layout
 from study.training.memory import held_bytes, state_bytes
-from tests.models import tiny_model
-from tests.training.prefix.runs import STAGES, compare, make_data
-from tests.training.workers import group_phases, phase_engine, run_workers
+from tests.helpers.models import tiny_model
+from tests.helpers.prefix_runs import STAGES, compare, make_data
+from tests.helpers.workers import group_phases, phase_engine, run_workers
 
 pytestmark = pytest.mark.gpu
 

@@ -15,8 +15,8 @@ from study import open_study
 from study.records import TrialState
 from study.results import StudyResults
 from study.training.tokenised import StudyData
-from tests.orchestration.test_final import plain_loss
-from tests.orchestration.test_run_study import make_folder, run, write_study
+from tests.helpers.plain import plain_loss
+from tests.helpers.real_studies import make_folder, run, write_study
 
 pytestmark = pytest.mark.gpu
 

@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 
 from study.config import parse_config
 from study.launch import TARGETS, render_cluster_file
-from tests.launch.studies import SHAPES, write_study
+from tests.helpers.cluster_studies import SHAPES, write_study
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

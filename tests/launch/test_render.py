@@ -10,7 +10,7 @@ import yaml
 
 from study.errors import ConfigError, UserError
 from study.launch import render, render_cluster_file, targets, values
-from tests.launch.studies import SHAPES, STUDY, write_study
+from tests.helpers.cluster_studies import SHAPES, STUDY, write_study
 
 GPUS: dict[str, Any] = {"workers_per_trial": 8, "cpus_per_worker": 4}
 

@@ -9,7 +9,7 @@ import pytest
 from study.config_models import ResourcesConfig
 from study.errors import ResourceError
 from study.launch import ClusterShape, cluster_shape
-from tests.launch.studies import SHAPES
+from tests.helpers.cluster_studies import SHAPES
 
 
 @pytest.mark.parametrize(("resources", "options", "expected"), SHAPES.values(), ids=SHAPES)

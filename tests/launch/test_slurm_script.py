@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from study.launch import render_cluster_file
-from tests.launch.studies import SHAPES, write_study
+from tests.helpers.cluster_studies import SHAPES, write_study
 
 JOB_ID = "4711"
 # Slurm's programs for two nodes that are both this machine.

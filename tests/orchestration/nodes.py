@@ -15,8 +15,8 @@ import psutil
 import pytest
 import yaml
 
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
 
 WORKER = "ray::RayTrainWorker"
 FIRST = "full-n24-r0-s0"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestration.preflight.test_study_check import free_port
+from tests.helpers.ray_head import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -16,7 +16,8 @@ from study.orchestration.ledger import Ledger
 from study.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
 from study.records import Stage, StepCosts, TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.store import StudyStore
-from tests.orchestration.test_ledger import (
+from tests.helpers.results import make_config, make_trial
+from tests.orchestration.ledgers import (
     loss_of,
     make_ledger,
     make_plan,
@@ -25,7 +26,6 @@ from tests.orchestration.test_ledger import (
     run_all,
     train,
 )
-from tests.results import make_config, make_trial
 
 HOUR = 3600.0
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
 from tests.orchestration.chaos import (
     Tormentor,
     all_facts,

@@ -12,7 +12,8 @@ import pytest
 from study.plan import StudyPlan
 from study.records import Stage, TrialState
 from study.store import StudyStore
-from tests.orchestration.test_ledger import (
+from tests.orchestration.ledgers import (
+    SEARCHES,
     loss_of,
     make_ledger,
     make_plan,
@@ -21,6 +22,7 @@ from tests.orchestration.test_ledger import (
     run_all,
     train,
 )
+from tests.tiers import thinned
 
 # Steps follow from the sizes here, so that a pruner's rungs could depend on them.
 SMALL: dict[str, Any] = {
@@ -64,6 +66,7 @@ def assert_ends_as_a_whole_one(folder: Path, growth: dict[str, Any], **search: A
     assert all("-c" in s.trial_id for s in started if s.trial_id in before)
 
 
+@pytest.mark.ray  # they complete what `EVERYTHING` does at once
 @pytest.mark.parametrize("growth", GROWTHS)
 def test_a_finished_study_grows_in_every_direction(tmp_path: Path, growth: str) -> None:
     assert_ends_as_a_whole_one(tmp_path, GROWTHS[growth])
@@ -78,15 +81,14 @@ def test_both_arms_of_a_study_grow(tmp_path: Path) -> None:
     assert outcomes(grown(tmp_path / "grown", growth)) == outcomes(whole)
 
 
-@pytest.mark.parametrize("sampler", ["sobol", "tpe", "random"])
-@pytest.mark.parametrize("pruner", ["none", "asha", "median"])
+@pytest.mark.parametrize(("sampler", "pruner"), SEARCHES)
 def test_an_extended_study_ends_as_one_that_was_larger_from_the_start(
     tmp_path: Path, sampler: str, pruner: str
 ) -> None:
     assert_ends_as_a_whole_one(tmp_path, EVERYTHING, sampler=sampler, pruner=pruner)
 
 
-@pytest.mark.parametrize("pruner", ["asha", "median"])
+@pytest.mark.parametrize("pruner", thinned(["asha", "median"], lambda pruner: pruner == "asha"))
 def test_a_smaller_size_moves_no_rung_of_the_larger_ones(tmp_path: Path, pruner: str) -> None:
     growth = {"sections": {"dataset_sizes": [8, 64]}}
     assert_ends_as_a_whole_one(tmp_path, growth, sampler="random", pruner=pruner, trials=6)
@@ -95,7 +97,7 @@ def test_a_smaller_size_moves_no_rung_of_the_larger_ones(tmp_path: Path, pruner:
     assert any("-n64-" in name for name in pruned)  # or this test shows nothing
 
 
-@pytest.mark.parametrize("sampler", ["sobol", "tpe"])
+@pytest.mark.parametrize("sampler", thinned(["sobol", "tpe"], lambda sampler: sampler == "tpe"))
 def test_a_study_can_be_extended_before_it_is_finished(tmp_path: Path, sampler: str) -> None:
     growth = EVERYTHING
     whole = grown(tmp_path / "whole", growth, sampler=sampler)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from transformers import AutoModelForCausalLM
 
 from study.reuse import best_configuration
-from study.training.tokenised import StudyData, TokenisedSplit
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.results import make_results
+from study.training.tokenised import StudyData
+from tests.helpers.commands import Command
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.plain import plain_loss
+from tests.helpers.ray_head import RayHead
+from tests.helpers.results import make_results
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -54,53 +52,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "study", "train", "best.yaml", "--output", "my-model", *arguments],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "80", "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(folder: Path, head: RayHead, *arguments: str) -> Command:
+    return Command(
+        "train", "best.yaml", "--output", "my-model", *arguments,
+        cwd=folder, environment=os.environ | head.environment,
+    )  # fmt: skip
 
 
-@torch.no_grad()
-def plain_loss(folder: Path, split: TokenisedSplit) -> float:
-    """Mean loss per target token of the saved model, with nothing of the program's."""
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    total = count = 0.0
-    for index in range(len(split)):
-        ids = torch.tensor(split.input_ids(index)[None].astype("int64"))
-        first = int(split.targets[index])
-        logits, labels = model(input_ids=ids).logits[0, first - 1 : -1], ids[0, first:]
-        total += float(torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
-        count += len(labels)
-    return total / count
-
-
-def test_a_final_run_is_stopped_goes_on_and_leaves_a_model(folder: Path) -> None:
-    first = start(folder)
-    lines: list[str] = []
-    assert first.stdout is not None
-    for line in first.stdout:
-        lines.append(line)
-        if line.startswith("step  20/160"):
-            first.send_signal(signal.SIGINT)
-    assert first.wait() == 130, "".join(lines)
-    assert "Stopped. The same command goes on from the last checkpoint." in "".join(lines)
+def test_a_final_run_is_stopped_goes_on_and_leaves_a_model(folder: Path, ray_head: RayHead) -> None:
+    first = start(folder, ray_head)
+    first.wait_for("step  20/160")
+    first.send(signal.SIGINT)
+    assert first.wait() == 130, first.output
+    assert "Stopped. The same command goes on from the last checkpoint." in first.output
     assert not (folder / "my-model").exists(), "nothing half-written where a model should be"
     data = StudyData.open(folder / "my-model.run" / "data")
     splits = data.validation, data.test  # mapped files: they stay open when the folder goes
 
-    other = start(folder, "--seed", "7")
-    said, _ = other.communicate()
-    assert other.returncode == 2, said
-    assert "holds another run (changed: spec)" in " ".join(said.split())
+    other = start(folder, ray_head, "--seed", "7")
+    assert other.wait() == 2, other.output
+    assert "holds another run (changed: spec)" in " ".join(other.output.split())
 
-    second = start(folder)
-    output, _ = second.communicate()
-    assert second.returncode == 0, output
+    second = start(folder, ray_head)
+    assert second.wait() == 0, second.output
+    output = second.output
     assert "Measuring the base model" not in output, "that is on record"
     log = (folder / "my-model.run" / "logs" / "lift-final.log").read_text()
     assert "from a checkpoint" in log
@@ -113,14 +88,11 @@ def test_a_final_run_is_stopped_goes_on_and_leaves_a_model(folder: Path) -> None
     assert losses == pytest.approx([outcome["score"], outcome["test_loss"]], abs=1e-4)
     assert f"| test | {outcome['test_loss']:.4f} |" in (folder / "my-model/README.md").read_text()
 
-    began = time.monotonic()
-    again = start(folder)
-    output, _ = again.communicate()
-    assert again.returncode == 0
-    assert "has this configuration's model already" in " ".join(output.split())
-    assert time.monotonic() - began < 60, "it starts no Ray"
+    again = start(folder, ray_head)
+    assert again.wait() == 0
+    assert "has this configuration's model already" in " ".join(again.output.split())
+    assert "Starting Ray" not in again.output
     (folder / "my-model" / "study_training.json").unlink()
-    refused = start(folder)
-    output, _ = refused.communicate()
-    assert refused.returncode == 2
-    assert "something else is there" in " ".join(output.split())
+    refused = start(folder, ray_head)
+    assert refused.wait() == 2
+    assert "something else is there" in " ".join(refused.output.split())

@@ -11,8 +11,8 @@ from study.fingerprints import files_fingerprint, model_fingerprint
 from study.orchestration.runner import keep_fingerprints
 from study.records import BaseModelRecord
 from study.store import StudyStore
-from tests.results import make_config
-from tests.test_fingerprints import write_model
+from tests.helpers.models import write_model
+from tests.helpers.results import make_config
 
 
 def test_model_and_data_are_on_record_and_a_changed_model_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from tests.data import study_config
+from tests.helpers.data import study_config
 
 pytestmark = pytest.mark.ray
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.real_studies import statuses
 from tests.orchestration.chaos import all_facts
 from tests.orchestration.nodes import make_study
-from tests.orchestration.preflight.test_study_check import statuses
 
-pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 PORT = 26379
 ENVIRONMENT = {

@@ -14,10 +14,10 @@ import pytest
 from study.records import TrialState
 from study.remote import RemoteFolder
 from study.shared_results import read_results
-from tests.object_store import BUCKET, s3_environment, s3_server
+from tests.helpers.object_store import BUCKET, s3_environment, s3_server
 from tests.orchestration.nodes import Run, head_alone, kill, make_study, workers_on
 
-pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 URL = f"s3://{BUCKET}/studies/nodes"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,10 +12,10 @@ import pytest
 from study.records import TrialState
 from study.remote import RemoteFolder
 from study.shared_results import read_results
-from tests.object_store import BUCKET, s3_environment, s3_server
-from tests.orchestration.test_run_study import make_folder, wait_for_line, write_study
+from tests.helpers.commands import Command
+from tests.helpers.object_store import BUCKET, s3_environment, s3_server
+from tests.helpers.real_studies import make_folder, write_study
 
-pytestmark = pytest.mark.ray
 URL = f"s3://{BUCKET}/studies/small"
 
 
@@ -32,17 +30,10 @@ def cloud() -> Iterator[Mapping[str, str]]:
         os.environ.update(saved)
 
 
-def on_machine(name: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def on_machine(name: str, folder: Path, *arguments: str) -> Command:
     """A command on a machine that has its own working folder."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "study", *arguments],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "80", "STUDY_CACHE": str(folder / f"machine-{name}")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    environment = os.environ | {"STUDY_CACHE": str(folder / f"machine-{name}")}
+    return Command(*arguments, cwd=folder, environment=environment)
 
 
 @pytest.mark.cluster
@@ -52,24 +43,21 @@ def test_a_study_in_a_bucket_moves_from_machine_to_machine(
     folder = make_folder(tmp_path_factory, "published")
     write_study(folder, storage={"results": URL})
     first = on_machine("one", folder, "run")
-    wait_for_line(first, "[  2/6]")
+    first.wait_for("[  2/6]")
     # While it runs nobody else may run it. It stands still meanwhile: it is a short study.
     os.kill(first.pid, signal.SIGSTOP)
     second = on_machine("two", folder, "run")
-    told, _ = second.communicate(timeout=120)
-    assert second.returncode == 2, told
-    assert f"The study at {URL} is already running" in told
+    assert second.wait(120) == 2, second.output
+    assert f"The study at {URL} is already running" in second.output
     os.kill(first.pid, signal.SIGINT)
     os.kill(first.pid, signal.SIGCONT)
-    told, _ = first.communicate(timeout=300)
-    assert first.returncode == 130, told
-    assert "`study run study.yaml` continues" in " ".join(told.split())
+    assert first.wait(300) == 130, first.output
+    assert "`study run study.yaml` continues" in " ".join(first.output.split())
 
     second = on_machine("two", folder, "run")
-    told, _ = second.communicate(timeout=600)
-    assert second.returncode == 0, told
-    assert "[  1/6]" not in told, "what the first machine finished is on record"
-    assert f"{URL}/report/report.html" in told
+    assert second.wait(600) == 0, second.output
+    assert "[  1/6]" not in second.output, "what the first machine finished is on record"
+    assert f"{URL}/report/report.html" in second.output
 
     results = read_results(URL)
     assert [r.state for r in results.trials] == [TrialState.COMPLETE] * 6
@@ -81,11 +69,10 @@ def test_a_study_in_a_bucket_moves_from_machine_to_machine(
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for command in (("report", URL), ("status", URL), ("show", "lift-n24-r0-s0", URL)):
         done = on_machine("three", elsewhere, *command)
-        told, _ = done.communicate(timeout=120)
-        assert done.returncode == 0, told
-        assert "Traceback" not in told
+        assert done.wait(120) == 0, done.output
+        assert "Traceback" not in done.output
     assert (elsewhere / "small-report" / "report.html").is_file()
-    assert f"Last lines of {URL}/logs/lift-n24-r0-s0.log" in told
+    assert f"Last lines of {URL}/logs/lift-n24-r0-s0.log" in done.output
 
 
 def test_a_bucket_that_is_not_there_stops_a_study_before_it_starts(
@@ -94,6 +81,6 @@ def test_a_bucket_that_is_not_there_stops_a_study_before_it_starts(
     folder = make_folder(tmp_path_factory, "nowhere")
     write_study(folder, storage={"results": "s3://nobody-has-this/small"})
     process = on_machine("one", folder, "run")
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "s3://nobody-has-this/small cannot be" in told and "Traceback" not in told
+    assert process.wait(120) == 2, process.output
+    assert "s3://nobody-has-this/small cannot be" in process.output
+    assert "Traceback" not in process.output

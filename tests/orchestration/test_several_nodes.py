@@ -10,7 +10,7 @@ from study import open_study
 from tests.orchestration.chaos import all_facts
 from tests.orchestration.nodes import FIRST, Run, head_alone, kill, make_study, workers_on
 
-pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 def test_a_trial_over_two_nodes_waits_when_one_is_lost_and_goes_on_when_another_comes(

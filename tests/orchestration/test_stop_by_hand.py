@@ -11,7 +11,7 @@ import pytest
 from study.orchestration.ledger import Ledger
 from study.records import TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.store import StudyStore
-from tests.orchestration.test_ledger import (
+from tests.orchestration.ledgers import (
     loss_of,
     make_ledger,
     make_plan,

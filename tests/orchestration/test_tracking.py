@@ -27,8 +27,9 @@ from study.orchestration.tracking_needs import MODULES, check_trackers
 from study.paths import StudyPaths
 from study.records import TrialOutcome, TrialRecord
 from study.results import StudyResults
-from tests.orchestration.test_run_study import make_folder, run, write_study
-from tests.results import make_config, make_trial
+from tests.helpers.ray_head import RayHead
+from tests.helpers.real_studies import make_folder, run, write_study
+from tests.helpers.results import make_config, make_trial
 
 TRIAL = make_trial("lift", score=2.0, hyperparameters={"learning_rate": 1e-3, "group_size": 2})
 NAME = TRIAL.spec.trial_id
@@ -242,7 +243,9 @@ class Silent:
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyResults, StudyPaths, str]:
+def tracked(
+    tmp_path_factory: pytest.TempPathFactory, ray_head: RayHead
+) -> tuple[StudyResults, StudyPaths, str]:
     """Its results, its files, and what it printed."""
     path = write_study(
         make_folder(tmp_path_factory, "tracked"),
@@ -254,7 +257,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyResults, Stu
         for name in ("MLFLOW_TRACKING_URI", "WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
             patched.delenv(name, raising=False)
         patched.setenv("HOME", str(path.parent))  # where nobody is logged in
-        output = run(path)
+        output = run(path, **ray_head.environment)
     return open_study(path).results(), StudyPaths(path.parent / "results"), output
 
 

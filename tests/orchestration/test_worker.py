@@ -8,7 +8,7 @@ import torch
 
 from study.errors import AuditError, ModelError
 from study.orchestration.worker import MemoryWatch, failure_kind, read_only, with_micro_batch_size
-from tests.results import make_config
+from tests.helpers.results import make_config
 
 MIB = 2**20
 

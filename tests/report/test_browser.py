@@ -16,8 +16,8 @@ import pytest
 
 from study.analysis import summarise
 from study.report import write_summary
+from tests.helpers.results import make_results
 from tests.report.verdicts import FORGETS, RUNS, make_verdict
-from tests.results import make_results
 
 pytestmark = pytest.mark.browser
 

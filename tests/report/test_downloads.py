@@ -12,7 +12,7 @@ from dataclasses import replace
 from study.records import TrialRecord
 from study.report.downloads import trial_downloads
 from study.report.html import data_uri, file_name
-from tests.results import make_results
+from tests.helpers.results import make_results
 
 RESULTS = make_results(sizes=[64, 128], failures=("lift-n64-r1-s2",), progress=0.9)
 

@@ -12,7 +12,7 @@ from study.analysis import summarise
 from study.report.base import Figure, Section
 from study.report.fairness import fairness_sections, optimism_table
 from study.results import StudyResults
-from tests.results import make_config, make_results, make_trial
+from tests.helpers.results import make_config, make_results, make_trial
 
 WIDE = {"low": 1e-6, "high": 1e-4, "log": True}
 

@@ -14,8 +14,8 @@ from study.report.difference_figure import draw_difference
 from study.report.forgetting_figures import draw_forgetting, draw_learning_forgetting
 from study.report.loss_figures import draw_curves, draw_loss
 from study.report.png import to_png
+from tests.helpers.results import make_results
 from tests.report.verdicts import FORGETS, make_verdict
-from tests.results import make_results
 
 SUMMARY = summarise(make_results(replicates=4))
 

@@ -16,7 +16,7 @@ from study.records import StepCosts
 from study.report import headline, report_contents, setting_of
 from study.report.json_report import render_json
 from study.results import StudyResults
-from tests.results import make_results
+from tests.helpers.results import make_results
 
 RESULTS = make_results()
 README = Path(study.report.__file__).with_name("README.md").read_text(encoding="utf-8")

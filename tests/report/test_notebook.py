@@ -13,7 +13,7 @@ import pytest
 from study import show
 from study.report.notebook import StudyView
 from study.results import StudyResults
-from tests.results import make_config, make_results
+from tests.helpers.results import make_config, make_results
 
 RESULTS = make_results()
 VIEW = StudyView(RESULTS)

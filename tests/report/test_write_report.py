@@ -17,7 +17,7 @@ from study.records import PrefixCacheUse
 from study.report import ReportPaths, write_report
 from study.results import StudyResults
 from study.text_format import byte_size
-from tests.results import make_config, make_results
+from tests.helpers.results import make_config, make_results
 
 EVIL = "<script>alert('x')</script> | `rm` **bold** [link](http://evil.example/x)"
 HEADS = {"Examples", "Arm", "Trial", "Condition"}

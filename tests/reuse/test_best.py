@@ -11,7 +11,7 @@ from study.errors import UserError
 from study.records import Stage, TrialState
 from study.results import StudyResults
 from study.reuse import best_configuration
-from tests.results import make_config, make_results, make_trial
+from tests.helpers.results import make_config, make_results, make_trial
 
 LOW, HIGH = {"learning_rate": 2e-5, "weight_decay": 0.1}, {"learning_rate": 5e-5}
 

@@ -19,7 +19,7 @@ from study.reuse.formats import FORMATS, export
 from study.reuse.formats.trainer import nearest_schedule
 from study.strategies.base import Phase
 from study.training.schedule import learning_rate
-from tests.results import make_results
+from tests.helpers.results import make_results
 from tests.reuse.best_content import best_content
 
 NAMES = ("deepspeed", "transformers", "axolotl", "llamafactory")

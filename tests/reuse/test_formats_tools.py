@@ -17,9 +17,11 @@ import yaml
 
 from study.reuse.formats import export
 from study.training.ops import prepare_ops
-from tests.models import tiny_model_folder
+from tests.helpers.models import tiny_model_folder
 from tests.reuse.best_content import best_content
 from tests.reuse.tools import fetch, python
+
+pytestmark = pytest.mark.network
 
 TEXT = {"prompt": None, "response": None, "text": "body"}
 CHAT = {"prompt": None, "response": None, "messages": "talk", "validation": "/data/held-out.jsonl"}

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from study.config import StudyConfig
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.workers import run_workers
 from tests.reuse.best_content import best_content
-from tests.training.workers import run_workers
 
 STEPS, WARMUP, MADE, BATCH, SIZE = 40, 6, 10, 8, 80
 

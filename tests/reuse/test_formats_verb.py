@@ -12,7 +12,7 @@ import yaml
 from study.cli.best import Format, write_best
 from study.errors import UserError
 from study.reuse.formats import FORMATS
-from tests.results import make_results
+from tests.helpers.results import make_results
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from study.records import Stage, StepCosts, TrialRecord
 from study.results import StudyResults
 from study.reuse import best_configuration
 from study.reuse.interpolate import trend
-from tests.results import DRAWN_FROM, make_config, make_trial
+from tests.helpers.results import DRAWN_FROM, make_config, make_trial
 
 SIZES = (250, 500, 1000, 2000)
 Winner = Callable[[int, int], dict[str, Any]]

@@ -3,42 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from huggingface_hub import ModelCard
 
-from study.recipe import FinalRun, Recipe
-from study.records import BaseModelRecord, Stage
-from study.reuse import best_configuration
 from study.reuse.model_card import model_card, record
-from tests.results import make_results, make_trial
-
-
-def finished(path: str = "models/tiny-llama", **outcome: Any) -> tuple[Recipe, FinalRun]:
-    results = make_results(model={"path": path})
-    best = best_configuration(results, "lift", 128)
-    content = yaml.safe_load(best.to_yaml())
-    config = results.config.model_copy(update={"arms": results.config.arms})
-    trial = make_trial("lift", 128, stage=Stage.CONFIRM, score=4.1, test_loss=4.2,
-                       retention_loss=3.99, hyperparameters=content["hyperparameters"])  # fmt: skip
-    assert trial.outcome is not None and results.data is not None
-    recipe = Recipe(content, config, "lift", 128, 100, content["hyperparameters"])
-    run = FinalRun(
-        folder=Path("/nowhere"),
-        config=config,
-        spec=trial.spec,
-        measurements=trial.measurements,
-        outcome=replace(trial.outcome, test_losses=(4.0, 4.4), **outcome),
-        base=BaseModelRecord(4.6, 4.63, 3.94),
-        data=results.data,
-        model_parameters=1_234_944,
-        device="GPU",
-    )
-    return recipe, run
+from tests.helpers.final_runs import finished
 
 
 def test_the_header_is_what_the_hub_reads() -> None:

@@ -24,9 +24,9 @@ from study.reuse import best_configuration
 from study.reuse.identity import Asked
 from study.reuse.past_studies import find_studies
 from study.reuse.recommend import Declined, Recommendation, recommend
-from tests.results import make_config
-from tests.stores import finished_study, write_store
-from tests.test_fingerprints import write_model
+from tests.helpers.models import write_model
+from tests.helpers.results import make_config
+from tests.helpers.stores import finished_study, write_store
 
 
 @dataclasses.dataclass(frozen=True)

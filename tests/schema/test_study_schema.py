@@ -20,7 +20,8 @@ from study.schema import SPACE_FILE, STUDY_FILE, space_schema, study_schema
 from study.space import LIFT_PARAMETERS, SHARED_PARAMETERS, load_space
 from study.templates import TEMPLATES, render_template
 from study.yaml_source import parse_yaml
-from tests.schema.forms import (
+from tests.helpers.data import DEMO_PATHS
+from tests.helpers.forms import (
     DOMAINS,
     GOOD,
     GOOD_SPACE,
@@ -31,8 +32,7 @@ from tests.schema.forms import (
     schema_takes,
     whole_number_as_float,
 )
-from tests.test_shipped_yaml import DEMO_PATHS
-from tests.test_wrong_study_files import WRONG
+from tests.helpers.wrong_studies import WRONG
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {

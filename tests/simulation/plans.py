@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from study.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
 from study.records import StepCosts, TrialRecord, TrialSpec
 from study.space import load_space
-from tests.results import make_config
+from tests.helpers.results import make_config
 from tests.simulation.landscape import RHO, Floats, as_point
 from tests.simulation.scenarios import PlanShape
 

@@ -13,7 +13,7 @@ from study.config import StudyConfig
 from study.training.base_model import BaseModel
 from study.training.model import new_head
 from study.training.placement import Placement
-from tests.models import CAUSAL, ENCODERS, tiny_model_folder
+from tests.helpers.models import CAUSAL, ENCODERS, tiny_model_folder
 
 ALONE = Placement(torch.device("cpu"), 0, 1)
 

@@ -14,7 +14,7 @@ from study.remote import RemoteFolder
 from study.training.checkpoint_files import Saved
 from study.training.checkpoint_remote import RemoteCheckpointFolder
 from study.training.placement import Placement
-from tests.training.workers import run_workers
+from tests.helpers.workers import run_workers
 
 ALONE = Placement(torch.device("cpu"), 0, 1)
 IDENTITY = {"trial": {"steps": (1, 2)}}

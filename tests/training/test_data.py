@@ -18,7 +18,7 @@ import pytest
 from study.errors import DataError
 from study.training.data import GENERAL_TEXT, check_sizes, class_prior_losses, prepare_data
 from study.training.tokenised import StudyData, TokenisedSplit
-from tests.data import (
+from tests.helpers.data import (
     labelled_rows,
     study_config,
     task_rows,
@@ -27,7 +27,7 @@ from tests.data import (
     write_jsonl,
     write_parquet,
 )
-from tests.models import tiny_tokenizer
+from tests.helpers.models import tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 TASK = {"prompt": "{question}\n", "response": "{answer}"}
@@ -165,7 +165,7 @@ import sys
 from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 from study.training.data import prepare_data
-from tests.data import study_config
+from tests.helpers.data import study_config
 train, tokenizer, folder = sys.argv[1:]
 config = study_config({"train": train, "prompt": "{question}", "response": "{answer}"})
 tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)

@@ -17,7 +17,7 @@ from study.training.data import prepare_data
 from study.training.readers import read_table
 from study.training.sources import find_source
 from study.training.tokenised import StudyData
-from tests.data import (
+from tests.helpers.data import (
     labelled_rows,
     study_config,
     task_rows,
@@ -26,7 +26,7 @@ from tests.data import (
     write_jsonl,
     write_parquet,
 )
-from tests.models import tiny_tokenizer
+from tests.helpers.models import tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 GOOD = "".join(json.dumps(row) + "\n" for row in task_rows(20))

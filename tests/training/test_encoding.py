@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from study.training.encoding import Encoded, Encoder, pad_token_id, tokenizer_fingerprint
 from study.training.templates import Example
-from tests.models import tiny_tokenizer
+from tests.helpers.models import tiny_tokenizer
 
 RESPONSES = ["plain", " a leading space", "    indented\n  code\n", "\n\nlines", "ünï 中文 🙂"]
 

@@ -15,8 +15,8 @@ from study.training.layout import find_layout
 from study.training.losses import make_loss
 from study.training.model import load_model, new_head
 from study.training.weights import full_state, held_weights, restore_weights
-from tests.models import CAUSAL, ENCODERS, tiny_model, tiny_model_folder
-from tests.training.workers import (
+from tests.helpers.models import CAUSAL, ENCODERS, tiny_model, tiny_model_folder
+from tests.helpers.workers import (
     difference,
     global_batches,
     group_phases,
@@ -181,7 +181,6 @@ def two_workers(rank: int, world_size: int) -> dict[str, Any]:
 def one_worker(rank: int, world_size: int) -> dict[str, Any]:
     return {
         "whole": check_whole_batch(rank, world_size, micro=8),
-        "architectures": check_architectures(rank, world_size),
     }
 
 
@@ -237,8 +236,14 @@ def test_numbers_do_not_depend_on_the_number_of_workers_or_the_micro_batch(
     assert both[0]["whole"]["losses"] == pytest.approx(alone["whole"]["losses"], abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def architectures() -> dict[str, str]:
+    return run_workers(check_architectures, 1)[0]
+
+
+@pytest.mark.exhaustive  # `test_reference.py` trains all of them in larger groups
 @pytest.mark.parametrize("architecture", [*CAUSAL, *ENCODERS])
 def test_every_architecture_passes_a_lift_phase_per_group_and_its_audit(
-    alone: dict[str, Any], architecture: str
+    architectures: dict[str, str], architecture: str
 ) -> None:
-    assert alone["architectures"][architecture] == "ok"
+    assert architectures[architecture] == "ok"

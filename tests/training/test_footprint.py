@@ -23,8 +23,8 @@ from study.training.layout import find_layout
 from study.training.losses import make_loss
 from study.training.model import load_model, new_head
 from study.training.shape import ModelShape, model_shape
-from tests.data import study_config
-from tests.models import BLOCKS, CAUSAL, ENCODERS, tiny_model_folder
+from tests.helpers.data import study_config
+from tests.helpers.models import BLOCKS, CAUSAL, ENCODERS, tiny_model_folder
 
 ROWS, TOKENS = 8, 64
 LOAD = Load(1, "fp32", "cpu", ROWS * TOKENS, TOKENS)

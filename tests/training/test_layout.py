@@ -10,7 +10,7 @@ from study.config import ModelConfig
 from study.errors import ModelError
 from study.training.layout import check_blocks, find_layout
 from study.training.model import load_model, new_head
-from tests.models import BLOCKS, CAUSAL, ENCODERS, tiny_model, tiny_model_folder
+from tests.helpers.models import BLOCKS, CAUSAL, ENCODERS, tiny_model, tiny_model_folder
 
 SMALL = {
     "hidden_size": 16,

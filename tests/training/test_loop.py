@@ -14,9 +14,9 @@ from study.config import StudyConfig
 from study.plan import Cell, ModelFacts, plan_study
 from study.records import Stage, TrialOutcome
 from study.training.memory import state_bytes
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.training.workers import run_workers
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.workers import run_workers
 
 BLOCKS = 4
 

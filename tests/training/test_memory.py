@@ -2,203 +2,31 @@
 
 from __future__ import annotations
 
-import gc
+import functools
+import itertools
 from typing import Any
-from unittest import mock
 
-import psutil
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from study.config import ZeroConfig
-from study.strategies import make_strategy
-from study.strategies.base import Phase
-from study.training.layout import find_layout
-from study.training.losses import make_loss
-from study.training.memory import held_bytes, state_bytes
-from study.training.weights import full_state
+from study.training.memory import state_bytes
 from study.training.zero import bucket_numel
-from tests.models import tiny_model
-from tests.training.live import LiveBytes
-from tests.training.workers import (
-    difference,
-    global_batches,
-    group_phases,
-    phase_engine,
+from tests.helpers.workers import (
     run_workers,
-    share,
-    train,
+)
+from tests.tiers import thinned, tiered, wanted
+from tests.training.phase_memory import (
+    PHASES,
+    STAGES,
+    WORLD_SIZE,
+    measure,
+    measure_offload,
+    measure_stock,
+    switch_often,
 )
 
-STAGES = (0, 1, 2, 3)
-WORLD_SIZE = 2
-PHASES = ("top", "middle", "bottom", "full", "three rates")
-SWITCHES = 200
-LOOK_EVERY = 4
-"""Phases: of all four groups. A look walks all of the process's objects."""
+FEW_SWITCHES, MANY_SWITCHES = 24, 200
 SETTLED = 2
 """Looks."""
-
-
-def wide_model(precision: str) -> LlamaForCausalLM:
-    """Parameters enough (6.7 million) to make a few tokens' activations negligible."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=256,
-        num_hidden_layers=8,
-        intermediate_size=704,
-        num_attention_heads=4,
-        use_cache=False,
-    )
-    model = LlamaForCausalLM(config)
-    return model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
-
-
-def measure_phase(
-    model: LlamaForCausalLM, phase: Phase, stage: int, precision: str, live: LiveBytes
-) -> dict[str, int]:
-    ids = torch.randint(3, 500, (2, 8))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-    between: list[int] = []
-    live.peak = 0
-    zero = ZeroConfig(stage=stage)
-    with phase_engine(
-        model,
-        phase.parameters,
-        stage,
-        WORLD_SIZE,
-        factors=phase.learning_rate_factors,
-        zero=zero,
-        precision=precision,
-    ) as engine:
-        build = live.peak
-        watch = model.register_forward_pre_hook(lambda *_: between.append(live.now))
-        for _ in range(2):
-            live.peak = 0
-            engine.train_step([batch, batch], make_loss("causal-lm"), 1e-4)
-        watch.remove()
-        held = held_bytes(engine)
-        frozen = [p for n, p in model.named_parameters() if n not in phase.parameters]
-        return {
-            "between": between[-1],
-            "after": live.now,
-            "peak": live.peak,
-            "build": build,
-            "weights": held.weights,
-            "state": held.state,
-            "watched steady": engine.watch.steady,
-            "watched peak": engine.watch.peak,
-            "watching": len(engine.engine.basic_optimizer._optimizer_step_pre_hooks),
-            "gradients": held.gradients,
-            "master": held.master,
-            "moments": held.moments,
-            "frozen gradients": sum(p.grad is not None for p in frozen),
-            "largest": max(getattr(p, "ds_numel", p.numel()) for p in model.parameters()),
-        }
-
-
-def measure(rank: int, world_size: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for precision in ("bf16", "fp32"):
-        for stage in STAGES:
-            with LiveBytes() as live:
-                model = wide_model(precision)
-                layout = find_layout(model)
-                top, middle, _, bottom = make_strategy("lift", {"group_size": 2}, {}).phases(
-                    layout, 4
-                )
-                (full,) = make_strategy("full", {}, {}).phases(layout, 4)
-                slowing = {"group_size": 2, "cumulative": True, "group_lr_decay": 0.5}
-                rates = make_strategy("lift", slowing, {}).phases(layout, 4)[2]
-                phases = (top, middle, bottom, full, rates)
-                for name, phase in zip(PHASES, phases, strict=True):
-                    one = measure_phase(model, phase, stage, precision, live)
-                    one["parameters"] = layout.count(layout.parameters)
-                    one["active"] = layout.count(phase.parameters)
-                    gc.collect()
-                    one["closed"] = live.now
-                    found[f"{precision}-{stage}-{name}"] = one
-                del model
-    return found
-
-
-def measure_stock(rank: int, world_size: int) -> dict[str, Any]:
-    """The full phase on stage 0 with DeepSpeed's own optimizer instead of the lean one."""
-    from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
-
-    with mock.patch("study.training.lean.LeanStage0", FP16_UnfusedOptimizer), LiveBytes() as live:
-        model = wide_model("bf16")
-        (full,) = make_strategy("full", {}, {}).phases(find_layout(model), 4)
-        return {"bf16-0-full": measure_phase(model, full, 0, "bf16", live)}
-
-
-def measure_offload(rank: int, world_size: int) -> dict[str, Any]:
-    """Master and moment bytes with offloading; whether DeepSpeed offloads; and by how much the
-    weights differ after two LIFT or full steps from those trained without."""
-    found = {}
-    for stage in (1, 2, 3):
-        for arm, options in (("full", {}), ("lift", {"group_size": 2})):
-            states = []
-            for offload in ("none", "cpu"):
-                model = tiny_model()
-                layout = find_layout(model)
-                phase = make_strategy(arm, options, {}).phases(layout, 4)[0]
-                zero = ZeroConfig(stage=stage, offload_optimizer=offload)
-                batches = global_batches()
-                with phase_engine(model, phase.parameters, stage, world_size, zero=zero) as engine:
-                    for _ in range(2):
-                        mine = share(next(batches), rank, world_size, 2)
-                        engine.train_step(mine, make_loss("causal-lm"), 1e-3)
-                    held = held_bytes(engine)
-                    own = engine.engine.optimizer
-                    flag = getattr(own, "cpu_offload", None) or getattr(own, "offload_optimizer", 0)
-                states.append(full_state(model))
-            found[f"{stage}-{arm}"] = {
-                "active": layout.count(phase.parameters),
-                "master": held.master,
-                "moments": held.moments,
-                "offloads": bool(flag),
-                "difference": difference(*states),
-                "moved": difference(states[0], full_state(tiny_model())),
-            }
-    return found
-
-
-def switch_often(rank: int, world_size: int) -> dict[int, dict[str, list[float]]]:
-    """What the process holds after every few of many phases."""
-    from deepspeed.runtime.engine import DeepSpeedEngine
-
-    gc.freeze()  # every phase ends with a collection, which need not walk all that is imported
-    found = {}
-    for stage in STAGES:
-        model = tiny_model()
-        phases = group_phases(find_layout(model), group_size=1, steps=4)
-        counts: dict[str, list[float]] = {n: [] for n in ("objects", "engines", "bytes", "hooks")}
-        counts["resident"] = []
-        for switch in range(SWITCHES):
-            train(model, (phases[switch % len(phases)],), stage, rank, world_size)
-            if (switch + 1) % LOOK_EVERY:
-                continue
-            gc.collect()
-            objects = gc.get_objects()
-            tensors = {
-                o.untyped_storage()._cdata: o.untyped_storage().nbytes()
-                for o in objects
-                if type(o) in (torch.Tensor, torch.nn.Parameter) and o.device.type == "cpu"
-            }
-            counts["objects"].append(len(objects))
-            counts["engines"].append(sum(isinstance(o, DeepSpeedEngine) for o in objects))
-            counts["bytes"].append(sum(tensors.values()))
-            counts["hooks"].append(
-                sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-                + sum(len(p._backward_hooks or ()) for p in model.parameters())
-            )
-            counts["resident"].append(psutil.Process().memory_info().rss)
-            del objects, tensors
-        found[stage] = counts
-    return found
 
 
 def bucket_bytes(active: int, precision: str) -> int:
@@ -206,8 +34,9 @@ def bucket_bytes(active: int, precision: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def measured() -> list[dict[str, Any]]:
-    return run_workers(measure, WORLD_SIZE)
+def measured(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    kinds = dict.fromkeys([*wanted(request, "precision", "stage"), ("bf16", 0)])
+    return run_workers(functools.partial(measure, [*kinds]), WORLD_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -221,13 +50,21 @@ def offloaded() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def switched() -> list[dict[int, dict[str, list[float]]]]:
-    return run_workers(switch_often, 1)
+def switched(request: pytest.FixtureRequest) -> dict[tuple[int, int], dict[str, list[float]]]:
+    kinds = wanted(request, "stage", "switches")
+    return run_workers(functools.partial(switch_often, kinds), 1)[0]
 
 
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def alternating(precision: str, stage: int, *_: str) -> str:
+    """By default every stage in one precision, with `ray` in both."""
+    return "default" if (precision == "fp32") == (stage == 1) else "ray"
+
+
+KINDS = tiered(itertools.product(["bf16", "fp32"], STAGES), alternating)
+KINDS_AND_PHASES = tiered(itertools.product(["bf16", "fp32"], STAGES, PHASES), alternating)
+
+
+@pytest.mark.parametrize(("precision", "stage", "phase"), KINDS_AND_PHASES)
 def test_steady_bytes_are_the_formulas_within_a_tenth(
     measured: list[dict[str, Any]], precision: str, stage: int, phase: str
 ) -> None:
@@ -242,13 +79,15 @@ def test_steady_bytes_are_the_formulas_within_a_tenth(
         assert one["after"] - formula.weights <= 1.01 * formula.steady
 
 
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("precision", "stage", "phase"),
+    tiered(itertools.product(["bf16"], STAGES, PHASES), alternating),
+)
 def test_the_peak_in_bf16_is_the_formulas_within_a_tenth(
-    measured: list[dict[str, Any]], stage: int, phase: str
+    measured: list[dict[str, Any]], precision: str, stage: int, phase: str
 ) -> None:
     for worker in measured:
-        one = worker[f"bf16-{stage}-{phase}"]
+        one = worker[f"{precision}-{stage}-{phase}"]
         formula = state_bytes(one["parameters"], one["active"], WORLD_SIZE, stage, "bf16")
         peak = one["peak"] - formula.weights
         if stage == 3:
@@ -261,9 +100,7 @@ def test_the_peak_in_bf16_is_the_formulas_within_a_tenth(
         assert one["build"] - formula.weights <= 1.1 * formula.peak + 2 * one["parameters"]
 
 
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize(("precision", "stage", "phase"), KINDS_AND_PHASES)
 def test_what_is_recorded_of_a_phase_is_the_formulas_within_a_tenth(
     measured: list[dict[str, Any]], precision: str, stage: int, phase: str
 ) -> None:
@@ -294,8 +131,7 @@ def test_a_step_that_holds_more_shows_in_the_record(
         assert copied["watched peak"] > lean["watched peak"] + 3.5 * lean["active"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize(("precision", "stage"), KINDS)
 def test_a_closed_phase_leaves_the_weights_only_whatever_trained_before(
     measured: list[dict[str, Any]], precision: str, stage: int
 ) -> None:
@@ -306,8 +142,7 @@ def test_a_closed_phase_leaves_the_weights_only_whatever_trained_before(
             assert one["closed"] == pytest.approx(formula.weights, rel=0.01)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize(("precision", "stage"), KINDS)
 def test_what_an_engine_says_it_holds_is_what_lives(
     measured: list[dict[str, Any]], precision: str, stage: int
 ) -> None:
@@ -317,8 +152,7 @@ def test_what_an_engine_says_it_holds_is_what_lives(
             assert one["weights"] + one["state"] == pytest.approx(one["after"], rel=0.01)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize(("precision", "stage"), KINDS)
 def test_frozen_parameters_have_no_gradient_and_no_master_copy(
     measured: list[dict[str, Any]], precision: str, stage: int
 ) -> None:
@@ -345,11 +179,17 @@ def test_an_offloaded_optimizer_trains_alike_and_holds_its_share(
         assert one["difference"] < 1e-6 < one["moved"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_hundred_phase_switches_leave_the_process_as_it_was(
-    switched: list[dict[int, dict[str, list[float]]]], stage: int
+@pytest.mark.parametrize(
+    ("stage", "switches"),
+    thinned(
+        itertools.product(STAGES, (FEW_SWITCHES, MANY_SWITCHES)),
+        lambda _, switches: switches == FEW_SWITCHES,
+    ),
+)
+def test_phase_switches_leave_the_process_as_it_was(
+    switched: dict[tuple[int, int], dict[str, list[float]]], stage: int, switches: int
 ) -> None:
-    counts = switched[0][stage]
+    counts = switched[stage, switches]
     assert set(counts["engines"]) == {0}
     assert set(counts["hooks"]) == {0}
     # Phases of all groups have passed by then; objects of one phase are thousands.

@@ -16,7 +16,7 @@ from study.training.model import (
     model_fingerprint,
     new_head,
 )
-from tests.models import tiny_model, tiny_model_folder, tiny_tokenizer
+from tests.helpers.models import tiny_model, tiny_model_folder, tiny_tokenizer
 
 CLASSIFICATION = "sequence-classification"
 

@@ -19,9 +19,9 @@ from study.config import StudyConfig
 from study.errors import TrialError
 from study.records import Stage, TrialSpec
 from study.training.tokenised import StudyData, TokenisedSplit
-from tests.data import labelled_rows, task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.training.workers import run_workers
+from tests.helpers.data import labelled_rows, task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.workers import run_workers
 
 KINDS = {
     "llama, stage 2": ("llama", "full", 2, "fp32"),

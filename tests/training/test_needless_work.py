@@ -13,7 +13,7 @@ from study.config import ZeroConfig
 from study.strategies import make_strategy
 from study.training.layout import find_layout
 from study.training.losses import make_loss
-from tests.training.workers import phase_engine, run_workers
+from tests.helpers.workers import phase_engine, run_workers
 
 BLOCKS = 8
 PHASES = BLOCKS // 2

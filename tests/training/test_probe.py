@@ -11,11 +11,12 @@ import pytest
 from study.config import StudyConfig
 from study.plan import ModelFacts, plan_study
 from study.records import StepCosts
-from tests.data import task_rows, write_jsonl
-from tests.models import BLOCKS, tiny_model_folder
-from tests.training.workers import run_workers
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import BLOCKS, tiny_model_folder
+from tests.helpers.workers import run_workers
+from tests.tiers import tiered, wanted
 
-STAGES = (0, 1, 2, 3)
+STAGES = tiered(range(4), lambda stage: "default" if stage in (0, 3) else "ray")
 
 
 def study_of(folder: Path, stage: int) -> dict[str, Any]:
@@ -54,7 +55,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def probe_and_train(rank: int, world_size: int, folder: Path) -> dict[int, dict[str, Any]]:
+def probe_and_train(
+    rank: int, world_size: int, folder: Path, stages: list[int]
+) -> dict[int, dict[str, Any]]:
     """Per stage: what the baseline job found, whether a probe moved any weight, and what the
     first LIFT trial found kept."""
     import torch
@@ -71,7 +74,7 @@ def probe_and_train(rank: int, world_size: int, folder: Path) -> dict[int, dict[
     data = StudyData.open(folder / "data")
     placement = Placement(torch.device("cpu"), rank, world_size)
     answers = {}
-    for stage in STAGES:
+    for stage in stages:
         config = StudyConfig.model_validate(study_of(folder, stage))
         found = measure_baseline(config, data, placement)
         assert found.probe is not None
@@ -94,8 +97,9 @@ def probe_and_train(rank: int, world_size: int, folder: Path) -> dict[int, dict[
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> list[dict[int, dict[str, Any]]]:
-    return run_workers(functools.partial(probe_and_train, folder=folder), 2)
+def found(folder: Path, request: pytest.FixtureRequest) -> list[dict[int, dict[str, Any]]]:
+    job = functools.partial(probe_and_train, folder=folder, stages=wanted(request, "stage"))
+    return run_workers(job, 2)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,11 +1,11 @@
 """LIFT on two real DeepSpeed workers against LIFT written by hand in plain torch.
 
-Every structure on every ZeRO stage, then every architecture: losses, and the weights at the end.
+Every structure on every ZeRO stage, then every architecture with every kind of head: losses, the
+weights at the end, and each phase's audit.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import gc
 import itertools
@@ -22,12 +22,22 @@ from transformers import PreTrainedModel
 from study.config import ModelConfig, TrainingConfig
 from study.strategies.base import Phase
 from study.strategies.lift import LiftStrategy
+from study.training.audit import PhaseAudit
 from study.training.layout import find_layout
 from study.training.losses import make_loss
 from study.training.model import load_model, new_head
 from study.training.schedule import learning_rate
 from study.training.weights import full_state
-from tests.models import CAUSAL, ENCODERS, tiny_model_folder
+from tests.helpers.models import CAUSAL, ENCODERS, tiny_model_folder
+from tests.helpers.workers import (
+    GLOBAL_BATCH,
+    difference,
+    global_batches,
+    phase_engine,
+    run_workers,
+    share,
+)
+from tests.tiers import tiered, wanted
 from tests.training.reference import (
     BETAS,
     EPSILON,
@@ -36,14 +46,6 @@ from tests.training.reference import (
     Course,
     HandPhase,
     train_plainly,
-)
-from tests.training.workers import (
-    GLOBAL_BATCH,
-    difference,
-    global_batches,
-    phase_engine,
-    run_workers,
-    share,
 )
 
 TOLERANCE = 1e-5
@@ -78,11 +80,11 @@ class Structure:
 
 @dataclass(frozen=True)
 class Kind:
-    """A model: its architecture, its task, and whether to tie its head."""
+    """A model: its architecture, its task, and whether its head is tied (None: as it comes)."""
 
     architecture: str
     task: str = "causal-lm"
-    tied: bool = False
+    tied: bool | None = None
 
     @property
     def classes(self) -> int:
@@ -165,24 +167,59 @@ STRUCTURES = {
         {"group_size": 2, "rewarmup_ratio": 0.9}, _HALVES, factors=(1, 1, 1 / 2, 1)
     ),
 }
-MODELS = {
-    "untied": Kind("llama"),
-    "tied": Kind("llama", tied=True),
-    "classifier": Kind("llama", "sequence-classification"),
+HEADS: dict[str, dict[str, Any]] = {
+    "untied": {"tied": False},
+    "tied": {"tied": True},
+    "classifier": {"task": "sequence-classification"},
 }
 CLASSIFIER_STRUCTURES = (
     "default", "cumulative", "head", "random", "proportional", "decay", "cumulative decay",
 )  # fmt: skip
-ARCHITECTURES = {
-    **{name: Kind(name) for name in CAUSAL},
-    **{name: Kind(name, "sequence-classification") for name in ENCODERS},
+KINDS = {
+    f"{architecture}, {head}": Kind(architecture, **HEADS[head])
+    for architecture in (*CAUSAL, *ENCODERS)
+    for head in (HEADS if architecture in CAUSAL else ["classifier"])
 }
-KINDS = MODELS | ARCHITECTURES
-STRUCTURE_RUNS = [
-    *itertools.product(["untied", "tied"], STRUCTURES),
-    *itertools.product(["classifier"], CLASSIFIER_STRUCTURES),
-]
-ARCHITECTURE_RUNS = list(itertools.product(ARCHITECTURES, ["re-warmup"]))
+
+
+FIRST = {
+    architecture: Kind(architecture, **HEADS[head])
+    for (architecture, head) in zip(
+        (*CAUSAL, *ENCODERS),
+        (*itertools.islice(itertools.cycle(HEADS), len(CAUSAL)), *["classifier"] * len(ENCODERS)),
+        strict=True,
+    )
+}
+
+
+def structure_runs() -> list[Any]:
+    """By default a structure runs on one stage, with `ray` on each with another kind of head."""
+    found = []
+    for (turn, name), stage in itertools.product(enumerate(STRUCTURES), STAGES):
+        heads = [h for h in HEADS if h != "classifier" or name in CLASSIFIER_STRUCTURES]
+        usual, first = heads[(turn + stage) % len(heads)], stage == turn % len(STAGES)
+
+        def tier(kind: str, *_: Any, usual: str = usual, first: bool = first) -> str:
+            return "exhaustive" if kind != f"llama, {usual}" else "default" if first else "ray"
+
+        found += tiered(((f"llama, {head}", name, stage) for head in heads), tier)
+    return found
+
+
+def architecture_runs() -> list[Any]:
+    """By default an architecture has one kind of head, with `ray` all, each on another stage."""
+    found = []
+    for number, kind in enumerate(KINDS):
+        usual = STAGES[number % len(STAGES)]
+        first = KINDS[kind] in FIRST.values()
+
+        def tier(*case: Any, usual: int = usual, first: bool = first) -> str:
+            return "exhaustive" if case[-1] != usual else "default" if first else "ray"
+
+        found += tiered(((kind, "re-warmup", stage) for stage in STAGES), tier)
+    return found
+
+
 Run = tuple[str, str, int]
 """Kind, structure, ZeRO stage."""
 SETTINGS: dict[str, Any] = {
@@ -213,12 +250,15 @@ def distributed_course(
         with phase_engine(
             model, phase.parameters, stage, world, factors=factors, **SETTINGS
         ) as engine:
+            audit = PhaseAudit(engine)
             for step, batch in itertools.islice(batches, phase.steps):
                 rate = learning_rate(step, STEPS, PEAK, WARMUP_RATIO, SCHEDULE, phases)
                 result = engine.train_step(share(batch, rank, world, MICRO_BATCH), loss, rate)
+                audit.observe(result)
                 course["losses"].append(result.loss)
                 course["norms"].append(result.grad_norm)
                 course["clipped"].append(result.clipped)
+            audit.check()
             if phase is phases[-1]:
                 batch = evaluation_batch(kind)
                 total = float(loss.total(engine.evaluate(batch), batch))
@@ -226,20 +266,19 @@ def distributed_course(
     return course | {"evaluation": evaluation, "weights": full_state(model)}
 
 
-def all_runs(folder: Path, rank: int, world_size: int) -> dict[Run, dict[str, Any]]:
+def all_runs(
+    folder: Path, runs: list[Run], rank: int, world_size: int
+) -> dict[Run, dict[str, Any]]:
     import deepspeed  # noqa: F401
 
     gc.freeze()  # every phase ends with a collection, which need not walk all that is imported
     found = {}
-    for kind, runs in itertools.groupby([*STRUCTURE_RUNS, *ARCHITECTURE_RUNS], lambda run: run[0]):
-        base = load(folder, kind)
-        for _, name in runs:
-            phases = program_phases(base, name)
-            for stage in STAGES:
-                model = copy.deepcopy(base)
-                found[kind, name, stage] = distributed_course(
-                    KINDS[kind], model, phases, stage, rank, world_size
-                )
+    for kind, name, stage in runs:
+        model = load(folder, kind)
+        phases = program_phases(model, name)
+        found[kind, name, stage] = distributed_course(
+            KINDS[kind], model, phases, stage, rank, world_size
+        )
     return found
 
 
@@ -253,14 +292,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All models; written here, as among workers transformers lets only rank 0 write."""
     folder = tmp_path_factory.mktemp("models")
     for name, kind in KINDS.items():
-        changes = {"tie_word_embeddings": True} if kind.tied else {}
+        changes = {} if kind.tied is None else {"tie_word_embeddings": kind.tied}
         tiny_model_folder(folder / name, kind.architecture, **changes)
     return folder
 
 
 @pytest.fixture(scope="module")
-def workers(folder: Path) -> list[dict[Run, dict[str, Any]]]:
-    return run_workers(functools.partial(all_runs, folder), 2)
+def workers(folder: Path, request: pytest.FixtureRequest) -> list[dict[Run, dict[str, Any]]]:
+    runs = wanted(request, "kind", "name", "stage")
+    return run_workers(functools.partial(all_runs, folder, runs), 2)
 
 
 @functools.cache
@@ -283,7 +323,7 @@ def by_hand(folder: Path, kind: str, name: str) -> Course:
 
 def drawn_groups(folder: Path, name: str) -> list[int]:
     """Whose turn each phase is, the top group being 0; only the strategy knows what it drew."""
-    phases = program_phases(load(folder, "untied"), name)
+    phases = program_phases(load(folder, "llama, untied"), name)
     return [int(phase.name.split()[1]) - 1 for phase in phases]
 
 
@@ -298,23 +338,21 @@ def check(folder: Path, workers: list[dict[Run, dict[str, Any]]], run: Run) -> N
         assert difference(found["weights"], expected.weights) < TOLERANCE
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize(("kind", "name"), STRUCTURE_RUNS)
+@pytest.mark.parametrize(("kind", "name", "stage"), structure_runs())
 def test_every_structure_trains_as_in_plain_torch(
     folder: Path, workers: list[dict[Run, dict[str, Any]]], kind: str, name: str, stage: int
 ) -> None:
     check(folder, workers, (kind, name, stage))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize(("kind", "name"), ARCHITECTURE_RUNS)
+@pytest.mark.parametrize(("kind", "name", "stage"), architecture_runs())
 def test_every_architecture_trains_as_in_plain_torch(
     folder: Path, workers: list[dict[Run, dict[str, Any]]], kind: str, name: str, stage: int
 ) -> None:
     check(folder, workers, (kind, name, stage))
 
 
-@pytest.mark.parametrize("kind", ["untied", "tied"])
+@pytest.mark.parametrize("kind", ["llama, untied", "llama, tied"])
 def test_no_structure_could_pass_for_another(folder: Path, kind: str) -> None:
     losses = {name: torch.tensor(by_hand(folder, kind, name).losses) for name in STRUCTURES}
     for one, other in itertools.combinations(STRUCTURES, 2):
@@ -323,7 +361,7 @@ def test_no_structure_could_pass_for_another(folder: Path, kind: str) -> None:
 
 
 def test_some_steps_are_clipped_and_some_are_not(folder: Path) -> None:
-    norms = [n for name in STRUCTURES for n in by_hand(folder, "untied", name).norms]
+    norms = [n for name in STRUCTURES for n in by_hand(folder, "llama, untied", name).norms]
     assert 0 < sum(norm > MAX_GRAD_NORM for norm in norms) < len(norms)
 
 

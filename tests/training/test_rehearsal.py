@@ -16,9 +16,9 @@ from study.training.placement import Placement
 from study.training.rehearsal import rehearse
 from study.training.shape import model_shape
 from study.training.tokenised import StudyData
-from tests.data import study_config, task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.training.workers import run_workers
+from tests.helpers.data import study_config, task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.workers import run_workers
 
 
 def make_config(folder: Path, stage: int, arms: tuple[str, ...]) -> Any:

@@ -8,8 +8,8 @@ import pytest
 
 from study.training.layout import find_layout
 from study.training.memory import held_bytes
-from tests.models import tiny_model
-from tests.training.workers import group_phases, phase_engine, run_workers, train
+from tests.helpers.models import tiny_model
+from tests.helpers.workers import group_phases, phase_engine, run_workers, train
 
 STAGES = (0, 1, 2, 3)
 STRUCTURES: dict[str, dict[str, Any]] = {

@@ -7,7 +7,6 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
-import study
 from study.launch import cluster_folder
 from study.orchestration.submit.inputs import PackedStudy
 from study.orchestration.submit.requirements import PACKAGE
@@ -24,7 +23,7 @@ def stage_package(folder: Path) -> list[Path]:
     Returns:
         The folders ``study`` and its ``dist-info``, whose parents belong on Python's path.
     """
-    here = Path(study.__file__).parent
+    here = Path(__file__).parents[2]
     package = folder / "study"
     shutil.copytree(here, package, ignore=_NOT_COPIED)
     # An editable install has these outside of the package.

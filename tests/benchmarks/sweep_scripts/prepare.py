@@ -17,8 +17,8 @@ from study.config import load_config
 from study.plan import ModelFacts, plan_study
 from study.training.ops import prepare_ops
 from tests.benchmarks.sweep_scripts.work import Work
-from tests.data import task_rows, write_jsonl
-from tests.models import BLOCKS, tiny_model_folder
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import BLOCKS, tiny_model_folder
 
 VALIDATION = TEST = 32
 """Examples."""

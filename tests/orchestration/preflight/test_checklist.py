@@ -12,19 +12,7 @@ from study.orchestration.preflight.base import (
     Status,
     split_remedy,
 )
-
-
-class Listener:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def working(self, text: str) -> None:
-        self.told.append(text)
-
-    def result(self, result: CheckResult) -> None:
-        self.told.append(result.name)
+from tests.orchestration.preflight.listener import Listener
 
 
 def raising(error: Exception) -> Finding:

@@ -16,7 +16,7 @@ from study.orchestration.preflight.forecast import (
 )
 from study.plan import ModelFacts, StudyPlan, plan_study
 from study.records import DataSummary, StepCosts, TrialRecord, TrialState
-from tests.results import STARTED, make_config, make_trial
+from tests.helpers.results import STARTED, make_config, make_trial
 
 DATA = DataSummary("f", 900, 100, 300, 200, 0, 0, 0, 90.0, 60.0)
 PROBE = StepCosts(

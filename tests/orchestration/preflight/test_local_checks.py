@@ -14,9 +14,9 @@ from study.orchestration.preflight.base import Checklist, CheckResult, Status
 from study.orchestration.preflight.study_check import check_here
 from study.orchestration.preflight.study_facts import StudyFacts
 from study.store import StudyStore
-from tests.data import study_config, task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.orchestration.preflight.test_checklist import Listener
+from tests.helpers.data import study_config, task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.orchestration.preflight.listener import Listener
 
 GIB = 2**30
 

@@ -14,8 +14,8 @@ from study.orchestration.preflight.node_task import Gpu
 from study.strategies import make_strategy
 from study.training.footprint import Footprint
 from study.training.shape import ModelShape, model_shape
-from tests.data import study_config
-from tests.models import tiny_model_folder
+from tests.helpers.data import study_config
+from tests.helpers.models import tiny_model_folder
 
 GIB, MIB = 2**30, 2**20
 

@@ -13,36 +13,27 @@ from typing import Any
 
 import pytest
 
-from tests.orchestration.test_run_study import make_folder, write_study
+from tests.helpers.commands import Command
+from tests.helpers.ray_head import RayHead, free_port
+from tests.helpers.real_studies import make_folder, statuses, write_study
 
 pytestmark = pytest.mark.ray
 
 
 def check(path: Path, *options: str, **environment: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "study", "check", path.name, *options],
-        cwd=path.parent,
-        env=os.environ | {"COLUMNS": "80"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
+    command = Command(
+        "check", path.name, *options, cwd=path.parent, environment=os.environ | environment
     )
-    assert "Traceback" not in done.stdout and "WARNING" not in done.stdout, done.stdout
-    return done.returncode, done.stdout
-
-
-def statuses(output: str) -> dict[str, str]:
-    found = re.findall(r"^(pass|warn|fail|skip)  (.{13})  ", output, re.M)
-    return {name.strip(): status for status, name in found}
+    code = command.wait(300)
+    assert "Traceback" not in command.output and "WARNING" not in command.output, command.output
+    return code, command.output
 
 
 def test_a_study_that_can_run_passes_every_check_and_its_hours_are_predicted(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, ray_head: RayHead
 ) -> None:
     path = write_study(make_folder(tmp_path_factory, "checked"), name="checked")
-    code, output = check(path, "--probe")
+    code, output = check(path, "--probe", **ray_head.environment)
     assert code == 0, output
     found = statuses(output)
     assert set(found.values()) == {"pass"}, output
@@ -115,14 +106,6 @@ def test_a_node_that_does_not_see_the_results_folder_is_found(
     assert found["token"] == "warn" and found["nodes"] == found["versions"] == "pass"
     assert "Put storage.results on a file system that all nodes share." in told
     assert "PostgreSQL" in told
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def start_node(

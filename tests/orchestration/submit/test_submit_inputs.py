@@ -15,9 +15,9 @@ from study.extension import changes
 from study.orchestration.submit import inputs
 from study.orchestration.submit.inputs import PackedStudy, read_study
 from study.orchestration.submit.package import zip_study
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.orchestration.test_run_study import write_study
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.real_studies import write_study
 
 RESULTS = "/shared/results/small"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ import pytest
 from study import open_study
 from study.errors import StudyError
 from study.records import TrialState
-from tests.data import task_rows, write_jsonl
-from tests.models import tiny_model_folder
-from tests.orchestration.submit.head import RayHead, Wire
-from tests.orchestration.test_run_study import write_study
+from tests.helpers.commands import Command
+from tests.helpers.data import task_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder
+from tests.helpers.ray_head import RayHead
+from tests.helpers.real_studies import write_study
+from tests.orchestration.submit.wire import Wire
 
 pytestmark = pytest.mark.ray
 
@@ -35,19 +36,16 @@ class Place:
     elsewhere: Path
     results: Path
 
-    def study(self, *arguments: str, url: str | None = None, token: str = "") -> list[str]:
-        address = ["--address", url or self.head.url]
-        return [sys.executable, "-m", "study", *arguments, *address]
-
-    def environment(self, token: str = "") -> dict[str, str]:
+    def start(self, *arguments: str, url: str | None = None, token: str = "") -> Command:
         own = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        return own | {"COLUMNS": "200", "RAY_AUTH_TOKEN": token or self.head.token_file.read_text()}
+        own |= {"COLUMNS": "200", "RAY_AUTH_TOKEN": token or self.head.token_file.read_text()}
+        return Command(
+            *arguments, "--address", url or self.head.url,
+            cwd=self.elsewhere, environment=own, one_stream=False,
+        )  # fmt: skip
 
     def run(self, *arguments: str, token: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.study(*arguments), cwd=self.elsewhere, env=self.environment(token),
-            capture_output=True, text=True, timeout=400, check=False,
-        )  # fmt: skip
+        return self.start(*arguments, token=token).completed(400)
 
     def submit(self, *more: str) -> subprocess.CompletedProcess[str]:
         file = self.project / "study.yaml"
@@ -55,14 +53,13 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, ray_head: RayHead) -> Place:
     project = tmp_path_factory.mktemp("project")
     tiny_model_folder(project)
     write_jsonl(project / "mine.jsonl", task_rows(120))
     write(project)
     elsewhere, results = tmp_path_factory.mktemp("laptop"), tmp_path_factory.mktemp("shared")
-    with RayHead() as head:
-        yield Place(head, project, elsewhere, results / "small")
+    return Place(ray_head, project, elsewhere, results / "small")
 
 
 def write(project: Path, **changes: Any) -> None:
@@ -80,27 +77,17 @@ def job_in(text: str) -> str:
 def followed(place: Place) -> tuple[str, str, int]:
     """Standard output, standard error and exit code of `study submit --follow`, whose connection
     was cut for a while after the first trial."""
-    arguments = ["submit", str(place.project), "--results", str(place.results), "--no-pip"]
     with Wire(place.head.port) as wire:
-        process = subprocess.Popen(
-            place.study(*arguments, "--follow", url=wire.url),
-            cwd=place.elsewhere, env=place.environment(),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command = place.start(
+            "submit", str(place.project), "--results", str(place.results), "--no-pip", "--follow",
+            url=wire.url,
         )  # fmt: skip
-        assert process.stdout is not None and process.stderr is not None
-        errors = list[str]()
-        reader = threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True)
-        reader.start()
-        lines = list[str]()
-        for line in process.stdout:
-            lines.append(line)
-            if "[  1/6]" in line:
-                wire.cut()
-                threading.Thread(target=wire.mend_after_use, daemon=True).start()
-        code = process.wait(timeout=60)
-        reader.join(timeout=10)
+        command.wait_for("[  1/6]")
+        wire.cut()
+        threading.Thread(target=wire.mend_after_use, daemon=True).start()
+        done = command.completed(400)
         assert wire.refused
-    return "".join(lines), "".join(errors), code
+    return done.stdout, done.stderr, done.returncode
 
 
 def test_a_submitted_study_runs_to_its_report(place: Place, followed: tuple[str, str, int]) -> None:
@@ -196,22 +183,17 @@ def test_what_a_study_returns_is_what_following_returns(place: Place) -> None:
     assert done.returncode == 2 and "no file matches /nowhere/train.jsonl" in done.stdout
 
 
-@pytest.mark.cluster
 def test_ctrl_c_ends_following_and_not_the_job(place: Place) -> None:
     place.results = place.results.with_name("left")
     write(place.project, training={"steps": 3000, "global_batch_size": 8, "sequence_length": 48})
-    process = subprocess.Popen(
-        place.study("submit", str(place.project), "--results", str(place.results), "--no-pip",
-                    "--follow"),
-        cwd=place.elsewhere, env=place.environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    job = next(job_in(line) for line in process.stdout if line.startswith("Submitted"))
-    next(line for line in process.stdout if "Preparing" in line)
-    process.send_signal(2)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "The job goes on" in errors and job in errors
+    command = place.start(
+        "submit", str(place.project), "--results", str(place.results), "--no-pip", "--follow"
+    )
+    command.wait_for("Preparing")
+    command.send(signal.SIGINT)
+    done = command.completed(60)
+    job = job_in(done.stdout)
+    assert done.returncode == 130 and "The job goes on" in done.stderr and job in done.stderr
     assert "running for" in place.run("status", job).stdout
     assert place.run("stop", job).returncode == 0
     place.run("logs", job, "--follow")

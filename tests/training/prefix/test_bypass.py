@@ -14,9 +14,14 @@ from study.errors import PrefixCacheError
 from study.training.model import load_model
 from study.training.prefix.bypass import BlockBypass
 from study.training.prefix.exact import check_exact
-from tests.models import BLOCKS, CAUSAL, ENCODERS, MORE_CAUSAL, tiny_model, tiny_model_folder
-
-ALL = [*CAUSAL, *MORE_CAUSAL, *ENCODERS]
+from tests.helpers.models import (
+    ALL_ARCHITECTURES,
+    BLOCKS,
+    ENCODERS,
+    telling,
+    tiny_model,
+    tiny_model_folder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,7 @@ def same(one: Tensor, other: Tensor, architecture: str) -> bool:
 
 
 @pytest.mark.parametrize("boundary", range(1, BLOCKS))
-@pytest.mark.parametrize("architecture", ALL)
+@pytest.mark.parametrize("architecture", telling(ALL_ARCHITECTURES))
 def test_loss_and_gradients_are_bit_identical_without_the_lowest_blocks(
     model_of: Callable[[str], PreTrainedModel], architecture: str, boundary: int
 ) -> None:
@@ -82,7 +87,7 @@ def test_loss_and_gradients_are_bit_identical_without_the_lowest_blocks(
         assert (one is None and other is None) or same(one, other, architecture)
 
 
-@pytest.mark.parametrize("architecture", ALL)
+@pytest.mark.parametrize("architecture", telling(ALL_ARCHITECTURES))
 def test_the_check_accepts_every_architecture_and_leaves_the_model_whole(
     model_of: Callable[[str], PreTrainedModel], architecture: str
 ) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,8 @@ from transformers import PreTrainedModel
 
 from study.config import ModelConfig
 from study.training.model import load_model
-from tests.models import CAUSAL, ENCODERS, MORE_CAUSAL, tiny_model, tiny_model_folder
-from tests.training.prefix.runs import (
+from tests.helpers.models import ALL_ARCHITECTURES, ENCODERS, telling, tiny_model, tiny_model_folder
+from tests.helpers.prefix_runs import (
     STAGES,
     compare,
     make_config,
@@ -21,7 +24,8 @@ from tests.training.prefix.runs import (
     once,
     shared_folder,
 )
-from tests.training.workers import run_workers
+from tests.helpers.workers import run_workers
+from tests.tiers import thinned, wanted
 
 STRUCTURES: dict[str, dict[str, Any]] = {
     "block by block": {"group_size": 1},
@@ -33,23 +37,17 @@ STRUCTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def check_stages(rank: int, world_size: int) -> dict[str, Any]:
+def check_stages(
+    kinds: Sequence[tuple[int, bool]], rank: int, world_size: int
+) -> dict[tuple[int, bool], Any]:
     found = {}
-    for stage in STAGES:
-        for equal in (True, False):
-            with tempfile.TemporaryDirectory() as folder:
-                # Both ranks of a node share a folder.
-                shared = shared_folder(folder, rank)
-                found[f"{stage}-{equal}"] = compare(
-                    tiny_model,
-                    {"group_size": 2},
-                    make_data(equal),
-                    stage,
-                    rank,
-                    world_size,
-                    shared,
-                    8,
-                )
+    for stage, equal in kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            # Both ranks of a node share a folder.
+            shared = shared_folder(folder, rank)
+            found[stage, equal] = compare(
+                tiny_model, {"group_size": 2}, make_data(equal), stage, rank, world_size, shared, 8
+            )
     return found
 
 
@@ -68,10 +66,10 @@ def check_structures(rank: int, world_size: int) -> dict[str, Any]:
     return found
 
 
-def check_architectures(rank: int, world_size: int) -> dict[str, Any]:
+def check_architectures(architectures: Sequence[str], rank: int, world_size: int) -> dict[str, Any]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for architecture in [*CAUSAL, *MORE_CAUSAL, *ENCODERS]:
+        for architecture in architectures:
             causal = architecture not in ENCODERS
             path = str(tiny_model_folder(Path(folder), architecture))
 
@@ -114,61 +112,54 @@ def check_keys(rank: int, world_size: int) -> dict[str, Any]:
     return {name: run["use"] for name, run in found.items()}
 
 
-def two_workers(rank: int, world_size: int) -> dict[str, Any]:
+def two_workers(kinds: Sequence[tuple[int, bool]], rank: int, world_size: int) -> dict[str, Any]:
     return {
-        "stages": check_stages(rank, world_size),
+        "stages": check_stages(kinds, rank, world_size),
         "structures": check_structures(rank, world_size),
     }
 
 
-def one_worker(rank: int, world_size: int) -> dict[str, Any]:
+def one_worker(architectures: Sequence[str], rank: int, world_size: int) -> dict[str, Any]:
     return {
-        "architectures": check_architectures(rank, world_size),
+        "architectures": check_architectures(architectures, rank, world_size),
         "bf16": check_bf16(rank, world_size),
         "keys": check_keys(rank, world_size),
     }
 
 
 @pytest.fixture(scope="module")
-def both() -> dict[str, Any]:
-    found = run_workers(two_workers, 2)
-    assert found[0]["stages"]["0-True"]["warm"]["losses"]
-    return found[0]
+def both(request: pytest.FixtureRequest) -> dict[str, Any]:
+    kinds = wanted(request, "stage", "equal")
+    return run_workers(functools.partial(two_workers, kinds), 2)[0]
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
-    return run_workers(one_worker, 1)[0]
+def alone(request: pytest.FixtureRequest) -> dict[str, Any]:
+    architectures = wanted(request, "architecture")
+    return run_workers(functools.partial(one_worker, architectures), 1)[0]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_with_equal_shapes_losses_are_bit_identical_to_recomputing(
-    both: dict[str, Any], stage: int
+@pytest.mark.parametrize(
+    ("stage", "equal"),
+    # By default either kind of shapes on every second stage and both on the last.
+    thinned(itertools.product(STAGES, (True, False)), lambda s, equal: s == 3 or s % 2 == equal),
+)
+def test_with_equal_shapes_losses_are_those_of_recomputing_and_with_others_to_rounding(
+    both: dict[str, Any], stage: int, equal: bool
 ) -> None:
-    runs = both["stages"][f"{stage}-True"]
-    assert runs["recomputed"]["status"] == "off: prefix_cache.enabled is false"
-    assert runs["cold"]["losses"] == runs["recomputed"]["losses"]
-    assert runs["warm"]["losses"] == runs["recomputed"]["losses"]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_with_other_shapes_losses_agree_to_rounding(both: dict[str, Any], stage: int) -> None:
-    runs = both["stages"][f"{stage}-False"]
-    for kind in ("cold", "warm"):
-        assert runs[kind]["losses"] == pytest.approx(runs["recomputed"]["losses"], abs=1e-5)
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_second_trial_finds_everything_from_its_first_step(
-    both: dict[str, Any], stage: int
-) -> None:
-    runs = both["stages"][f"{stage}-False"]
-    cold, warm = runs["cold"]["use"], runs["warm"]["use"]
-    assert cold["misses"] > 0 and cold["cold_seconds"] == 0
-    assert runs["cold"]["steps_with_misses"][0] == 0
-    assert warm["misses"] == 0 and warm["bytes_written"] == 0 and warm["hits"] > 0
-    assert runs["warm"]["steps_with_misses"] == []
-    assert warm["cold_seconds"] > 0
+    runs = both["stages"][stage, equal]
+    recomputed, cold, warm = (runs[kind] for kind in ("recomputed", "cold", "warm"))
+    assert recomputed["status"] == "off: prefix_cache.enabled is false" and recomputed["losses"]
+    for run in (cold, warm):
+        expected = recomputed["losses"]
+        assert run["losses"] == (expected if equal else pytest.approx(expected, abs=1e-5))
+    # A second trial finds everything from its first step.
+    used, used_again = cold["use"], warm["use"]
+    assert used["misses"] > 0 and used["cold_seconds"] == 0
+    assert cold["steps_with_misses"][0] == 0
+    assert used_again["misses"] == 0 and used_again["bytes_written"] == 0 < used_again["hits"]
+    assert warm["steps_with_misses"] == []
+    assert used_again["cold_seconds"] > 0
 
 
 @pytest.mark.parametrize("kind", ["cold", "warm"])
@@ -188,14 +179,14 @@ def test_the_cache_is_off_where_every_prefix_has_been_trained(both: dict[str, An
     assert status["block by block tied"] == status["last block always"] == "on"
 
 
-@pytest.mark.parametrize("kind", ["cold", "warm"])
-@pytest.mark.parametrize("architecture", [*CAUSAL, *MORE_CAUSAL, *ENCODERS])
+@pytest.mark.parametrize("architecture", telling(ALL_ARCHITECTURES))
 def test_every_architecture_gives_the_losses_of_recomputing(
-    alone: dict[str, Any], architecture: str, kind: str
+    alone: dict[str, Any], architecture: str
 ) -> None:
     runs = alone["architectures"][architecture]
-    assert runs[kind]["status"] == "on"
-    assert runs[kind]["losses"] == pytest.approx(runs["recomputed"]["losses"], abs=1e-5)
+    for kind in ("cold", "warm"):
+        assert runs[kind]["status"] == "on"
+        assert runs[kind]["losses"] == pytest.approx(runs["recomputed"]["losses"], abs=1e-5)
     assert runs["warm"]["use"]["misses"] == 0
 
 

@@ -17,8 +17,8 @@ from study.training.placement import Placement
 from study.training.prefix.bypass import PREFIX_HIDDEN
 from study.training.prefix.cache import PrefixCache
 from study.training.prefix.open import open_prefix_cache
-from tests.models import tiny_model
-from tests.training.prefix.runs import (
+from tests.helpers.models import tiny_model
+from tests.helpers.prefix_runs import (
     EXAMPLES,
     STAGES,
     lift,
@@ -27,7 +27,7 @@ from tests.training.prefix.runs import (
     once,
     shared_folder,
 )
-from tests.training.workers import group_phases, phase_engine, run_workers
+from tests.helpers.workers import group_phases, phase_engine, run_workers
 
 
 def check_limits(rank: int, world_size: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from study.training.audit import PhaseAudit
 from study.training.engine import PhaseEngine, StepResult
 from study.training.losses import make_loss
 from study.training.ops import prepare_ops
-from tests.forked import METHOD
+from tests.helpers.forked import METHOD
 
 GLOBAL_BATCH = 8
 DEVICES = {"gloo": "cpu", "nccl": "cuda"}

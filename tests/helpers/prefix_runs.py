@@ -23,8 +23,8 @@ from study.training.placement import Placement
 from study.training.prefix.cache import PrefixCache
 from study.training.prefix.open import open_prefix_cache
 from study.training.tokenised import StudyData, TokenisedSplit
-from tests.models import tiny_model
-from tests.training.workers import GLOBAL_BATCH, group_phases, phase_engine
+from tests.helpers.models import tiny_model
+from tests.helpers.workers import GLOBAL_BATCH, group_phases, phase_engine
 
 EXAMPLES = 24
 STAGES = (0, 1, 2, 3)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -34,6 +33,7 @@ class RayHead:
     Attributes:
         url: of the dashboard.
         token_file: with the cluster's token.
+        environment: what a driver joins it by.
         pid: of `ray start`; its Ray processes are in other process groups.
     """
 
@@ -44,7 +44,13 @@ class RayHead:
         self.token_file.write_text(secrets.token_hex(32))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._cpus = cpus
+        self._cpus, gcs = cpus, free_port()
+        self.environment = {
+            "RAY_ADDRESS": f"127.0.0.1:{gcs}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+        }
+        self._gcs = gcs
 
     def __enter__(self) -> Self:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
@@ -52,11 +58,13 @@ class RayHead:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # As a study sets it where it starts Ray itself.
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         }
         self._process = subprocess.Popen(
             [
                 str(_BIN / "ray"), "start", "--head", "--block", f"--num-cpus={self._cpus}",
-                f"--port={free_port()}", f"--temp-dir={self.folder}/ray",
+                f"--port={self._gcs}", f"--temp-dir={self.folder}/ray",
                 "--dashboard-host=127.0.0.1", f"--dashboard-port={self.port}",
                 f"--ray-client-server-port={free_port()}", "--min-worker-port=0",
                 "--max-worker-port=0", "--dashboard-agent-listen-port=0",
@@ -111,62 +119,3 @@ def _end_processes_of(folder: Path) -> None:
                 os.kill(int(place.name), signal.SIGKILL)
         except OSError:
             continue
-
-
-class Wire:
-    """A TCP connection to a port of this machine that can be cut; a context manager.
-
-    Attributes:
-        url: http address of its near end.
-    """
-
-    def __init__(self, port: int) -> None:
-        self._far = port
-        self._near = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._near.getsockname()[1]}"
-        self._whole, self._open = True, list[socket.socket]()
-        self.refused = 0
-
-    def cut(self) -> None:
-        """Break what is open, and let nothing through."""
-        self._whole = False
-        for end in self._open:
-            end.close()
-
-    def mend_after_use(self) -> None:
-        """Let everything through again once somebody has tried in vain."""
-        while not self.refused:
-            time.sleep(0.1)
-        time.sleep(1)
-        self._whole = True
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._near.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._near.accept()
-            except OSError:
-                return
-            if not self._whole:
-                self.refused += 1
-                near.close()
-                continue
-            far = socket.create_connection(("127.0.0.1", self._far))
-            self._open += [near, far]
-            for source, target in ((near, far), (far, near)):
-                threading.Thread(target=_pump, args=(source, target), daemon=True).start()
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        target.close()

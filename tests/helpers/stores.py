@@ -14,6 +14,7 @@ from study.plan import ModelFacts, StudyPlan, cell_of, plan_study
 from study.records import (
     BaseModelRecord,
     DataSummary,
+    Measurement,
     Stage,
     StepCosts,
     TrialRecord,
@@ -21,7 +22,13 @@ from study.records import (
 )
 from study.results import StudyResults, winner_of
 from study.store import StudyStore
-from tests.results import DRAWN_FROM, MODEL_FINGERPRINT, TRAIN_FINGERPRINT, make_config, make_trial
+from tests.helpers.results import (
+    DRAWN_FROM,
+    MODEL_FINGERPRINT,
+    TRAIN_FINGERPRINT,
+    make_config,
+    make_trial,
+)
 
 BASE_LOSS = 4.6
 SIZES = (250, 500, 1000, 2000)
@@ -132,3 +139,21 @@ def _write(store: StudyStore, plan: StudyPlan, trial: TrialRecord) -> None:
         store.report(spec, measurement)
     assert trial.outcome is not None  # it has finished
     store.finish(spec, trial.state, trial.outcome)
+
+
+def measurement(step: int, loss: float) -> Measurement:
+    return Measurement(
+        step=step, tokens=10, epoch=1.0, phase=0, train_loss=loss, validation_loss=loss,
+        learning_rate=1e-4, grad_norm=1.0, clipped_share=0.0, tokens_per_second=1.0,
+        seconds=1.0, device_seconds=2.0, peak_memory_bytes=1,
+    )  # fmt: skip
+
+
+def begin(store: StudyStore, plan: StudyPlan, spec: TrialSpec) -> TrialSpec:
+    domains = plan.config.space().for_arm(spec.arm)
+    return store.begin(
+        plan,
+        spec,
+        {name: domain.distribution() for name, domain in domains.items()},
+        FixedPointSampler(spec.hyperparameters),
+    )

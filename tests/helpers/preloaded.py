@@ -1,7 +1,8 @@
-"""Imported once, by the server that tests' processes are forked from; see `tests.forked`."""
+"""Imported once, by the server that processes are forked from; see `tests.helpers.forked`."""
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import
@@ -14,3 +15,6 @@ import study.cli.app
 import study.orchestration.preflight
 import study.report
 import study.training.loop  # noqa: F401
+
+# A fork that never walks what it has inherited never copies it.
+gc.freeze()

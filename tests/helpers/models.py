@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
@@ -14,6 +18,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+
+from tests.tiers import thinned
 
 BLOCKS = 4
 _SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
@@ -55,6 +61,15 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "deberta-v2": {**_COMMON, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
     "modernbert": {**_COMMON, "global_attn_every_n_layers": 2, "local_attention": 16},
 }
+ALL_ARCHITECTURES = (*CAUSAL, *MORE_CAUSAL, *ENCODERS)
+TELLING = ("llama", "mixtral", "gemma4_text", "deberta-v2")
+"""Blocks that return a tensor, that route tokens, that take inputs of their own, and that return
+tuples and share embeddings of positions."""
+
+
+def telling(architectures: Iterable[str]) -> list[Any]:
+    """Parameters of a test: what is not `TELLING` is exhaustive."""
+    return thinned(architectures, lambda architecture: architecture in TELLING)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -103,4 +118,16 @@ def tiny_model_folder(
     folder = Path(tmp_path) / f"tiny-{architecture}-{seed}"
     tiny_model(architecture, seed, **overrides).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def write_model(folder: Path, *, seed: int = 0, shards: int = 1, **config: object) -> Path:
+    folder.mkdir(parents=True)
+    settings = {"model_type": "llama", "hidden_size": 8, "_name_or_path": "x", **config}
+    (folder / "config.json").write_text(json.dumps(settings))
+    random = np.random.default_rng(seed)
+    tensors = {f"layer.{k}": random.normal(size=(40, 20)).astype("float32") for k in range(6)}
+    for shard in range(shards):
+        part = {name: t for k, (name, t) in enumerate(tensors.items()) if k % shards == shard}
+        save_file(part, folder / f"model-{shard}.safetensors")
     return folder

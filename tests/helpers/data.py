@@ -69,3 +69,6 @@ def study_config(
             **other,
         }
     )
+
+
+DEMO_PATHS = {"model": "./base-model", "task": "./task.jsonl", "general": "./general.jsonl"}

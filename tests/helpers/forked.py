@@ -6,4 +6,4 @@ from __future__ import annotations
 import multiprocessing
 
 METHOD = "forkserver"
-multiprocessing.get_context(METHOD).set_forkserver_preload(["tests.preloaded"])
+multiprocessing.get_context(METHOD).set_forkserver_preload(["tests.helpers.preloaded"])
