@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ import hypothesis
 import pytest
 
 from tests.helpers.ray_head import RayHead
+
+# Models here are too small to share among threads, and each process would keep one busy waiting.
+# Read when torch is imported, by processes that tests start too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ("tests.tiers", "tests.budget")
 

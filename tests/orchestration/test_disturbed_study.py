@@ -74,7 +74,7 @@ def test_ctrl_c_before_any_trial_stops_cleanly_and_says_how_to_continue(
 
 def write_long_study(folder: Path, **changes: Any) -> Path:
     """Two trials of one arm that take long enough to be disturbed."""
-    settings = {"steps": 1200, "global_batch_size": 8, "sequence_length": 48, "evaluations": 3}
+    settings = {"steps": 400, "global_batch_size": 8, "sequence_length": 48, "evaluations": 3}
     return write_study(
         folder, name="long", arms=["full"], confirm={"seeds": 0}, training=settings, **changes
     )
