@@ -12,7 +12,7 @@ import sys
 import time
 import timeit
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -33,16 +33,16 @@ _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
 @dataclass
 class Cost:
-    """Of a test, its fixtures' first use included, or of a tier."""
+    """Of a test, the fixtures that it is first to use included."""
 
-    tests: int = 0
+    tier: str = ""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     process_starts: int = 0
 
 
 class Meter:
-    """What was used since the last look."""
+    """What was used since the last look, by this process and those below it."""
 
     def __init__(self) -> None:
         self._process, self._starts = psutil.Process(), 0
@@ -61,7 +61,7 @@ class Meter:
         self._starts += event in _STARTS
 
     def _used(self) -> float:
-        """CPU seconds of this process and those below it, the ones that ended included."""
+        """CPU seconds, those of processes that have ended included."""
         total = 0.0
         for process in (self._process, *self._process.children(recursive=True)):
             try:
@@ -78,78 +78,74 @@ class Meter:
         return max(0.0, self._last[0] - before[0]), self._last[1] - before[1]
 
 
+def excesses(costs: Mapping[str, Cost], slowness: float) -> list[str]:
+    """Where the default tier is over its limits.
+
+    Args:
+        costs: by test.
+        slowness: how many times longer this machine takes than the one of the limits.
+    """
+    text = LIMITS.read_text(encoding="utf-8")
+    (seconds,) = map(int, re.findall(r"\*\*(\d+) s of CPU time\*\*", text))
+    (starts,) = map(int, re.findall(r"\*\*(\d+) process starts\*\*", text))
+    default = {name: cost for name, cost in costs.items() if cost.tier == "default"}
+    found = [
+        f"{name} took {cost.cpu_seconds:.0f} s of CPU time; a test may take {seconds} s"
+        for name, cost in default.items()
+        if cost.cpu_seconds > seconds * slowness
+    ]
+    if (started := sum(cost.process_starts for cost in default.values())) > starts:
+        found.append(f"the default tier started {started} processes; it may start {starts}")
+    return found
+
+
+def loop_seconds() -> float:
+    """CPU seconds of a loop that says how fast this machine is; the least of some attempts."""
+    return min(timeit.repeat("for _ in range(10**6): pass", timer=time.process_time, number=1))
+
+
 class Budget:
-    """The plugin; with pytest-xdist, a copy in each process: reports carry what tests cost."""
+    """The plugin; with pytest-xdist a copy in each process, and reports carry what tests cost."""
 
     def __init__(self) -> None:
-        self.costs: dict[str, Cost] = defaultdict(Cost)
-        self.tiers: dict[str, str] = {}
-        self.meter = Meter()
+        self._costs: dict[str, Cost] = defaultdict(Cost)
+        self._meter = Meter()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         outcome: Any = yield
         report = outcome.get_result()
-        used = self.meter.look() if report.duration > BRIEF_SECONDS else (0.0, 0)
+        used = self._meter.look() if report.duration > BRIEF_SECONDS else (0.0, 0)
         report.user_properties.append(("cost", (tier_of(item), *used)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        tier, cpu_seconds, starts = dict(report.user_properties)["cost"]
-        self.tiers[report.nodeid] = tier
-        cost = self.costs[report.nodeid]
+        cost = self._costs[report.nodeid]
+        cost.tier, cpu_seconds, starts = dict(report.user_properties)["cost"]
         cost.seconds += report.duration
         cost.cpu_seconds += cpu_seconds
         cost.process_starts += starts
 
-    def excesses(self) -> list[str]:
-        """Where the default tier is over its limits."""
-        text = LIMITS.read_text(encoding="utf-8")
-        (most_seconds,) = map(int, re.findall(r"\*\*(\d+) s of CPU time\*\*", text))
-        (most_starts,) = map(int, re.findall(r"\*\*(\d+) process starts\*\*", text))
-        default = {n: c for n, c in self.costs.items() if self.tiers[n] == "default"}
-        slowness = max(1.0, loop_seconds() / USUAL_LOOP_SECONDS)
-        found = [
-            f"{name} took {cost.cpu_seconds:.0f} s of CPU time; a test may take "
-            f"{most_seconds * slowness:.0f} s on this machine"
-            for name, cost in default.items()
-            if cost.cpu_seconds > most_seconds * slowness
-        ]
-        starts = sum(cost.process_starts for cost in default.values())
-        if starts > most_starts:
-            found.append(f"the default tier started {starts} processes; it may start {most_starts}")
-        return found
-
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.excesses() and session.exitstatus == pytest.ExitCode.OK:
+        self._excesses = excesses(self._costs, max(1.0, loop_seconds() / USUAL_LOOP_SECONDS))
+        if self._excesses and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        totals: dict[str, Cost] = defaultdict(Cost)
-        for name, cost in self.costs.items():
-            total = totals[self.tiers[name]]
-            total.tests += 1
-            total.seconds += cost.seconds
-            total.cpu_seconds += cost.cpu_seconds
-            total.process_starts += cost.process_starts
-        if not totals:
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._costs:
             return
         terminalreporter.section("cost by tier")
         terminalreporter.line("tier         tests   seconds  CPU seconds  process starts")
         for tier in TIERS:
-            if total := totals.get(tier):
+            if costs := [cost for cost in self._costs.values() if cost.tier == tier]:
                 terminalreporter.line(
-                    f"{tier:11} {total.tests:6} {total.seconds:9.0f} {total.cpu_seconds:12.0f}"
-                    f" {total.process_starts:15}"
+                    f"{tier:11} {len(costs):6} {sum(c.seconds for c in costs):9.0f}"
+                    f" {sum(c.cpu_seconds for c in costs):12.0f}"
+                    f" {sum(c.process_starts for c in costs):15}"
                 )
-        for excess in self.excesses():
+        for excess in self._excesses:
             terminalreporter.line(f"Over the budget of tests/README.md: {excess}.", red=True)
-
-
-def loop_seconds() -> float:
-    """CPU seconds of a loop that says how fast this machine is; the least of some attempts."""
-    return min(timeit.repeat("for _ in range(10**6): pass", time.process_time, number=1, repeat=5))
 
 
 def pytest_configure(config: pytest.Config) -> None:

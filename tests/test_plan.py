@@ -121,6 +121,7 @@ def test_steps_have_a_floor_and_follow_epochs_above_it() -> None:
     config = make_config(training={"global_batch_size": 8, "epochs": 2, "min_steps": 50})
     assert trial_steps(config, FACTS, "full", 64, {}) == 50
     assert trial_steps(config, FACTS, "full", 512, {}) == 128
+    assert trial_steps(config, FACTS, "full", 513, {}) == 129, "two whole epochs, and the rest"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-import optuna.distributions  # noqa: F401  (first, or the first example pays for its import)
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from study.errors import ConfigError
 from study.space import (
@@ -86,6 +91,20 @@ def test_float_values_rise_with_the_unit_interval(
 ) -> None:
     low, high = sorted((first, second))
     assert domain.from_unit(low) <= domain.from_unit(high)
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        (FloatDomain(1e-6, 1e-2, log=True), FloatDistribution(1e-6, 1e-2, log=True)),
+        (FloatDomain(0.0, 0.3, step=0.1), FloatDistribution(0.0, 0.3, step=0.1)),
+        (IntDomain(1, 64, log=True), IntDistribution(1, 64, log=True)),
+        (IntDomain(0, 8, step=4), IntDistribution(0, 8, step=4)),
+        (CategoricalDomain((1, "a")), CategoricalDistribution((1, "a"))),
+    ],
+)
+def test_optuna_draws_from_what_the_domain_says(domain: Any, expected: BaseDistribution) -> None:
+    assert domain.distribution() == expected
 
 
 def test_a_log_domain_puts_its_geometric_mean_in_the_middle() -> None:

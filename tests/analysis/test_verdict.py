@@ -64,6 +64,13 @@ def test_a_small_difference_is_a_lean_with_next_runs() -> None:
     assert found.confidence is not None and found.confidence >= 0.8
 
 
+def test_memory_forces_an_arm_although_the_evidence_is_too_short_for_any_other_answer() -> None:
+    short = compare(full_minus_lift(lambda n: 0.0), sizes=SIZES[:3])
+    found = verdict(short, limit=0.5)
+    assert [gate.name for gate in found.failed_gates] == ["Dataset sizes"]
+    assert (found.answer, found.arm) == ("memory", "lift")
+
+
 def test_noise_leaves_not_enough_evidence() -> None:
     found = verdict(compare(full_minus_lift(lambda n: 0.0), noise=0.02, seed=3))
     assert found.answer == "not_enough_evidence"

@@ -17,8 +17,8 @@ from study.training.audit import PhaseAudit
 from study.training.layout import find_layout
 from study.training.losses import make_loss
 from study.training.memory import state_bytes
+from tests.helpers.phase_memory import PHASES, STAGES, WORLD_SIZE, measure
 from tests.helpers.workers import group_phases, phase_engine, run_workers
-from tests.training.phase_memory import PHASES, STAGES, WORLD_SIZE, measure
 
 SWITCHES, SKIPPED = 9, 2
 PARTS = ("build", "audit", "check", "close")

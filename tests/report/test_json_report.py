@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def test_verdicts_carry_the_analysed_numbers_and_their_sentence(written: dict[st
     ):
         assert found["sentence"] == headline(verdict, setting)
         assert verdict.difference is not None
-        assert found["difference"]["low"] == verdict.difference.low
+        for interval in ("difference", "perplexity_change", "cost", "one_run", "memory"):
+            analysed = getattr(verdict, interval)
+            assert found[interval] == (None if analysed is None else asdict(analysed)), interval
         assert (found["answer"], found["arm"]) == (verdict.answer, verdict.arm)
         assert [g["name"] for g in found["gates"]] == [g.name for g in verdict.gates]
 

@@ -10,11 +10,7 @@ import pytest
 
 from study.training.memory import state_bytes
 from study.training.zero import bucket_numel
-from tests.helpers.workers import (
-    run_workers,
-)
-from tests.tiers import thinned, tiered, wanted
-from tests.training.phase_memory import (
+from tests.helpers.phase_memory import (
     PHASES,
     STAGES,
     WORLD_SIZE,
@@ -23,6 +19,10 @@ from tests.training.phase_memory import (
     measure_stock,
     switch_often,
 )
+from tests.helpers.workers import (
+    run_workers,
+)
+from tests.tiers import thinned, tiered, wanted
 
 FEW_SWITCHES, MANY_SWITCHES = 24, 200
 SETTLED = 2

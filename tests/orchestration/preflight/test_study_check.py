@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.commands import Command
-from tests.helpers.ray_head import RayHead, free_port
+from tests.helpers.ray_head import RayHead, end_at_once, free_port
 from tests.helpers.real_studies import make_folder, statuses, write_study
 
 pytestmark = pytest.mark.ray
@@ -96,10 +96,8 @@ def test_a_node_that_does_not_see_the_results_folder_is_found(
         wait_for_nodes(address, 2, environment)
         code, output = check(path, **environment, RAY_ADDRESS=address)
     finally:
-        for process in (blind, head):
-            process.terminate()
-        for process in (blind, head):
-            process.wait(timeout=60)
+        end_at_once(blind)
+        end_at_once(head)
     assert code == 2, output
     found, told = statuses(output), " ".join(output.split())
     assert [n for n, status in found.items() if status == "fail"] == ["paths", "node database"]

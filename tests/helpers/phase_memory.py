@@ -18,6 +18,7 @@ from study.training.layout import find_layout
 from study.training.losses import make_loss
 from study.training.memory import held_bytes
 from study.training.weights import full_state
+from tests.helpers.live import LiveBytes
 from tests.helpers.models import tiny_model
 from tests.helpers.workers import (
     difference,
@@ -27,7 +28,6 @@ from tests.helpers.workers import (
     share,
     train,
 )
-from tests.training.live import LiveBytes
 
 STAGES = (0, 1, 2, 3)
 
