@@ -17,6 +17,7 @@ import ray
 
 from study.errors import UserError
 from study.orchestration.submit.connection import check_versions, connect
+from tests.helpers.commands import study
 
 
 @contextmanager
@@ -119,3 +120,23 @@ def test_the_address_given_is_the_address_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
     with server(dashboard(ray.__version__, platform.python_version())) as url:
         assert connect(url).get_address() == url
+
+
+@pytest.mark.parametrize(
+    ("status", "driver_exit_code", "expected"),
+    [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("FAILED", None, 1), ("STOPPED", None, 1)],
+)
+def test_following_returns_what_the_job_did_and_1_where_it_did_not_get_that_far(
+    tmp_path: Path, status: str, driver_exit_code: int | None, expected: int
+) -> None:
+    job = {
+        "type": "SUBMISSION", "submission_id": "mine-1", "status": status,
+        "metadata": {"study": "mine"}, "start_time": 1000, "end_time": 9000,
+        "driver_exit_code": driver_exit_code, "message": "why",
+    }  # fmt: skip
+    answers = dashboard(ray.__version__, platform.python_version())
+    answers |= {"/api/jobs/mine-1": job, "/api/jobs/mine-1/logs": {"logs": "a line\n"}}
+    with server(answers) as url:
+        done = study("logs", "mine-1", "--address", url, "--follow", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (expected, "a line\n"), done.stderr
+    assert f"{status.lower()} after 8 s" in done.stderr
