@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from study.config import ModelConfig
+from study.config import ModelConfig, TrainingConfig
 from study.strategies import make_strategy
 from study.training.layout import find_layout
 from study.training.losses import make_loss
@@ -17,6 +18,7 @@ from study.training.model import load_model, new_head
 from study.training.weights import full_state, held_weights, restore_weights
 from tests.helpers.models import CAUSAL, ENCODERS, tiny_model, tiny_model_folder
 from tests.helpers.workers import (
+    GLOBAL_BATCH,
     difference,
     global_batches,
     group_phases,
@@ -109,6 +111,43 @@ def check_bf16(rank: int, world_size: int) -> dict[int, list[float]]:
     return losses
 
 
+def check_lean(rank: int, world_size: int) -> dict[int, bool]:
+    """Whether DeepSpeed's own optimizers leave the same weights, in bf16 with clipped steps."""
+    from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
+    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
+
+    from study.training.lean import LeanStage0, LeanZero
+
+    # Adam would undo a factor that all gradients have in common.
+    settings: dict[str, Any] = {
+        "training": TrainingConfig(global_batch_size=GLOBAL_BATCH, optimizer="sgd", momentum=0.0),
+        "hyperparameters": {"max_grad_norm": 0.05},
+        "precision": "bf16",
+    }
+    ours = {"LeanStage0": LeanStage0, "LeanZero": LeanZero}
+    theirs = {"LeanStage0": FP16_UnfusedOptimizer, "LeanZero": DeepSpeedZeroOptimizer}
+    equal = {}
+    for stage in (0, 1, 2):
+        states = []
+        for classes in (ours, theirs):
+            model = tiny_model().to(torch.bfloat16)
+            (phase,) = make_strategy("full", {}, {}).phases(find_layout(model), 4)
+            batches = global_batches()
+            with (
+                mock.patch.multiple("study.training.lean", **classes),
+                phase_engine(model, phase.parameters, stage, world_size, **settings) as engine,
+            ):
+                for _ in range(4):
+                    mine = share(next(batches), rank, world_size, 2)
+                    step = engine.train_step(mine, make_loss("causal-lm"), 1.0)
+                    assert step.clipped
+            states.append(full_state(model))
+        moved = difference(states[0], full_state(tiny_model().to(torch.bfloat16)))
+        assert moved > 1e-3
+        equal[stage] = all(torch.equal(states[0][n], states[1][n]) for n in states[0])
+    return equal
+
+
 def check_variants(rank: int, world_size: int) -> dict[str, float]:
     """Offload, SGD and gradient checkpointing against the same without."""
     found = {}
@@ -173,6 +212,7 @@ def two_workers(rank: int, world_size: int) -> dict[str, Any]:
         "leftovers": check_leftovers(rank, world_size),
         "restore": check_restore(rank, world_size),
         "bf16": check_bf16(rank, world_size),
+        "lean": check_lean(rank, world_size),
         "variants": check_variants(rank, world_size),
         "whole": check_whole_batch(rank, world_size),
     }
@@ -221,6 +261,13 @@ def test_bf16_trains_alike_on_every_stage(both: list[dict[str, Any]]) -> None:
     assert both[1]["bf16"] == losses
     for stage in STAGES:
         assert losses[stage] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_deepspeeds_own_optimizers_leave_the_same_bits(
+    both: list[dict[str, Any]], stage: int
+) -> None:
+    assert all(worker["lean"][stage] for worker in both)
 
 
 @pytest.mark.parametrize("variant", ["stage 2 offload", "stage 3 offload", "checkpointing"])
