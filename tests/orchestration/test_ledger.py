@@ -46,6 +46,18 @@ def test_the_winner_is_retrained_with_its_own_hyperparameters(tmp_path: Path) ->
             assert record.spec.hyperparameters == best.hyperparameters
 
 
+def test_a_pruner_is_not_asked_about_a_trial_that_has_made_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = make_ledger(make_plan(tmp_path, pruner="median"))
+    spec = ledger.next()
+    assert spec is not None
+    asked = []
+    monkeypatch.setattr(ledger.store, "should_prune", lambda s, _: asked.append(s) or False)
+    train(ledger, spec)
+    assert len(asked) == len(spec.evaluation_steps) - 1 == 3
+
+
 @pytest.mark.parametrize(("sampler", "pruner"), SEARCHES)
 def test_the_outcome_is_the_same_at_any_concurrency(
     tmp_path: Path, sampler: str, pruner: str
