@@ -67,6 +67,19 @@ def test_a_killed_study_keeps_what_was_finished(killed: Path) -> None:
     assert states.count(TrialState.COMPLETE) >= 2 and TrialState.FAIL not in states
 
 
+def test_a_killed_study_does_not_go_on_with_other_data(killed: Path) -> None:
+    data = killed.parent / "mine.jsonl"
+    before = data.read_text()
+    try:
+        data.write_text(before.replace("What is 7 plus 7?", "What is 8 plus 6?"))  # as many rows
+        refused = study("run", killed.name, cwd=killed.parent)
+    finally:
+        data.write_text(before)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "have changed since its first trials" in " ".join(refused.stderr.split())
+    assert "Starting Ray" not in refused.stdout
+
+
 def test_a_killed_study_continues_and_finishes(comparison: tuple[Path, str]) -> None:
     path, output = comparison
     results = open_study(path).results()
