@@ -58,8 +58,10 @@ class Fault:
 
 
 def _shorten(value: object, limit: int = 80) -> str:
+    """Without its middle, if it is long: the end of a path tells most."""
     text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    head = limit // 3
+    return text if len(text) <= limit else f"{text[:head]}...{text[head + 3 - limit :]}"
 
 
 class ConfigError(UserError):

@@ -13,6 +13,7 @@ import time
 import timeit
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -77,6 +78,19 @@ class Meter:
         # A process whose parent is gone takes its seconds with it.
         return max(0.0, self._last[0] - before[0]), self._last[1] - before[1]
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """For what only the first session in an environment has to do."""
+        seconds, starts = self._used(), self._starts
+        yield
+        last_seconds, last_starts = self._last
+        seconds, starts = self._used() - seconds, self._starts - starts
+        self._last = last_seconds + seconds, last_starts + starts
+
+
+METER = Meter()
+"""This process's."""
+
 
 def excesses(costs: Mapping[str, Cost], slowness: float) -> list[str]:
     """Where the default tier is over its limits.
@@ -109,13 +123,12 @@ class Budget:
 
     def __init__(self) -> None:
         self._costs: dict[str, Cost] = defaultdict(Cost)
-        self._meter = Meter()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         outcome: Any = yield
         report = outcome.get_result()
-        used = self._meter.look() if report.duration > BRIEF_SECONDS else (0.0, 0)
+        used = METER.look() if report.duration > BRIEF_SECONDS else (0.0, 0)
         report.user_properties.append(("cost", (tier_of(item), *used)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

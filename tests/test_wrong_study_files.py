@@ -38,6 +38,15 @@ def test_the_good_file_is_good(folder: Path) -> None:
     assert load_config(folder / "study.yaml").name == "tiny"
 
 
+def test_of_a_long_value_the_ends_are_shown() -> None:
+    said = str(
+        Fault("data.train", 3, f"/home/{'x' * 200}/train.jsonl", "no such file.", "Mend it.")
+    )
+    assert said.startswith("data.train (line 3): no such file. Found: '/home/xxx")
+    assert said.endswith("xxx/train.jsonl'. Mend it.")
+    assert len(said) == len("data.train (line 3): no such file. Found: . Mend it.") + 80
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_study_file_has_one_clear_fault(case: str, folder: Path) -> None:
     text, path, line, telling = WRONG[case]

@@ -23,6 +23,7 @@ from study.training.audit import PhaseAudit
 from study.training.engine import PhaseEngine, StepResult
 from study.training.losses import make_loss
 from study.training.ops import prepare_ops
+from tests.budget import METER
 from tests.helpers.forked import METHOD
 
 GLOBAL_BATCH = 8
@@ -37,7 +38,8 @@ def run_workers(
 
     The function must be importable, and its result must be something `torch.save` can write.
     """
-    prepare_ops(DEVICES[backend])
+    with METER.uncounted():
+        prepare_ops(DEVICES[backend])
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

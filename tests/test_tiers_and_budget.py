@@ -48,6 +48,14 @@ def test_processes_are_counted_however_they_start_with_the_time_that_they_take()
     assert 3 <= starts <= 5  # the server and its tracker may have to be started first
 
 
+def test_what_only_a_first_session_has_to_do_is_not_counted() -> None:
+    meter = Meter()
+    with meter.uncounted():
+        subprocess.run([sys.executable, "-c", BURN], check=True)
+    cpu_seconds, starts = meter.look()
+    assert cpu_seconds < 0.25 and starts == 0
+
+
 def test_a_session_over_the_budget_fails_and_says_so(tmp_path: Path) -> None:
     test = tmp_path / "test_many.py"
     test.write_text(
