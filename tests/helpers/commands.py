@@ -106,6 +106,8 @@ def _run(
     from study.cli import main
 
     os.setsid()
+    # Whatever started pytest may have had it ignored, as a shell does for what runs beside it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
