@@ -190,13 +190,16 @@ def test_ctrl_c_ends_following_and_not_the_job(place: Place) -> None:
         "submit", str(place.project), "--results", str(place.results), "--no-pip", "--follow"
     )
     command.wait_for("Preparing")
-    command.send(signal.SIGINT)
-    done = command.completed(60)
-    job = job_in(done.stdout)
-    assert done.returncode == 130 and "The job goes on" in done.stderr and job in done.stderr
-    assert "running for" in place.run("status", job).stdout
-    assert place.run("stop", job).returncode == 0
-    place.run("logs", job, "--follow")
+    job = job_in(command.output)
+    try:
+        command.send(signal.SIGINT)
+        done = command.completed(60)
+        assert done.returncode == 130 and "The job goes on" in done.stderr and job in done.stderr
+        assert "running for" in place.run("status", job).stdout
+    finally:  # other tests need the cluster
+        stopped = place.run("stop", job)
+        place.run("logs", job, "--follow")
+    assert stopped.returncode == 0
 
 
 def trials(place: Place) -> Any:
