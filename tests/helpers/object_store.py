@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.helpers.ray_head import free_port
+
 BUCKET = "bucket"
 
 
@@ -27,9 +29,7 @@ def s3_environment(port: int) -> dict[str, str]:
 @contextmanager
 def s3_server() -> Iterator[int]:
     """Its port; the bucket `BUCKET` is there. This process's environment is not changed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

@@ -47,13 +47,12 @@ class RayHead:
         self.token_file.write_text(secrets.token_hex(32))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._cpus, gcs = cpus, free_port()
+        self._cpus, self._gcs = cpus, free_port()
         self.environment = {
-            "RAY_ADDRESS": f"127.0.0.1:{gcs}",
+            "RAY_ADDRESS": f"127.0.0.1:{self._gcs}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
         }
-        self._gcs = gcs
 
     def __enter__(self) -> Self:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {

@@ -131,10 +131,7 @@ def _trained(
 
 
 def _write(store: StudyStore, plan: StudyPlan, trial: TrialRecord) -> None:
-    domains = plan.config.space().for_arm(trial.spec.arm)
-    distributions = {name: domain.distribution() for name, domain in domains.items()}
-    sampler = FixedPointSampler(trial.spec.hyperparameters)
-    spec = store.begin(plan, trial.spec, distributions, sampler)
+    spec = begin(store, plan, trial.spec)
     for measurement in trial.measurements:
         store.report(spec, measurement)
     assert trial.outcome is not None  # it has finished

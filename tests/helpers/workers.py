@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import tempfile
 import warnings
@@ -25,6 +24,7 @@ from study.training.losses import make_loss
 from study.training.ops import prepare_ops
 from tests.budget import METER
 from tests.helpers.forked import METHOD
+from tests.helpers.ray_head import free_port
 
 GLOBAL_BATCH = 8
 DEVICES = {"gloo": "cpu", "nccl": "cuda"}
@@ -40,14 +40,11 @@ def run_workers(
     """
     with METER.uncounted():
         prepare_ops(DEVICES[backend])
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with tempfile.TemporaryDirectory() as folder:
         environment = dict(os.environ)
         mp.start_processes(
             _worker,
-            args=(function, world_size, port, folder, backend, environment),
+            args=(function, world_size, free_port(), folder, backend, environment),
             nprocs=world_size,
             # The server may have asked the CUDA driver something: its forks cannot use CUDA.
             start_method="spawn" if backend == "nccl" else METHOD,

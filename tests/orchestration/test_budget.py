@@ -17,11 +17,11 @@ from study.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
 from study.records import Stage, StepCosts, TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.store import StudyStore
 from tests.helpers.results import make_config, make_trial
+from tests.helpers.stores import measurement
 from tests.orchestration.ledgers import (
     loss_of,
     make_ledger,
     make_plan,
-    measurement,
     outcomes,
     run_all,
     train,

@@ -12,12 +12,12 @@ import pytest
 from study.plan import StudyPlan
 from study.records import Stage, TrialState
 from study.store import StudyStore
+from tests.helpers.stores import measurement
 from tests.orchestration.ledgers import (
     SEARCHES,
     loss_of,
     make_ledger,
     make_plan,
-    measurement,
     outcomes,
     run_all,
     train,

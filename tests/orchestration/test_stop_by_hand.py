@@ -11,11 +11,11 @@ import pytest
 from study.orchestration.ledger import Ledger
 from study.records import TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.store import StudyStore
+from tests.helpers.stores import measurement
 from tests.orchestration.ledgers import (
     loss_of,
     make_ledger,
     make_plan,
-    measurement,
     outcomes,
     run_all,
     train,

@@ -182,16 +182,6 @@ KINDS = {
 }
 
 
-FIRST = {
-    architecture: Kind(architecture, **HEADS[head])
-    for (architecture, head) in zip(
-        (*CAUSAL, *ENCODERS),
-        (*itertools.islice(itertools.cycle(HEADS), len(CAUSAL)), *["classifier"] * len(ENCODERS)),
-        strict=True,
-    )
-}
-
-
 def structure_runs() -> list[Any]:
     """By default a structure runs on one stage, with `ray` on each with another kind of head."""
     found = []
@@ -209,9 +199,11 @@ def structure_runs() -> list[Any]:
 def architecture_runs() -> list[Any]:
     """By default an architecture has one kind of head, with `ray` all, each on another stage."""
     found = []
-    for number, kind in enumerate(KINDS):
+    turns = {name: turn for turn, name in enumerate((*CAUSAL, *ENCODERS))}
+    for number, (kind, model) in enumerate(KINDS.items()):
         usual = STAGES[number % len(STAGES)]
-        first = KINDS[kind] in FIRST.values()
+        turn = [*HEADS][turns[model.architecture] % len(HEADS)]
+        first = model.architecture in ENCODERS or kind.endswith(f", {turn}")
 
         def tier(*case: Any, usual: int = usual, first: bool = first) -> str:
             return "exhaustive" if case[-1] != usual else "default" if first else "ray"

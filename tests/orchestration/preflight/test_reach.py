@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import socket
 
 from study.orchestration.preflight.reach import MEET_SECONDS, meet
+from tests.helpers.ray_head import free_port
 
 
 def both(interface: str | None) -> list[str]:
     """What the two sides say."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         sides = [
             pool.apply_async(meet, (rank, "127.0.0.1", port, "127.0.0.1", interface, MEET_SECONDS))
