@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -12,9 +15,11 @@ from study.urls import without_password
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+_ATTEMPTS = 20
+
 
 def connect(url: str) -> BaseStorage:
-    """The storage at an SQLAlchemy URL.
+    """The storage at an SQLAlchemy URL, its tables made if there are none.
 
     Raises:
         StoreError: it cannot be reached or is no Optuna storage.
@@ -24,13 +29,19 @@ def connect(url: str) -> BaseStorage:
 
     # Optuna prints each new study and trial on stderr, over the live view.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        if sqlite_path(url) is not None:
-            # A reader (report, status) must not make the running study's writer fail.
-            return get_storage(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}))
-        return get_storage(url)
-    except Exception as error:  # SQLAlchemy, its drivers and alembic each raise their own
-        raise unreachable(url, error) from error
+    for attempt in itertools.count(1):
+        try:
+            if sqlite_path(url) is not None:
+                # A reader (report, status) must not make the running study's writer fail.
+                return get_storage(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}))
+            return get_storage(url)
+        except Exception as error:  # SQLAlchemy, its drivers and alembic each raise their own
+            # Somebody else makes the same tables, and each attempt gets further.
+            if attempt < _ATTEMPTS and re.search("already exists|UNIQUE|duplicate key", str(error)):
+                time.sleep(0.2)
+                continue
+            raise unreachable(url, error) from error
+    raise AssertionError
 
 
 def stored_study_names(url: str) -> list[str]:

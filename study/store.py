@@ -33,7 +33,7 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from study.storage import connect, make_parent, sqlite_path
+from study.storage import connect, make_parent, sqlite_path, stored_study_names
 from study.store_facts import SCHEMA_VERSION, read_config
 from study.store_notes import (
     cell_columns,
@@ -78,8 +78,12 @@ class StudyStore(StudyReader):
         storage.on_wait = on_wait or storage.on_wait
         if config.name not in {s.study_name for s in storage.get_all_studies()}:
             study_id = storage.create_new_study([StudyDirection.MINIMIZE], config.name)
-            storage.set_study_user_attr(study_id, "schema_version", SCHEMA_VERSION)
+        else:
+            study_id = storage.get_study_id_from_name(config.name)
+        if _is_bare(storage, study_id):
             storage.set_study_user_attr(study_id, "config", config.to_dict())
+            # Last, for it says that the rest is there.
+            storage.set_study_user_attr(study_id, "schema_version", SCHEMA_VERSION)
         store = cls(read_config(storage, config.name, config.database_url), storage)
         store.extension = store.extension_to(config)
         store.set_info("config", config.to_dict())
@@ -104,10 +108,11 @@ class StudyStore(StudyReader):
             raise StoreError(
                 f"No study at {path}. Start it with `study run`, or name another folder."
             )
-        storage = connect(database_url)
+        # Connecting makes tables, and a study that is about to begin makes them too.
+        storage = connect(database_url) if stored_study_names(database_url) else None
         names = sorted(
             s.study_name
-            for s in storage.get_all_studies()
+            for s in (storage.get_all_studies() if storage else ())
             if "schema_version" in storage.get_study_user_attrs(s._study_id)
         )
         if name is None and len(names) == 1:
@@ -234,3 +239,9 @@ class StudyStore(StudyReader):
             if of is None or record.spec.hyperparameters == of:
                 return record
         return self.records(cell_of(spec), spec.stage, of).get(spec.index)
+
+
+def _is_bare(storage: optuna.storages.BaseStorage, study_id: int) -> bool:
+    """Whether it was made just now, or by a driver that was killed at its first steps."""
+    keys = storage.get_study_user_attrs(study_id).keys()
+    return keys <= {"config"} and not storage.get_n_trials(study_id)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.study import StudyDirection
 
 from study.errors import StoreError
 from study.plan import ModelFacts, StudyPlan, cell_of, plan_study
@@ -18,6 +20,7 @@ from study.records import (
     TrialState,
 )
 from study.results import winner_of
+from study.storage import connect, make_parent
 from study.store import StudyStore
 from tests.helpers.results import make_config, make_trial
 from tests.helpers.stores import begin, measurement
@@ -129,6 +132,37 @@ def test_results_hold_waiting_trials_and_confirm_trials_once_a_winner_is_known(
     confirm = [r for r in store.results().trials if r.spec.stage is Stage.CONFIRM]
     winner = [s for s in plan.search if s.arm == "full"][1]
     assert [r.spec.hyperparameters for r in confirm] == [winner.hyperparameters]
+
+
+def test_a_reader_makes_no_tables(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.touch()  # by a driver that begins
+    with pytest.raises(StoreError, match="Studies there: none"):
+        StudyStore.open(f"sqlite:///{path}")
+    assert path.stat().st_size == 0
+
+
+def test_drivers_that_begin_at_once_share_a_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with ThreadPoolExecutor(8) as pool:
+        storages = list(pool.map(connect, [url] * 8))
+    storages[0].create_new_study([StudyDirection.MINIMIZE], "one")
+    assert [len(storage.get_all_studies()) for storage in storages] == [1] * 8
+
+
+def test_a_driver_killed_at_its_first_steps_is_begun_again(plan: StudyPlan) -> None:
+    make_parent(plan.config.database_url)
+    connect(plan.config.database_url).create_new_study([StudyDirection.MINIMIZE], "synthetic")
+    StudyStore.create(plan.config)
+    assert StudyStore.open(plan.config.database_url).config == plan.config
+
+
+def test_a_study_of_somebody_else_is_not_taken_over(plan: StudyPlan) -> None:
+    make_parent(plan.config.database_url)
+    storage = connect(plan.config.database_url)
+    storage.create_new_trial(storage.create_new_study([StudyDirection.MINIMIZE], "synthetic"))
+    with pytest.raises(StoreError, match="schema version None"):
+        StudyStore.create(plan.config)
 
 
 def test_facts_about_the_study_survive(store: StudyStore, plan: StudyPlan) -> None:

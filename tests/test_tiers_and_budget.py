@@ -21,11 +21,11 @@ BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
 def test_a_default_test_over_its_cpu_time_is_told_and_one_of_another_tier_is_not() -> None:
     costs = {
-        "slow": Cost("default", cpu_seconds=61),
-        "quick": Cost("default", cpu_seconds=59),
+        "slow": Cost("default", cpu_seconds=91),
+        "quick": Cost("default", cpu_seconds=89),
         "elsewhere": Cost("ray", cpu_seconds=1000, process_starts=10_000),
     }
-    assert excesses(costs, 1.0) == ["slow took 61 s of CPU time; a test may take 60 s"]
+    assert excesses(costs, 1.0) == ["slow took 91 s of CPU time; a test may take 90 s"]
     assert excesses(costs, 1.1) == [], "a slower machine has more"
 
 

@@ -212,6 +212,5 @@ def trials(place: Place) -> Any:
 def until(holds: Any, place: Place, job: str, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not holds():
-        status = place.run("status", job).stdout if time.monotonic() > end else ""
-        assert time.monotonic() < end, status
+        assert time.monotonic() < end, place.run("status", job).stdout
         time.sleep(0.5)
