@@ -43,7 +43,8 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     train: str | list[str]
-    """File, glob, list of them, or hub id: JSONL, JSON, CSV, Parquet, plain text."""
+    """File, folder, glob, list of them, or hub id: JSONL, JSON, CSV, TSV, Parquet, Arrow (also a
+    folder that `save_to_disk` wrote), plain text; text also packed as .gz, .bz2, .xz or .zst."""
     validation: str | list[str] | None = None
     """The same; null: `validation_size` is cut from train."""
     test: str | list[str] | None = None
@@ -54,6 +55,8 @@ class DataConfig(Section):
     """The same for the test split, which no choice ever sees."""
     subset: str | None = None
     """Configuration name of a hub dataset."""
+    encoding: str | None = None
+    """Of text files, e.g. ``cp1252``; null: UTF-8, or what a byte order mark says."""
     text: str | None = None
     """causal-lm: column with raw text, instead of `prompt` and `response`; the loss is on all of
     it. Classification: the text column."""

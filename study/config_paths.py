@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from study.config_models import DataConfig, StudyConfig
+from study.data_formats import FORMATS, data_format
 from study.errors import Fault
 from study.paths import StudyPaths
 from study.remote import is_remote
 from study.yaml_source import did_you_mean
 
-# What `training.readers` can read, also with .gz after it.
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
 GENERAL_TEXT = "general"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FIELDS = ("train", "validation", "test", "retention")
@@ -164,7 +163,7 @@ def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[st
 
 
 def _absolute_file(path: str, base_dir: Path) -> str:
-    local = _is_local(path, base_dir) or _is_data_file(path)
+    local = _is_local(path, base_dir) or data_format(path)
     return str(_local(path, base_dir)) if local else path
 
 
@@ -179,10 +178,6 @@ def _is_local(path: str, base_dir: Path) -> bool:
     local = base_dir / path
     # `models/llama` with a local folder `models` is a mistyped path, not somebody's model.
     return os.path.exists(local) or ("/" in path and os.path.exists(local.parent))
-
-
-def _is_data_file(name: str) -> bool:
-    return name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
 
 
 def _absolute_database(database: str | None, base_dir: Path) -> str | None:
@@ -254,12 +249,12 @@ def _data_faults(path: str, value: str) -> Iterator[Fault]:
     if not place.is_absolute():
         return
     if os.path.isdir(place):
-        files = [str(place / name) for name in _names_in(place) if _is_data_file(name)]
+        files = [str(place / name) for name in _names_in(place) if data_format(name)]
     elif os.path.isfile(place):
         files = [value]
     else:
         files = glob.glob(value, recursive=True)
-    known = f"Known formats: {', '.join(DATA_SUFFIXES)}."
+    known = f"Known formats: {', '.join(FORMATS)}."
     if not files and os.path.isdir(place):
         yield Fault(path, None, None, "the folder holds no data file.", known)
     elif not files:
@@ -267,7 +262,7 @@ def _data_faults(path: str, value: str) -> Iterator[Fault]:
         remedy = f"{near}Relative paths are relative to the study file's folder."
         yield Fault(path, None, None, f"no file matches {value}.", remedy)
     for file in map(Path, files):
-        if not _is_data_file(file.name):
+        if not data_format(file.name):
             yield Fault(path, None, None, f"{file.name} has no known data format.", known)
         elif os.path.isfile(file) and os.path.getsize(file) == 0:
             remedy = "Write examples into it, or take it out."

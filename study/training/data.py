@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
 """The retention text behind ``retention: general``."""
 
 # Raised whenever the same inputs would give other arrays than before.
-_FORMAT = 1
+_FORMAT = 2
 _HUB_SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "val"),
@@ -147,8 +146,7 @@ def _version_key(config: StudyConfig, sources: Mapping[str, Source], tokenizer: 
 def _build(
     config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, version: Path
 ) -> DataSummary:
-    rows, label_names = _read(config, sources, tokenizer, version / "arrow")
-    shutil.rmtree(version / "arrow", ignore_errors=True)
+    rows, label_names = _read(config, sources, tokenizer)
     rows, removed = clean(rows)
     splits = cut_missing(rows, config.data, config.seed)
     if "retention" in splits:
@@ -175,46 +173,50 @@ def _build(
 
 
 def _read(
-    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, cache: Path
+    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any
 ) -> tuple[dict[str, Rows], tuple[str, ...]]:
     """All sources tokenised, and the label names by id (none for causal-lm)."""
     template = make_template(config, tokenizer)
     retention = config.data.retention
     encoder = Encoder(tokenizer, config.training.sequence_length)
     tables: dict[str, Table] = {}
-    examples: dict[str, list[Example]] = {}
+    labels: dict[str, list[Label]] = {}
     rows: dict[str, Rows] = {}
     for name, source in sources.items():
         # The subset names a configuration of the task's dataset, not of the retention text's.
         subset = config.data.subset if name != "retention" else None
-        tables[name] = read_table(source, subset, cache / name)
+        tables[name] = read_table(source, subset, config.data.encoding)
         column = TEXT_COLUMN if retention == "general" else config.data.retention_text
         used = RawText(column, "data.retention_text") if name == "retention" else template
-        examples[name] = render_rows(used, tables[name])
+        examples = render_rows(used, tables[name])
         if config.task == "sequence-classification":
-            rows[name] = Rows(source, encoder.encode_texts(examples[name]))
+            labels[name] = []
+            rows[name] = Rows(source, encoder.encode_texts(_noted(examples, labels[name])))
         else:
-            encoded = encoder.encode(examples[name], used.add_special_tokens)
-            rows[name] = Rows(source, encoded)
+            rows[name] = Rows(source, encoder.encode(examples, used.add_special_tokens))
     if config.task == "causal-lm":
         return rows, ()
-    names, ids = _labels(str(config.data.label), tables, examples)
+    names, ids = resolve_labels(labels, _declared(str(config.data.label), tables))
     return {name: Rows(r.source, r.encoded, ids[name]) for name, r in rows.items()}, names
 
 
-def _labels(
-    column: str, tables: Mapping[str, Table], examples: Mapping[str, list[Example]]
-) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+def _noted(examples: Iterable[Example], labels: list[Label]) -> Iterator[Example]:
+    """The same examples, their labels noted on the way."""
+    for example in examples:
+        assert example.label is not None
+        labels.append(example.label)
+        yield example
+
+
+def _declared(column: str, tables: Mapping[str, Table]) -> list[str] | None:
+    """The class names that the splits declare."""
     declared = [names for t in tables.values() if (names := t.label_names(column)) is not None]
     if any(names != declared[0] for names in declared):
         raise DataError(
             f"data.label: the splits declare different class names for '{column}': "
             f"{' and '.join(map(str, declared))}. Give splits of the same dataset."
         )
-    found: dict[str, list[Label]] = {
-        name: [e.label for e in split if e.label is not None] for name, split in examples.items()
-    }
-    return resolve_labels(found, declared[0] if declared else None)
+    return declared[0] if declared else None
 
 
 def _refuse_constant_label(config: StudyConfig, pool: Rows, names: tuple[str, ...]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +56,11 @@ class Encoder:
         self._end = [] if end is None else [int(end)]
         self._anchor = self._anchor_tokens()
 
-    def encode(self, examples: Sequence[Example], add_special_tokens: bool) -> list[Encoded]:
+    def encode(self, examples: Iterable[Example], add_special_tokens: bool) -> list[Encoded]:
         """Tokenise causal-lm examples."""
         start, end = (self._start, self._end) if add_special_tokens else ([], [])
         encoded = []
-        for first in range(0, len(examples), _BATCH):
-            batch = examples[first : first + _BATCH]
+        for batch in _batches(examples):
             contexts = self._ids([e.context for e in batch])
             targets = self._ids([e.target for e in batch])
             # A target inside a text must not get the mark of a text's beginning.
@@ -75,12 +75,12 @@ class Encoder:
                     encoded.append(Encoded(np.empty(0, np.int32), 1, False, True))
         return encoded
 
-    def encode_texts(self, examples: Sequence[Example]) -> list[Encoded]:
+    def encode_texts(self, examples: Iterable[Example]) -> list[Encoded]:
         """Tokenise texts to classify, with the special tokens the tokenizer itself adds."""
         encoded = []
-        for first in range(0, len(examples), _BATCH):
-            batch = [e.target for e in examples[first : first + _BATCH]]
-            for text, ids in zip(batch, self._ids(batch, add_special_tokens=True), strict=True):
+        for batch in _batches(examples):
+            texts = [e.target for e in batch]
+            for text, ids in zip(texts, self._ids(texts, add_special_tokens=True), strict=True):
                 truncated = len(ids) > self._sequence_length
                 if truncated:
                     # Not a plain cut: a closing special token stays.
@@ -143,6 +143,13 @@ class Encoder:
             with_anchor[size:] if with_anchor[:size] == self._anchor else without
             for with_anchor, without in zip(anchored, plain, strict=True)
         ]
+
+
+def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """Never more than one is held: the texts of a large file need not fit into memory."""
+    remaining = iter(examples)
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        yield batch
 
 
 def pad_token_id(tokenizer: Any) -> int:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import difflib
 import glob
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from study.data_formats import FORMATS, data_format
 from study.errors import DataError
 from study.fingerprints import files_fingerprint
 
-FORMATS = {
-    ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
-    ".parquet": "parquet", ".txt": "text",
-}  # fmt: skip
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -70,7 +68,7 @@ def find_source(key: str, value: str | Sequence[str], hub_splits: tuple[str, ...
     entries = [value] if isinstance(value, str) else list(value)
     if len(entries) == 1 and _is_hub_id(entries[0]):
         return Source(key, hub=entries[0], hub_splits=hub_splits)
-    files = [file for entry in entries for file in _files(key, entry)]
+    files = [file for entry in entries for file in _files(key, entry, hub_splits)]
     if not files:
         raise DataError(f"{key}: the list is empty. Name at least one file.")
     return Source(key, files=tuple(files))
@@ -84,12 +82,14 @@ def _is_hub_id(entry: str) -> bool:
     return "/" not in entry or not path.parent.exists()
 
 
-def _files(key: str, entry: str) -> list[Path]:
+def _files(key: str, entry: str, splits: Sequence[str]) -> list[Path]:
     path = Path(entry).expanduser()
     if path.is_file():
         found = [path]
     elif path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.is_file() and data_format(p))
+        found = _saved(key, path, splits) or sorted(
+            p for p in path.iterdir() if p.is_file() and data_format(p)
+        )
         if not found:
             raise DataError(
                 f"{key}: the folder {entry} holds no data file. Supported: {', '.join(FORMATS)}."
@@ -110,18 +110,35 @@ def _files(key: str, entry: str) -> list[Path]:
     return found
 
 
+def _saved(key: str, folder: Path, splits: Sequence[str]) -> list[Path]:
+    """The files of a dataset that `save_to_disk` wrote, in their order; none for another folder.
+
+    Raises:
+        DataError: it has several splits, none of which is the one that is looked for.
+    """
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            there = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+            wanted = [name for name in splits if name in there] or there
+            if len(wanted) > 1 and wanted[0] not in splits:
+                raise DataError(
+                    f"{key}: the folder {folder} holds the splits {', '.join(there)}. Name one, "
+                    f"such as {folder / there[0]}."
+                )
+            folder = folder / wanted[0]
+        if not (folder / "state.json").is_file():
+            return []
+        names = json.loads((folder / "state.json").read_text())["_data_files"]
+        return [folder / entry["filename"] for entry in names]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{key}: the folder {folder} looks like a dataset that save_to_disk() wrote, but "
+            f"cannot be read as one ({type(error).__name__}: {error}). Save it again."
+        ) from error
+
+
 def _nearest_file(path: Path) -> str:
     if not path.parent.is_dir():
         return f" Its folder {path.parent} does not exist either. Check the path."
     names = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
     return f" Did you mean {path.parent / names[0]}?" if names else " Check the path."
-
-
-def suffix(path: Path) -> str:
-    """The lower-case suffix that decides the format; ``.gz`` only wraps it."""
-    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
-
-
-def data_format(path: Path) -> str | None:
-    """The reader of `datasets` for this file, or None if there is none."""
-    return FORMATS.get(suffix(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,22 +48,17 @@ class Template(Protocol):
         """Render one row. Raises BadValueError."""
 
 
-def render_rows(template: Template, table: Table) -> list[Example]:
+def render_rows(template: Template, table: Table) -> Iterator[Example]:
     """Render every row of a table.
 
     Raises:
         DataError: a column is missing, or a value cannot be used (with its file and row).
     """
-    columns = template.columns(table)
-    examples = []
-    for first, batch in table.batches(columns):
-        for number, values in enumerate(zip(*(batch[c] for c in columns), strict=True)):
-            try:
-                examples.append(template.render(dict(zip(columns, values, strict=True))))
-            except BadValueError as error:
-                place = table.where(first + number)
-                raise DataError(f"{table.source.key}: {place}: {error}") from None
-    return examples
+    for place, row in table.rows(template.columns(table)):
+        try:
+            yield template.render(row)
+        except BadValueError as error:
+            raise DataError(f"{table.source.key}: {place}: {error}") from None
 
 
 def make_template(config: StudyConfig, tokenizer: Any) -> Template:
@@ -120,8 +115,8 @@ class PromptResponse:
             names = _names(parts)
             table.require(names, key)
             written = "".join(literal for literal, _ in parts)
-            if not names and (key == "data.response" or written in table.parts[0].column_names):
-                available = table.parts[0].column_names
+            available = table.parts[0].columns
+            if not names and (key == "data.response" or written in available):
                 name = written if written in available else available[0]
                 raise DataError(
                     f"{key}: {written!r} names no column and is {text}. Put a column's name in "
@@ -274,13 +269,28 @@ def _fill(parts: Sequence[Part], row: Mapping[str, Any]) -> str:
 
 def _text(row: Mapping[str, Any], column: str, numbers: bool = False) -> str:
     value = row[column]
-    if isinstance(value, str):
-        return value
+    if numbers and isinstance(value, bool):
+        return str(value).lower()  # as JSON writes it
     if numbers and isinstance(value, int | float):
         return str(value)
+    if isinstance(value, str):
+        _refuse_half_characters(column, value)
+        return value
     raise BadValueError(
         f"column '{column}' holds {_shown(value)}, not text. Correct or remove the row."
     )
+
+
+def _refuse_half_characters(column: str, text: str) -> None:
+    """No tokenizer takes a lone surrogate, which JSON can write as ``\\ud83d``."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadValueError(
+                f"column '{column}' holds half a character ({text[error.start]!a}, of an emoji "
+                "that was cut in two). Correct or remove the row."
+            ) from None
 
 
 def _shown(value: Any) -> str:

@@ -7,10 +7,9 @@ import os
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
-from study.config_paths import DATA_SUFFIXES
+from study.data_formats import data_format, suffix
 from study.reuse.formats.base import Run
 
 RENDERED = ("prompt", "response")
@@ -111,13 +110,12 @@ def form(run: Run) -> str:
 
 
 def _is_file(entry: str) -> bool:
-    plain = entry.removesuffix(".gz")
-    return os.path.isabs(entry) or plain.endswith(DATA_SUFFIXES) or os.path.exists(entry)
+    return os.path.isabs(entry) or data_format(entry) is not None or os.path.exists(entry)
 
 
 def _kind(path: str) -> str:
-    suffix = PurePath(path.removesuffix(".gz")).suffix.removeprefix(".")
-    return _KINDS.get(suffix, suffix or "json")
+    ending = suffix(path).removeprefix(".")
+    return _KINDS.get(ending, ending or "json")
 
 
 def _parse(template: str) -> list[tuple[str, str | None]]:
