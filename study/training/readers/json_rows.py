@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from study.training.readers.base import UnreadableError, WrittenFloat
 from study.training.readers.opened import lines
 
@@ -38,7 +40,7 @@ class JsonRows:
         return column in self.columns or any(column in row for row in self._objects())
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        for row in self._objects():
+        for row in self._objects(columns):
             yield tuple(map(row.get, columns))
 
     def label_names(self, column: str) -> None:
@@ -50,17 +52,21 @@ class JsonRows:
                 return text[0]
         return ""
 
-    def _objects(self) -> Iterator[Row]:
-        return self._of_lines() if self._is_lines else self._of_document()
+    def _objects(self, columns: Sequence[str] = ()) -> Iterator[Row]:
+        """Rows, in which the numbers of these columns keep their text."""
+        return self._of_lines(columns) if self._is_lines else self._of_document()
 
-    def _of_lines(self) -> Iterator[Row]:
+    def _of_lines(self, columns: Sequence[str]) -> Iterator[Row]:
+        rule = "Write one JSON object per line"
         for number, line in enumerate(lines(self._path, self._encoding), start=1):
-            if not line.isspace():
-                yield self._object(line, f"{self._path}, line {number}")
-
-    def _object(self, text: str, place: str) -> Row:
-        with _explained(place, "Write one JSON object per line."):
-            return self._checked(_DECODER.decode(text), place, "Write one JSON object per line")
+            if line.isspace():
+                continue
+            row = _quickly(line)
+            if row is None or any(_has_float(row.get(column)) for column in columns):
+                place = f"{self._path}, line {number}"
+                with _explained(place, f"{rule}."):
+                    row = self._checked(_DECODER.decode(line), place, rule)
+            yield row
 
     def _of_document(self) -> Iterator[Row]:
         # Whole: where an object ends is known only once it is parsed.
@@ -100,6 +106,22 @@ class JsonRows:
         raise UnreadableError(
             f'{place}: {kind} instead of an object. {rule}, e.g. {{"text": "..."}}.'
         )
+
+
+def _quickly(line: str) -> Row | None:
+    """An object by a parser three times as fast, which forgets how numbers are written and takes
+    long integers for floats; None where it refuses or it is no object."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _has_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_float, value.values()))
+    return isinstance(value, float) or (isinstance(value, list) and any(map(_has_float, value)))
 
 
 def _skip(text: str, place: int) -> int:
