@@ -108,21 +108,23 @@ class StudyStore(StudyReader):
             raise StoreError(
                 f"No study at {path}. Start it with `study run`, or name another folder."
             )
+        names: list[str] = []
         # Connecting makes tables, and a study that is about to begin makes them too.
-        storage = connect(database_url) if stored_study_names(database_url) else None
-        names = sorted(
-            s.study_name
-            for s in (storage.get_all_studies() if storage else ())
-            if "schema_version" in storage.get_study_user_attrs(s._study_id)
-        )
-        if name is None and len(names) == 1:
-            name = names[0]
-        if name is None or name not in names:
-            known = ", ".join(names) or "none"
-            raise StoreError(
-                f"No study {name!r} in {without_password(database_url)}. Studies there: {known}."
+        if stored_study_names(database_url):
+            storage = connect(database_url)
+            names = sorted(
+                s.study_name
+                for s in storage.get_all_studies()
+                if "schema_version" in storage.get_study_user_attrs(s._study_id)
             )
-        return cls(read_config(storage, name, database_url), storage)
+            if name is None and len(names) == 1:
+                name = names[0]
+            if name in names:
+                return cls(read_config(storage, name, database_url), storage)
+        known = ", ".join(names) or "none"
+        raise StoreError(
+            f"No study {name!r} in {without_password(database_url)}. Studies there: {known}."
+        )
 
     def extension_to(self, config: StudyConfig) -> str | None:
         """How the study grows with this study file; None if it does not. A file that was mended
