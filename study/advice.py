@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from study.config import StudyConfig
 from study.lift_options import read_always_active
 from study.plan import StudyPlan, full_steps
-from study.records import DataSummary
+from study.records import KEPT_HEAD, DataSummary
 
 
 def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
     """What a reader of the results should know beforehand, one sentence each."""
     config = plan.config
-    warnings = []
+    warnings = [*_about_classes(data)]
     for size in config.dataset_sizes:
         if size > data.pool / 2 and config.search.replicates > 1:
             share = size / data.pool
@@ -37,6 +39,17 @@ def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
             "will be pruned. Raise training.evaluations or lower warmup_ratio."
         )
     return warnings
+
+
+def _about_classes(data: DataSummary) -> Iterator[str]:
+    if data.head not in ("", KEPT_HEAD):
+        yield f"The head for the classes is a new one: {data.head}."
+    few = [n for n, count in zip(data.label_names, data.class_counts, strict=False) if count < 2]
+    if few:
+        yield (
+            f"{len(few)} classes have fewer than two training examples: {', '.join(few[:8])}"
+            f"{', ...' if len(few) > 8 else ''}. Small subsets will lack them."
+        )
 
 
 def _head_is_always_active(config: StudyConfig) -> bool:

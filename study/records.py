@@ -359,6 +359,9 @@ class WarmStart(_Record):
         return min((len(points) for points in self.points.values()), default=0)
 
 
+KEPT_HEAD = "kept"
+
+
 @dataclass(frozen=True)
 class DataSummary(_Record):
     """What preparing the data found. Counts are examples.
@@ -372,6 +375,9 @@ class DataSummary(_Record):
         mean_tokens: mean tokens per pool example.
         mean_target_tokens: mean tokens per pool example that carry loss.
         label_names: classification: label names by id, else empty.
+        class_counts: classification: pool examples by class id, else empty.
+        head: classification: `KEPT_HEAD` where training goes on with the base model's own head,
+            else why there is a new one.
     """
 
     fingerprint: str
@@ -385,6 +391,9 @@ class DataSummary(_Record):
     mean_tokens: float
     mean_target_tokens: float
     label_names: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
+    head: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label_names", tuple(self.label_names))
+        object.__setattr__(self, "class_counts", tuple(self.class_counts))

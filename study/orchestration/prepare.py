@@ -48,10 +48,10 @@ def prepare_study(
         UserError: a LIFT structure that does not fit the model.
     """
     from study.training.data import check_sizes, prepare_data
-    from study.training.model import check_splittable, load_tokenizer
+    from study.training.model import check_splittable, load_tokenizer, own_head
 
-    tokenizer = load_tokenizer(config.model)
-    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer)
+    tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
+    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head)
     check_sizes(config, data)
     blocks, tied = check_splittable(config.model, config.task, max(2, len(data.label_names)))
     cached = config.prefix_cache.enabled is not False

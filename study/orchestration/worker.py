@@ -36,7 +36,7 @@ def work(payload: dict[str, Any]) -> None:
     line = Line(payload["group"], ray.get_actor(payload["switchboard"]), placement)
     keep = config.resources.reuse_workers is not False
     share = line.share if ray.train.get_context().get_local_world_size() > 1 else None
-    base_model = BaseModel(config, data.num_labels, placement, keep, share)
+    base_model = BaseModel(config, data.summary.label_names, placement, keep, share)
     # This node's own: where the results are at a URL, its working folder may lie elsewhere.
     paths = StudyPaths(config.results_dir)
     while (task := line.next_task()) is not None:

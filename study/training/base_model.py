@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class BaseModel:
     the study's precision.
 
     Args:
-        num_labels: classes; None for a causal LM.
+        classes: as `load_model` takes them; None for a causal LM.
         keep: hold the weights in host memory from the first call on, so that the next ones copy
             them instead of reading files.
         share: gives back tensors equal to those it gets, by name, from memory that the node's
@@ -32,12 +32,12 @@ class BaseModel:
     def __init__(
         self,
         config: StudyConfig,
-        num_labels: int | None,
+        classes: int | Sequence[str] | None,
         placement: Placement,
         keep: bool = False,
         share: Share | None = None,
     ) -> None:
-        self._config, self._num_labels = config, num_labels or 0
+        self._config, self._classes = config, classes or 0
         self._placement, self._keep, self._share = placement, keep, share
         self._kept: PreTrainedModel | None = None
 
@@ -72,7 +72,7 @@ class BaseModel:
             self._placement.precision(self._config.training.precision)
         ]
         config = self._config
-        return load_model(config.model, config.task, self._num_labels, dtype, seed)
+        return load_model(config.model, config.task, self._classes, dtype, seed)
 
 
 def _copied(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

@@ -16,6 +16,7 @@ from study.training.base_model import BaseModel
 from study.training.data import class_prior_losses
 from study.training.evaluate import evaluate_split, plain_forward
 from study.training.feed import Feed
+from study.training.model import new_head
 from study.training.placement import Placement
 from study.training.probe import measure_step_costs
 from study.training.setup import seed_everything
@@ -49,7 +50,9 @@ def measure_baseline(
 ) -> Baseline:
     """Run on every rank of a worker group like a trial's; all ranks get the same answer."""
     seed_everything(config.seed)
-    model = (base_model or BaseModel(config, data.num_labels, placement)).fresh(config.seed)
+    model = (base_model or BaseModel(config, data.summary.label_names, placement)).fresh(
+        config.seed
+    )
     base = _base_losses(config, data, placement, model)
     parameters = sum(p.numel() for p in model.parameters())
     probe = None
@@ -61,7 +64,7 @@ def measure_baseline(
 def _base_losses(
     config: StudyConfig, data: StudyData, placement: Placement, model: PreTrainedModel
 ) -> BaseModelRecord:
-    if config.task == "sequence-classification":
+    if config.task == "sequence-classification" and new_head(model):
         # The head is random: its loss says nothing. The class prior is what must be beaten.
         prior = {s: class_prior_losses(data.pool, getattr(data, s)) for s in ("validation", "test")}
         means = {name: float(np.mean(losses)) for name, losses in prior.items()}

@@ -25,7 +25,7 @@ from study.config import StudyConfig
 from study.errors import DataError
 from study.records import DataSummary
 from study.training.encoding import Encoder, pad_token_id, tokenizer_fingerprint
-from study.training.labels import Label, resolve_labels
+from study.training.labels import Classes, Head, Label, resolve_labels
 from study.training.readers import TEXT_COLUMN, Table, read_table
 from study.training.sources import Source, find_source
 from study.training.splits import Rows, clean, cut_missing, sample
@@ -52,7 +52,9 @@ _HUB_SPLITS = {
 }
 
 
-def prepare_data(config: StudyConfig, folder: Path, tokenizer: Any) -> DataSummary:
+def prepare_data(
+    config: StudyConfig, folder: Path, tokenizer: Any, head: Head | None = None
+) -> DataSummary:
     """Tokenise the study's data into `folder`, or find it there unchanged.
 
     Files count as unchanged while path, size and time of last change stay the same; a hub
@@ -64,13 +66,14 @@ def prepare_data(config: StudyConfig, folder: Path, tokenizer: Any) -> DataSumma
         config: the study.
         folder: where the arrays go, one subfolder per version (the last one is kept).
         tokenizer: the model's Hugging Face tokenizer.
+        head: classification: `model.own_head` of the base model.
 
     Raises:
         DataError: data that is missing, unreadable, malformed, empty or too small; a disk that
             is full.
     """
     sources = _find_sources(config)
-    key = _version_key(config, sources, tokenizer)
+    key = _version_key(config, sources, tokenizer, head)
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ def prepare_data(config: StudyConfig, folder: Path, tokenizer: Any) -> DataSumma
         summary = stored_summary(folder, key)
         if summary is None:
             with new_version(folder, key) as version:
-                summary = _build(config, sources, tokenizer, version)
+                summary = _build(config, sources, tokenizer, head, version)
         use_version(folder, key)
     finally:
         lock.release()
@@ -130,7 +133,12 @@ def _find_sources(config: StudyConfig) -> dict[str, Source]:
     return sources
 
 
-def _version_key(config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any) -> str:
+def _version_key(
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    head: Head | None,
+) -> str:
     parts = [
         _FORMAT,
         {name: source.identity() for name, source in sources.items()},
@@ -139,21 +147,26 @@ def _version_key(config: StudyConfig, sources: Mapping[str, Source], tokenizer: 
         config.training.sequence_length,
         config.seed,
         tokenizer_fingerprint(tokenizer),
+        head and [head.names, head.problem],
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _build(
-    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, version: Path
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    head: Head | None,
+    version: Path,
 ) -> DataSummary:
-    rows, label_names = _read(config, sources, tokenizer)
+    rows, classes = _read(config, sources, tokenizer, head)
     rows, removed = clean(rows)
     splits = cut_missing(rows, config.data, config.seed)
     if "retention" in splits:
         splits["retention"] = sample(splits["retention"], config.data.retention_size, config.seed)
-    if label_names:
-        _refuse_constant_label(config, splits["pool"], label_names)
-    num_labels = len(label_names) or None
+    if classes is not None:
+        _refuse_constant_label(config, splits["pool"], classes.names)
+    num_labels = None if classes is None else len(classes.names)
     arrays = {
         name: splits[name].split(num_labels, config.training.sequence_length)
         for name in SPLITS
@@ -167,15 +180,22 @@ def _build(
         empty_removed=removed.empty,
         mean_tokens=float(arrays["pool"].lengths.mean()),
         mean_target_tokens=float(arrays["pool"].target_counts.mean()),
-        label_names=label_names,
+        label_names=() if classes is None else classes.names,
+        class_counts=tuple(np.bincount(splits["pool"].labels, minlength=num_labels).tolist())
+        if num_labels
+        else (),
+        head="" if classes is None else classes.head,
     )
     return write_version(version, arrays, summary, pad_token_id(tokenizer))
 
 
 def _read(
-    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any
-) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """All sources tokenised, and the label names by id (none for causal-lm)."""
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    head: Head | None,
+) -> tuple[dict[str, Rows], Classes | None]:
+    """All sources tokenised, and what their labels mean (None for causal-lm)."""
     template = make_template(config, tokenizer)
     retention = config.data.retention
     encoder = Encoder(tokenizer, config.training.sequence_length)
@@ -195,9 +215,10 @@ def _read(
         else:
             rows[name] = Rows(source, encoder.encode(examples, used.add_special_tokens))
     if config.task == "causal-lm":
-        return rows, ()
-    names, ids = resolve_labels(labels, _declared(str(config.data.label), tables))
-    return {name: Rows(r.source, r.encoded, ids[name]) for name, r in rows.items()}, names
+        return rows, None
+    classes = resolve_labels(labels, _declared(str(config.data.label), tables), head)
+    labelled = {n: Rows(r.source, r.encoded, classes.ids[n]) for n, r in rows.items()}
+    return labelled, classes
 
 
 def _noted(examples: Iterable[Example], labels: list[Label]) -> Iterator[Example]:

@@ -123,7 +123,7 @@ class _Trial:
         self.config, self.spec, self.data = config, spec, data
         self.placement, self.report, self.signal = placement, report, signal
         self.keep_prefix = keep_prefix
-        self.base_model = base_model or BaseModel(config, data.num_labels, placement)
+        self.base_model = base_model or BaseModel(config, data.summary.label_names, placement)
         self.training = config.training
         self.loss = make_loss(config.task)
         self.feed = Feed(config, data, placement)

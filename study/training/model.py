@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,21 +25,23 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from study.config import ModelConfig
 from study.errors import ModelError
+from study.training.labels import SINGLE_LABEL, Head
 from study.training.layout import check_blocks
 
 CLASSIFICATION = "sequence-classification"
 
 
 def load_model(
-    config: ModelConfig, task: str, num_labels: int, dtype: torch.dtype, seed: int
+    config: ModelConfig, task: str, classes: int | Sequence[str], dtype: torch.dtype, seed: int
 ) -> PreTrainedModel:
     """A model ready to train, on the CPU.
 
     Args:
         task: ``causal-lm`` or ``sequence-classification``.
-        num_labels: classes; ignored for a causal LM.
+        classes: their names by id, or how many where the names do not matter; ignored for a causal
+            LM. A trained head stays only with the classes that it was trained for.
         dtype: of the parameters, bf16 or fp32.
-        seed: initialises a head that the checkpoint lacks, whatever was drawn before.
+        seed: initialises a new head, whatever was drawn before.
 
     Returns:
         The model; `new_head(model)` names the parameters that were initialised at random.
@@ -47,22 +50,46 @@ def load_model(
         ModelError: no such folder, no weights, damaged weights, an unknown architecture, an
             unreachable hub, or an architecture that does not fit the task.
     """
-    hf_config = _read_config(config, task, num_labels)
+    names = None if isinstance(classes, int) else tuple(classes)
+    own = own_head(config, task)
+    hf_config = _read_config(config, task, classes if isinstance(classes, int) else len(classes))
     options: dict[str, Any] = {
         "config": hf_config,
         "dtype": dtype,
         "use_safetensors": True,
         "output_loading_info": True,
+        "ignore_mismatched_sizes": task == CLASSIFICATION,
         **_source(config),
     }
     with _explained(config), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, info = _with_attention(config, _auto_class(task).from_pretrained, options)
-    _check_weights(config, task, info)
+        _check_weights(config, task, model, info)
+        new = {*info["missing_keys"], *_mismatched(info)}
+        if own is not None and names is not None and own != Head(names, SINGLE_LABEL):
+            new |= _initialise_head(model)
     if config.gradient_checkpointing:
         _enable_checkpointing(config, model)
-    model.study_new_head = tuple(sorted(info["missing_keys"]))
+    model.study_new_head = tuple(sorted(new))
     return model
+
+
+def own_head(config: ModelConfig, task: str) -> Head | None:
+    """The head for classification that the checkpoint's configuration shows; None where it has
+    none, and for a causal LM.
+
+    Raises:
+        ModelError: as `load_model` for what the configuration shows.
+    """
+    if task != CLASSIFICATION:
+        return None
+    _check_folder(config)
+    with _explained(config):
+        found = AutoConfig.from_pretrained(os.path.expanduser(config.path), **_source(config))
+    if not (found.architectures or [""])[0].endswith("ForSequenceClassification"):
+        return None
+    kind = found.problem_type or ("regression" if found.num_labels == 1 else SINGLE_LABEL)
+    return Head(tuple(str(found.id2label[i]) for i in range(found.num_labels)), kind)
 
 
 def new_head(model: PreTrainedModel) -> tuple[str, ...]:
@@ -144,7 +171,7 @@ def _read_config(config: ModelConfig, task: str, num_labels: int) -> PretrainedC
     if task == CLASSIFICATION:
         # Decoders classify at the last token that is not padding: the data's padding.
         hf_config.pad_token_id = load_tokenizer(config).pad_token_id
-        hf_config.problem_type = "single_label_classification"
+        hf_config.problem_type = SINGLE_LABEL
     elif getattr(hf_config, "is_encoder_decoder", False):
         raise ModelError(
             f"model.path: {config.path} is an encoder-decoder ({hf_config.model_type}); task "
@@ -196,9 +223,39 @@ def _with_attention(config: ModelConfig, build: Any, options: dict[str, Any], *l
         return build(*leading, attn_implementation="eager", **options)
 
 
-def _check_weights(config: ModelConfig, task: str, info: dict[str, Any]) -> None:
-    if info["mismatched_keys"]:
-        names = ", ".join(sorted(key for key, *_ in info["mismatched_keys"])[:3])
+def _mismatched(info: dict[str, Any]) -> list[str]:
+    """Names of the parameters whose shape the checkpoint's does not fit."""
+    return sorted(key for key, *_ in info["mismatched_keys"])
+
+
+def _head(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """The modules with parameters that stand above the body that all tasks share."""
+    body = f"{model.base_model_prefix}."
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if name and not f"{name}.".startswith(body) and [*module.parameters(recurse=False)]
+    }
+
+
+def _initialise_head(model: PreTrainedModel) -> set[str]:
+    """Draw the parameters of the head anew; their names."""
+    names = set()
+    for name, module in _head(model).items():
+        for key, parameter in module.named_parameters(recurse=False):
+            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+            names.add(f"{name}.{key}")
+        model._init_weights(module)
+    return names
+
+
+def _check_weights(
+    config: ModelConfig, task: str, model: PreTrainedModel, info: dict[str, Any]
+) -> None:
+    body = f"{model.base_model_prefix}."
+    wrong = [key for key in _mismatched(info) if key.startswith(body)]
+    if wrong:
+        names = ", ".join(wrong[:3])
         raise ModelError(f"model.path: {config.path}: wrong shapes in the weights: {names}.")
     if task != CLASSIFICATION and info["missing_keys"]:
         names = ", ".join(sorted(info["missing_keys"])[:3])

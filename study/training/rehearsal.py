@@ -75,7 +75,7 @@ def rehearse(
     """
     began = time.perf_counter()
     seed_everything(config.seed)
-    model = BaseModel(config, data.num_labels, placement).fresh(config.seed)
+    model = BaseModel(config, data.summary.label_names, placement).fresh(config.seed)
     load_seconds = placement.max(time.perf_counter() - began)
     peaks = {}
     for arm, phase in phases:
@@ -89,7 +89,7 @@ def rehearse(
             gc.collect()
             if placement.device.type == "cuda":
                 torch.cuda.empty_cache()
-            model = BaseModel(config, data.num_labels, placement).fresh(config.seed)
+            model = BaseModel(config, data.summary.label_names, placement).fresh(config.seed)
         with _cache_of_its_own(config, placement, scratch) as changed:
             found = measure_step_costs(changed, data, placement, model)
     return Rehearsal(peaks, found, load_seconds, placement.max(time.perf_counter() - began))

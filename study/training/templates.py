@@ -158,7 +158,8 @@ class LabelledText:
         if not isinstance(label, int | str) or label == "":
             raise BadValueError(
                 f"column '{self._label}' (data.label) holds {_shown(label)}, not a class. Give "
-                "every row an integer or a name, or remove the row."
+                "every row one integer or name, or remove the row: several classes a text, and "
+                "numbers to predict, are not supported."
             )
         return Example("", _text(row, self._text), label)
 

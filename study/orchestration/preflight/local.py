@@ -105,11 +105,12 @@ def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
         DataError, ModelError: as `prepare_study`.
     """
     from study.training.data import check_sizes, prepare_data
-    from study.training.model import load_tokenizer
+    from study.training.model import load_tokenizer, own_head
     from study.training.tokenised import StudyData
 
     folder = StudyPaths(config.results_dir).data
-    summary = prepare_data(config, folder, load_tokenizer(config.model))
+    head = own_head(config.model, config.task)
+    summary = prepare_data(config, folder, load_tokenizer(config.model), head)
     check_sizes(config, summary)
     data = StudyData.open(folder)
     splits = [s for s in (data.pool, data.validation, data.test, data.retention) if s is not None]

@@ -114,7 +114,7 @@ class CsvRows:
         """Whether the records are whole only if a backslash escapes."""
         if not any('\\"' in line for line in lines(self._path, self._encoding)):
             return False
-        return not self._is_whole(self._dialect) and self._is_whole(self._dialect | _ESCAPED)
+        return not self._is_whole(self._dialect) and self._is_whole({**self._dialect, **_ESCAPED})
 
     def _is_whole(self, dialect: Mapping[str, Any]) -> bool:
         try:
