@@ -180,18 +180,18 @@ def test_a_csv_that_can_be_read_in_two_ways_is_refused(
 
 
 def test_a_tsv_quotes_nothing_unless_it_plainly_does(tmp_path: Path) -> None:
-    prose = ["sentence\tlabel", '"opens a quotation\t1', 'and ends it much later"\t0', '"whole"\t1']
-    path = written(tmp_path / "prose.tsv", "\n".join(prose))
-    assert read(path, ["sentence"]) == [
-        ('"opens a quotation',), ('and ends it much later"',), ('"whole"',),
-    ]  # fmt: skip
-    rows = [("a\tb", "1"), ('say "x"', "2"), ("plain", "3"), ("two\nlines", "4")]
+    prose = ['"opens a quotation', 'and ends it much later"', '"whole"']
+    for number in (2, 3):
+        rows = [f"{text}\t{i}" for i, text in enumerate(prose[:number])]
+        path = written(tmp_path / "prose.tsv", "\n".join(["sentence\tlabel", *rows]))
+        assert read(path, ["sentence"]) == [(text,) for text in prose[:number]]
+    quoted = [("a\tb", "1"), ('say "x"', "2"), ("plain", "3"), ("two\nlines", "4")]
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
         stream = io.StringIO()
         writer = csv.writer(stream, delimiter="\t", quoting=quoting)
-        writer.writerows([("sentence", "label"), *rows])
+        writer.writerows([("sentence", "label"), *quoted])
         path = written(tmp_path / "quoted.tsv", stream.getvalue())
-        assert read(path, ["sentence", "label"]) == rows
+        assert read(path, ["sentence", "label"]) == quoted
 
 
 TYPED = {

@@ -123,9 +123,9 @@ class CsvRows:
             return False
 
     def _looks_quoted(self) -> bool:
-        """Whether quotation marks around fields are no part of them, which prose would hardly
-        show by accident: they stand around all fields, or only where they are needed, and some
-        of these hold what no field could hold without."""
+        """Whether quotation marks around fields are no part of them: they stand around all fields,
+        or only where they are needed, and those inside are doubled. That they hold line ends is no
+        sign: so do two of prose, one in each of two rows."""
         starts = (
             line.startswith('"') or '\t"' in line for line in lines(self._path, self._encoding)
         )
@@ -140,7 +140,7 @@ class CsvRows:
             raw.clear()
             everywhere &= len(quoted) == len(record)
             where_needed &= all(set('\t\r\n",') & set(field) for field in quoted)
-            proven |= any(set('\t\r\n"') & set(field) for field in quoted)
+            proven |= any('"' in field for field in quoted)
         return everywhere or (where_needed and proven)
 
 
