@@ -128,8 +128,8 @@ def _in_embedding_modules(model: PreTrainedModel) -> set[str]:
 
 def _refuse(model: PreTrainedModel, reason: str) -> ModelError:
     return ModelError(
-        f"LIFT cannot split {type(model).__name__} ({model.config.model_type}) into blocks: "
-        f"{reason}. Remove arms.lift, or use another model."
+        f"model.path: {type(model).__name__} ({model.config.model_type}) cannot be split into "
+        f"transformer blocks: {reason}. Use another model."
     )
 
 

@@ -21,14 +21,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from study.config import ModelConfig
 from study.errors import ModelError
 from study.training.labels import SINGLE_LABEL, Head
 from study.training.layout import check_blocks
-
-CLASSIFICATION = "sequence-classification"
+from study.training.model_checks import CLASSIFICATION, check_folder, check_hf_config, check_weights
 
 
 def load_model(
@@ -52,26 +50,34 @@ def load_model(
     """
     names = None if isinstance(classes, int) else tuple(classes)
     own = own_head(config, task)
-    hf_config = _read_config(config, task, classes if isinstance(classes, int) else len(classes))
-    options: dict[str, Any] = {
-        "config": hf_config,
-        "dtype": dtype,
-        "use_safetensors": True,
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": task == CLASSIFICATION,
-        **_source(config),
-    }
-    with _explained(config), torch.random.fork_rng(devices=[]):
+    count = classes if isinstance(classes, int) else len(classes)
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, info = _with_attention(config, _auto_class(task).from_pretrained, options)
-        _check_weights(config, task, model, info)
-        new = {*info["missing_keys"], *_mismatched(info)}
+        model, new = _loaded(config, task, count, dtype)
         if own is not None and names is not None and own != Head(names, SINGLE_LABEL):
             new |= _initialise_head(model)
     if config.gradient_checkpointing:
         _enable_checkpointing(config, model)
     model.study_new_head = tuple(sorted(new))
     return model
+
+
+def _loaded(
+    config: ModelConfig, task: str, num_labels: int, dtype: torch.dtype, **more: Any
+) -> tuple[PreTrainedModel, set[str]]:
+    """A model with the checkpoint's weights, and the names of those of its head that are new."""
+    options: dict[str, Any] = {
+        "config": _read_config(config, task, num_labels),
+        "dtype": dtype,
+        "use_safetensors": True,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
+        **_source(config),
+        **more,
+    }
+    with _explained(config):
+        model, info = _with_attention(config, _auto_class(task).from_pretrained, options)
+    return model, check_weights(config, task, model, info)
 
 
 def own_head(config: ModelConfig, task: str) -> Head | None:
@@ -83,7 +89,7 @@ def own_head(config: ModelConfig, task: str) -> Head | None:
     """
     if task != CLASSIFICATION:
         return None
-    _check_folder(config)
+    check_folder(config)
     with _explained(config):
         found = AutoConfig.from_pretrained(os.path.expanduser(config.path), **_source(config))
     if not (found.architectures or [""])[0].endswith("ForSequenceClassification"):
@@ -114,7 +120,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> tuple[int, bool]:
-    """Refuse an architecture that LIFT cannot split, without reading its weights.
+    """Refuse an architecture that cannot be split into blocks, without reading its weights.
 
     Returns:
         The number of transformer blocks, and whether the head is tied to the embeddings.
@@ -126,11 +132,15 @@ def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> tup
 
 
 def meta_model(config: ModelConfig, task: str, num_labels: int = 2) -> PreTrainedModel:
-    """The model without its weights, on the meta device.
+    """The model without its weights, on the meta device; a local folder's are compared with it by
+    name and shape, as when they are loaded.
 
     Raises:
-        ModelError: as `load_model` for what the configuration shows.
+        ModelError: as `load_model`, damaged weights of a hub id aside.
     """
+    if Path(config.path).expanduser().is_dir():
+        on_meta = {"": "meta"}
+        return _loaded(config, task, num_labels, torch.bfloat16, device_map=on_meta)[0]
     hf_config = _read_config(config, task, num_labels)
     options = {"dtype": torch.bfloat16, "trust_remote_code": config.trust_remote_code}
     with _explained(config), torch.device("meta"):
@@ -161,49 +171,21 @@ def _source(config: ModelConfig) -> dict[str, Any]:
 
 
 def _read_config(config: ModelConfig, task: str, num_labels: int) -> PretrainedConfig:
-    _check_folder(config)
+    check_folder(config)
     labels = {"num_labels": num_labels} if task == CLASSIFICATION else {}
     with _explained(config):
         path = os.path.expanduser(config.path)
         hf_config = AutoConfig.from_pretrained(path, **labels, **_source(config))
+    check_hf_config(config, task, hf_config)
     # Every architecture has use_cache in some form; a cache is useless in training.
     hf_config.use_cache = False
     if task == CLASSIFICATION:
         # Decoders classify at the last token that is not padding: the data's padding.
         hf_config.pad_token_id = load_tokenizer(config).pad_token_id
         hf_config.problem_type = SINGLE_LABEL
-    elif getattr(hf_config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"model.path: {config.path} is an encoder-decoder ({hf_config.model_type}); task "
-            "causal-lm needs a decoder-only model, such as Llama, Qwen or Mistral."
-        )
-    elif hf_config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
-        hf_config, "is_decoder", False
-    ):
-        raise ModelError(
-            f"model.path: {config.path} is a bidirectional encoder ({hf_config.model_type}), which "
-            "sees the tokens it should predict. Use task: sequence-classification, or a causal LM."
-        )
     if config.dropout is not None:
         _override_dropout(hf_config, config.dropout)
     return hf_config
-
-
-def _check_folder(config: ModelConfig) -> None:
-    folder = Path(config.path).expanduser()
-    if not folder.exists():
-        if config.path.startswith((".", "/", "~")) or config.path.count("/") > 1:
-            raise ModelError(f"model.path: the folder {config.path} does not exist.")
-        return
-    if not folder.is_dir():
-        raise ModelError(f"model.path: {config.path} is a file. Give the folder it is in.")
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model.path: {config.path} has no config.json; it is no model folder.")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"model.path: {config.path} has no *.safetensors file. Save the model with "
-            "save_pretrained(), which writes one; pickled weights are not read."
-        )
 
 
 def _override_dropout(hf_config: PretrainedConfig, dropout: float) -> None:
@@ -221,11 +203,6 @@ def _with_attention(config: ModelConfig, build: Any, options: dict[str, Any], *l
         if config.attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
         return build(*leading, attn_implementation="eager", **options)
-
-
-def _mismatched(info: dict[str, Any]) -> list[str]:
-    """Names of the parameters whose shape the checkpoint's does not fit."""
-    return sorted(key for key, *_ in info["mismatched_keys"])
 
 
 def _head(model: PreTrainedModel) -> dict[str, nn.Module]:
@@ -247,21 +224,6 @@ def _initialise_head(model: PreTrainedModel) -> set[str]:
             names.add(f"{name}.{key}")
         model._init_weights(module)
     return names
-
-
-def _check_weights(
-    config: ModelConfig, task: str, model: PreTrainedModel, info: dict[str, Any]
-) -> None:
-    body = f"{model.base_model_prefix}."
-    wrong = [key for key in _mismatched(info) if key.startswith(body)]
-    if wrong:
-        names = ", ".join(wrong[:3])
-        raise ModelError(f"model.path: {config.path}: wrong shapes in the weights: {names}.")
-    if task != CLASSIFICATION and info["missing_keys"]:
-        names = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(
-            f"model.path: {config.path} has no weights for {names}. Use a complete causal LM."
-        )
 
 
 def _enable_checkpointing(config: ModelConfig, model: PreTrainedModel) -> None:
