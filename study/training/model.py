@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from study.config import ModelConfig
 from study.errors import ModelError
@@ -140,7 +141,8 @@ def meta_model(config: ModelConfig, task: str, num_labels: int = 2) -> PreTraine
     """
     if Path(config.path).expanduser().is_dir():
         on_meta = {"": "meta"}
-        return _loaded(config, task, num_labels, torch.bfloat16, device_map=on_meta)[0]
+        with _quietly():
+            return _loaded(config, task, num_labels, torch.bfloat16, device_map=on_meta)[0]
     hf_config = _read_config(config, task, num_labels)
     options = {"dtype": torch.bfloat16, "trust_remote_code": config.trust_remote_code}
     with _explained(config), torch.device("meta"):
@@ -233,6 +235,20 @@ def _enable_checkpointing(config: ModelConfig, model: PreTrainedModel) -> None:
         )
     # The re-entrant kind loses the gradients of blocks above a frozen prefix.
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' progress bar and its table of what fits: a fault is told in a line."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 @contextmanager
