@@ -27,7 +27,7 @@ _WORDS = f"{_SIGNED} It replaces and removes files of its own here.\n"
 _KEY = "[0-9a-f]"
 _NAMES = (
     "data", "prefix_cache", "report", "model", "logs", "ray", "checkpoints", "tensorboard", "wandb",
-    "study.db", "mlflow.db", "run.json", "model.json",
+    "study.db", "study.replaced", "mlflow.db", "run.json", "model.json",
 )  # fmt: skip
 """What a results folder has of ours, but for hidden files."""
 _PUBLISHED = "results.json.gz"
@@ -38,13 +38,16 @@ REMAKEABLE = (
     "prefix_cache/*/check-*", "ray/tune", "ray/group*", "ray/check-*",
 )  # fmt: skip
 """Names, as patterns below a results folder, of what can be made again."""
-CHECKPOINTS = ("checkpoints/*/step-*", "checkpoints/*/partial")
-EVERYTHING = (
+_TRIALS = ("*-n*-r*-*", "*-final")
+CHECKPOINTS = tuple(f"checkpoints/{t}/{name}" for t in _TRIALS for name in ("step-*", "partial"))
+_EVERYTHING = (
     *REMAKEABLE, *CHECKPOINTS, "report/report.*", "report/trials.*", "report/figures/*.svg",
-    "report/figures/*.png", "logs/*.log", "tensorboard/*", "wandb/*", "study.db*",
-    "study.replaced", "mlflow.db*", ".published", ".driver.lock", MARK,
+    "report/figures/*.png", "logs/study.log", "logs/check.log", "logs/baseline*.log",
+    *(f"logs/{trial}.log" for trial in _TRIALS), *(f"tensorboard/{trial}" for trial in _TRIALS),
+    "study.db*", "study.replaced", ".published", ".driver.lock", MARK,
 )  # fmt: skip
-"""The same of a study's results folder as a whole."""
+_SHARED = ("mlflow.db*", "wandb/*")
+"""Trackers' own, which keep other programs' runs there too if those run in the same folder."""
 
 
 def is_marked(folder: Path) -> bool:
@@ -144,6 +147,12 @@ def remove_url(url: str) -> None:
     remote = RemoteFolder(url)
     for name in (*_NAMES, MARK):
         remote.remove(name)
+
+
+def everything(root: Path) -> tuple[str, ...]:
+    """Names, as patterns, of all that is ours in a study's results folder."""
+    alone = {path.name for path in root.glob("[!.]*")} <= {*_NAMES}
+    return (*_EVERYTHING, *_SHARED) if alone else _EVERYTHING
 
 
 def made(root: Path, patterns: Collection[str]) -> list[Path]:

@@ -9,7 +9,7 @@ import pytest
 
 from study import owned
 from study.errors import StoreError
-from study.owned import EVERYTHING, MARK, REMAKEABLE, claim, claim_url, remove, remove_url
+from study.owned import MARK, REMAKEABLE, claim, claim_url, everything, remove, remove_url
 from study.remote import RemoteFolder
 from study.store import StudyStore
 from tests.helpers.results import make_config
@@ -81,8 +81,27 @@ def test_files_of_other_names_are_no_hindrance_and_stay(tmp_path: Path) -> None:
     claim(tmp_path)
     claim(tmp_path)
     write(tmp_path, f"data/{VERSION}/summary.json", "data/current", "report/report.html")
-    remove(tmp_path, EVERYTHING)
+    remove(tmp_path, everything(tmp_path))
     assert tree(tmp_path) == before
+
+
+def test_what_other_programs_add_to_a_folder_that_is_not_ours_alone_stays(tmp_path: Path) -> None:
+    claim(tmp_path)
+    theirs = [
+        "logs/mine.log", "checkpoints/mine/step-4", "tensorboard/mine", "wandb/run-1/x",
+        "mlflow.db", "train.py",
+    ]  # fmt: skip
+    ours = [
+        "logs/study.log", "logs/full-n24-r0-s0.log", "logs/baseline.rank1.log", "study.db",
+        "checkpoints/full-n24-r0-c1/step-4", "tensorboard/lift-n24-r0-s0/events",
+    ]  # fmt: skip
+    write(tmp_path, *theirs, *ours)
+    remove(tmp_path, everything(tmp_path))
+    assert {name for name, content in tree(tmp_path).items() if content} == {*theirs}
+    claim(tmp_path / "alone")
+    write(tmp_path / "alone", "wandb/run-1/x", "mlflow.db", *ours)
+    remove(tmp_path / "alone", everything(tmp_path / "alone"))
+    assert not (tmp_path / "alone").exists()
 
 
 @pytest.mark.parametrize("proof", ["tokenised data", "record"])

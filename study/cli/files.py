@@ -8,9 +8,10 @@ from pathlib import Path
 import typer
 from filelock import FileLock, Timeout
 
+from study import owned
 from study.config import StudyConfig, load_config
 from study.errors import StoreError, UserError
-from study.owned import EVERYTHING, REMAKEABLE, check_place, made, remove
+from study.owned import REMAKEABLE, check_place, made, remove
 from study.paths import StudyPaths
 from study.remote import is_remote
 from study.results import StudyResults
@@ -158,8 +159,8 @@ def clean_study(study: str, *, everything: bool, yes: bool) -> None:
     is_results = path.is_dir() and StudyPaths(path).database.is_file()
     config = None if is_results else load_config(study_file(study))
     root = path if config is None else config.results_dir
-    paths, patterns = StudyPaths(root), EVERYTHING if everything else REMAKEABLE
     check_place(root)
+    paths, patterns = StudyPaths(root), owned.everything(root) if everything else REMAKEABLE
     if everything and config is not None:
         _refuse_other_studies(config)
     if config is not None and config.prefix_cache.folder is not None:

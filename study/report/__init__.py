@@ -9,7 +9,6 @@ from pathlib import Path
 
 from study.analysis import StudySummary, summarise
 from study.errors import UserError
-from study.owned import is_ours
 from study.report.base import Figure, ReportPaths, VerdictCard
 from study.report.card import verdict_card
 from study.report.contents import report_contents
@@ -87,7 +86,7 @@ def write_summary(
 def _refuse_foreign(folder: Path) -> None:
     names = (_JSON, "report.html", "report.md", "trials.csv", "trials.json", FIGURE_FOLDER)
     there = [name for name in names if os.path.lexists(folder / name)]
-    if not there or (folder.name == "report" and is_ours(folder.parent)):
+    if not there:
         return
     try:
         found = json.loads((folder / _JSON).read_text(encoding="utf-8"))
