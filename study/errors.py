@@ -4,6 +4,7 @@ StudyError                  the base; the CLI prints its text and exits with `ex
 |-- UserError               something the user can mend (exit code 2)
 |   |-- ConfigError         faults in study.yaml or a search space, all of them at once
 |   |-- DataError           data files: missing, unreadable, empty, wrong columns
+|   |   `-- OtherDataError  tokenised data that are not the study's
 |   |-- ModelError          model folder or architecture that cannot be used
 |   |-- ResourceError       resources that the cluster can never give
 |   `-- StoreError          a store that is missing, of another study, or of another version
@@ -79,6 +80,10 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """Data files that are missing, unreadable, empty or lack a column."""
+
+
+class OtherDataError(DataError):
+    """Tokenised data that are not those that the study was started with."""
 
 
 class ModelError(UserError):

@@ -83,22 +83,21 @@ def fetch_data(url: str, folder: Path) -> None:
         (folder / "current").write_bytes(named)
 
 
-def share_data(url: str, folder: Path) -> None:
+def share_data(url: str, version: Path) -> None:
     """Let workers on other nodes find the tokenised data.
 
     Args:
         url: the study's results.
-        folder: the driver's own, e.g. ``StudyPaths.data``.
+        version: the folder of their version, on the driver.
 
     Raises:
         StoreError: they cannot be written.
     """
     remote = RemoteFolder(url)
-    version = (folder / "current").read_text(encoding="utf-8").strip()
     current = remote.read("data/current")
-    if current is None or current.decode().strip() != version:
-        remote.upload(folder / version, f"data/{version}")
-        remote.write("data/current", version.encode())
+    if current is None or current.decode().strip() != version.name:
+        remote.upload(version, f"data/{version.name}")
+        remote.write("data/current", version.name.encode())
 
 
 class SharedResults:

@@ -218,10 +218,9 @@ def test_nodes_fetch_the_data_once(url: str, machine: Machine, tmp_path: Path) -
     (data / "v1").mkdir(parents=True)
     (data / "v1" / "summary.json").write_text("{}")
     (data / "v1" / "pool.tokens.npy").write_bytes(b"1234")
-    (data / "current").write_text("v1")
     with pytest.raises(StoreError, match="data are not there"):
         fetch_data(url, tmp_path / "node")
-    share_data(url, data)
+    share_data(url, data / "v1")
     fetch_data(url, tmp_path / "node")
     assert (tmp_path / "node/v1/pool.tokens.npy").read_bytes() == b"1234"
     assert (tmp_path / "node/current").read_text() == "v1"

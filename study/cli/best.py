@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,15 +65,23 @@ def write_best(
 
 
 def _refuse_foreign(file: Path, made: Export) -> None:
-    """A folder without the main file may have another's files of the siblings' names."""
+    """Only what an earlier export has written is replaced: its main file or one beside it says what
+    it is."""
     from study.errors import UserError
 
-    if file.exists():
-        return
-    for name in made.siblings:
-        path = file.parent / name
-        if path == file or path.exists():
-            raise UserError(
-                f"{path}: this export writes a file of that name, and one is there or is the one "
-                "asked for. Give --output a folder of its own."
-            )
+    paths = [file, *(file.parent / name for name in made.siblings)]
+    there = [path for path in paths if os.path.lexists(path)]
+    twice = file.name in made.siblings
+    if twice or (there and not any(map(_is_export, there))):
+        raise UserError(
+            f"{file if twice else there[0]}: this export writes a file of that name, and one is "
+            "there that no export wrote, or is the one asked for. Give --output another name, or a "
+            "folder of its own."
+        )
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        return "Best configuration of" in path.read_text(encoding="utf-8")[:500]
+    except (OSError, UnicodeDecodeError):
+        return False

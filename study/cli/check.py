@@ -16,7 +16,9 @@ from rich.text import Text
 
 from study.cli.output import libraries_to
 from study.config import StudyConfig
+from study.errors import StoreError
 from study.orchestration.preflight.base import CheckResult, Status
+from study.owned import claim
 from study.paths import StudyPaths
 
 _STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red bold", Status.SKIP: "dim"}
@@ -83,12 +85,14 @@ def check_and_print(config: StudyConfig, named: str, *, probe: bool) -> bool:
 
 
 def _log_file(config: StudyConfig) -> Path:
-    """In the results folder, or among temporary files where that cannot be written."""
+    """In the results folder, or among temporary files where that cannot be written or is not ours:
+    a check of its own says so."""
     path = StudyPaths(config.results_dir).check_log
     try:
+        claim(config.results_dir, config.results_url)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    except OSError:
+    except (OSError, StoreError):
         descriptor, name = tempfile.mkstemp(prefix="study-check-", suffix=".log")
         os.close(descriptor)
         path = Path(name)

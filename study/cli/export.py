@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 import typer
@@ -52,5 +53,25 @@ def _write(output: str, content: bytes) -> None:
         folder, _, name = output.rpartition("/")
         RemoteFolder(folder).write(name, content)
         return
+    if os.path.lexists(output) and _columns(Path(output)) != _columns(content):
+        raise UserError(
+            f"--output {output}: something else is there than an earlier export. Give another name."
+        )
     with written_to(output):
         write_bytes(Path(output), content)
+
+
+def _columns(table: Path | bytes) -> list[str] | None:
+    """The first columns of a table, which all of ours have; None: it is no table."""
+    from pyarrow import ArrowException, BufferReader
+    from pyarrow.parquet import read_schema
+
+    try:
+        content = table if isinstance(table, bytes) else table.read_bytes()
+        if content.startswith(b"PAR1"):
+            names = read_schema(BufferReader(content)).names
+        else:
+            names = content.split(b"\n", 1)[0].decode().split(",")
+        return list(names)[:3]
+    except (OSError, ValueError, ArrowException):
+        return None

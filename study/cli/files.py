@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import typer
 from filelock import FileLock, Timeout
 
+from study import owned
 from study.config import StudyConfig, load_config
 from study.errors import StoreError, UserError
+from study.owned import REMAKEABLE, check_place, made, remove
 from study.paths import StudyPaths
 from study.remote import is_remote
 from study.results import StudyResults
-from study.storage import sqlite_path
+from study.storage import sqlite_path, stored_study_names
 from study.store import StudyStore
 from study.text_files import write_text
 from study.text_format import byte_size
@@ -158,17 +159,22 @@ def clean_study(study: str, *, everything: bool, yes: bool) -> None:
     is_results = path.is_dir() and StudyPaths(path).database.is_file()
     config = None if is_results else load_config(study_file(study))
     root = path if config is None else config.results_dir
-    paths = StudyPaths(root)
-    targets = [root] if everything else [paths.data, paths.prefix_cache, paths.ray]
+    check_place(root)
+    paths, patterns = StudyPaths(root), owned.everything(root) if everything else REMAKEABLE
+    if everything and config is not None:
+        _refuse_other_studies(config)
     if config is not None and config.prefix_cache.folder is not None:
         # It lies on each node's own disk, and other studies may use it too.
         typer.echo(f"Not touched: the prefix cache in {config.prefix_cache.folder}, on each node.")
-    found = [(target, _bytes_below(target)) for target in targets if target.exists()]
+    found = dict[str, int]()
+    for path in made(root, patterns):
+        name = path.relative_to(root).parts[0]
+        found[name] = found.get(name, 0) + _bytes_in(path)
     if not found:
         typer.echo(f"Nothing to remove in {root}.")
         return
-    for target, count in found:
-        typer.echo(f"{byte_size(count):>12}  {target}")
+    for name, count in found.items():
+        typer.echo(f"{byte_size(count):>12}  {root / name}")
     question = "Remove this study's results for good?" if everything else "Remove these?"
     if config is not None and config.results_url is not None:
         typer.echo(f"Not touched: what is at {config.results_url}.")
@@ -178,16 +184,36 @@ def clean_study(study: str, *, everything: bool, yes: bool) -> None:
         return
     try:
         with FileLock(paths.lock, timeout=0):
-            for target, _ in found:
-                shutil.rmtree(target)
+            remove(root, patterns)
     except Timeout:
         raise StoreError(
             f"{root}: the study is running (lock: {paths.lock}). Stop it first."
         ) from None
-    typer.echo(f"Removed {byte_size(sum(count for _, count in found))}.")
+    typer.echo(f"Removed {byte_size(sum(found.values()))}.")
+    left = [root / name for name in found if (root / name).exists()]
+    if left:
+        typer.echo(f"Left there, not made by this program: what is in {', '.join(map(str, left))}.")
 
 
-def _bytes_below(path: Path) -> int:
+def _refuse_other_studies(config: StudyConfig) -> None:
+    """One results folder may hold several studies, and one database several programs' studies.
+
+    Raises:
+        StoreError: others would go with this one.
+    """
+    path = sqlite_path(config.database_url)
+    if path is None or path.absolute() != StudyPaths(config.results_dir).database.absolute():
+        return
+    names = {name.partition("/")[0] for name in stored_study_names(config.database_url)}
+    others = sorted(names - {config.name})
+    if others:
+        raise StoreError(
+            f"{path} holds other studies too: {', '.join(others)}. To remove them all, name the "
+            f"results folder: study clean {config.results_dir} --all"
+        )
+
+
+def _bytes_in(path: Path) -> int:
     """Disk in use: the prefix cache's files are mostly holes."""
-    found = (f.lstat() for f in path.rglob("*") if f.is_file() or f.is_symlink())
+    found = (f.lstat() for f in (path, *path.rglob("*")) if f.is_file() or f.is_symlink())
     return sum(min(stat.st_size, stat.st_blocks * 512) for stat in found)

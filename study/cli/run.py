@@ -16,6 +16,7 @@ from study.cli.output import libraries_to, written_to
 from study.cli.verdicts import print_verdicts
 from study.config import StudyConfig
 from study.errors import StudyError, UserError
+from study.owned import claim
 from study.paths import StudyPaths
 from study.records import TrialState
 from study.remote import RemoteFolder
@@ -43,6 +44,7 @@ def run_and_report(config: StudyConfig, named: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     place = config.results_url or paths.root
+    claim(paths.root, config.results_url)
     print(f"Study {config.name}: results in {place}\nLibrary output goes to {paths.log}")
     with libraries_to(paths.log) as console, LiveView(console) as view:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from study.cli.output import libraries_to
 from study.errors import UserError
+from study.owned import CHECKPOINTS, REMAKEABLE, claim, remove, remove_url
 from study.paths import StudyPaths
 from study.records import BaseModelRecord, Measurement, TrialSpec
 from study.remote import RemoteFolder, is_remote
@@ -99,6 +99,7 @@ def train_and_print(
         return
     run_place = f"{place}.run"
     config = recipe.config_at(1, run_place)
+    claim(config.results_dir, config.results_url)
     log = StudyPaths(config.results_dir).log
     # As in `study run`: a batch system ends a job with SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -131,7 +132,8 @@ def _is_trained(
             return False  # the run is there still: putting its model here was interrupted
     else:
         folder, path = Path(place), Path(place) / RECORD
-        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+        occupied = os.path.lexists(folder) and not empty
         found = path.read_bytes() if path.is_file() else None
     if not occupied:
         return False
@@ -156,18 +158,15 @@ def _publish(recipe: Recipe, run: FinalRun, place: str) -> None:
         # The record last: it says that the model is whole.
         for path in sorted(run.folder.iterdir(), key=lambda path: path.name == RECORD):
             RemoteFolder(place).upload(path, path.name)
-        RemoteFolder(url).remove("")
+        remove_url(url)
     else:
         target = Path(place)
         if target.is_dir():  # empty
             target.rmdir()
         os.replace(run.folder, target)
     # What is left of the run can be made again, but for its log.
-    paths = StudyPaths(run.config.results_dir)
-    for folder in (paths.data, paths.prefix_cache, paths.ray, paths.root / "checkpoints"):
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in ("run.json", "model.json"):
-        (paths.root / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        remove(run.config.results_dir, (*REMAKEABLE, *CHECKPOINTS, "run.json", "model.json"))
 
 
 def _tell(run: FinalRun, place: str) -> None:

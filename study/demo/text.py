@@ -24,6 +24,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from study.errors import UserError
+
 Split = Literal["train", "held-out"]
 
 TASK_FILE = "task.jsonl"
@@ -234,6 +236,9 @@ def write_demo_files(folder: Path) -> None:
     """Write task.jsonl and general.jsonl into `folder`, unless they are already up to date.
 
     Up to date means: made by this recipe from the installed versions, and unchanged since.
+
+    Raises:
+        UserError: files of these names are there that this did not write.
     """
     made_from = {
         "recipe": str(RECIPE_VERSION),
@@ -247,6 +252,14 @@ def write_demo_files(folder: Path) -> None:
         TASK_FILE: _json_lines(task_examples()),
         GENERAL_FILE: _json_lines({"text": chunk} for chunk in general_chunks()),
     }
+    known = _stamp(folder)
+    for name, content in contents.items():
+        path = folder / name
+        if path.exists() and _digest(_text(path)) not in (known.get(name), _digest(content)):
+            raise UserError(
+                f"{path} is not as the demo wrote it, and would be replaced. Move it away, or use "
+                "it in a study of your own: study init."
+            )
     for name, content in contents.items():
         _replace_file(folder / name, content)
     # Last: an interrupted run leaves no stamp that vouches for half of the files.
@@ -256,15 +269,24 @@ def write_demo_files(folder: Path) -> None:
 
 def _is_up_to_date(folder: Path, made_from: dict[str, str]) -> bool:
     """Whether the folder's stamp names these versions and these file contents."""
+    present = {name: _digest(_text(folder / name)) for name in (TASK_FILE, GENERAL_FILE)}
+    return _stamp(folder) == made_from | present
+
+
+def _stamp(folder: Path) -> dict[str, str]:
     try:
-        stamp = json.loads((folder / STAMP_FILE).read_text(encoding="utf-8"))
-        present = {
-            name: _digest((folder / name).read_text(encoding="utf-8"))
-            for name in (TASK_FILE, GENERAL_FILE)
-        }
-    except (OSError, ValueError):
-        return False
-    return bool(stamp == made_from | present)
+        found = json.loads(_text(folder / STAMP_FILE))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(path: Path) -> str:
+    """A file's content; nothing, of one that is not there or holds no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _replace_file(path: Path, content: str) -> None:

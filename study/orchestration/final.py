@@ -17,12 +17,12 @@ from study.orchestration import cluster
 from study.orchestration.capacity import find_capacity
 from study.orchestration.interrupt import PauseOnInterrupt
 from study.orchestration.prepare import prepare_study
-from study.orchestration.runner import make_pool
+from study.orchestration.runner import make_pool, use_prepared
+from study.owned import claim, claim_url
 from study.paths import StudyPaths
 from study.recipe import FinalRun, Recipe
 from study.records import BaseModelRecord, DataSummary, Measurement, TrialOutcome, TrialSpec
 from study.remote import RemoteFolder
-from study.shared_results import share_data
 from study.text_files import write_text
 
 if TYPE_CHECKING:  # it imports Ray
@@ -76,8 +76,7 @@ def train_final(
         config = recipe.config_at(size, results)
         spec = recipe.spec_at(size, config.seed if seed is None else seed)
         known = _begin(config, spec, found)
-        if config.results_url is not None:
-            share_data(config.results_url, StudyPaths(config.results_dir).data)
+        use_prepared(config, found)
         # Whose a model at a URL is, only this machine's record of the run tells.
         finished = _finished(config) if "base" in known else None
         if finished is None:
@@ -100,8 +99,10 @@ def train_final(
 
 @contextmanager
 def _locked(config: StudyConfig) -> Iterator[None]:
+    claim(config.results_dir, config.results_url)
+    if config.results_url is not None:
+        claim_url(config.results_url)
     lock = FileLock(StudyPaths(config.results_dir).lock)
-    config.results_dir.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -169,7 +170,7 @@ def _run(
         capacity = find_capacity(config.resources, known.get("device"), observer.message)
         facts: dict[str, Any] = {k: known[k] for k in ("base", "model_parameters") if k in known}
         facts["device"] = cluster.device_of(capacity.workers)
-        with closing(make_pool(config, capacity)) as pool:
+        with closing(make_pool(config, capacity, known["data"])) as pool:
             if "base" not in facts:
                 observer.message("Measuring the base model")
                 found = pool.run_baseline()

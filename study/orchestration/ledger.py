@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from study.errors import StoreError
 from study.orchestration.budget import Budget
 from study.orchestration.observer import Observer
 from study.orchestration.sampling import make_pruner, make_sampler
+from study.owned import remove_checkpoint
 from study.paths import StudyPaths
 from study.plan import Cell, StudyPlan, cell_of
 from study.records import Measurement, Stage, TrialOutcome, TrialRecord, TrialSpec, TrialState
@@ -291,7 +291,7 @@ class Ledger:
         paths = StudyPaths(config.results_dir)
         folder = paths.checkpoint(trial_id)
         if config.results_url is None:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_checkpoint(folder)
         elif not by_workers:
             with suppress(StoreError):  # it wastes room, no more
                 name = folder.relative_to(paths.root).as_posix()

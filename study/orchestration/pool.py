@@ -223,6 +223,10 @@ class WorkerPool:
             self._capacity.look(at_once=True)
             node_lost = self._capacity.nodes_left > nodes_left
             ended = ray.get(self.switchboard.group_ended.remote(name, reason, node_lost))
+            if ended["refused"]:
+                self._broken = ended["refused"]
+                self.interrupt()
+                return
             if ended["was_ready"]:
                 self._failed_starts = 0
                 self._start_waiting()

@@ -11,6 +11,7 @@ from pathlib import Path
 from study.advice import plan_warnings
 from study.config import StudyConfig
 from study.errors import StoreError, UserError
+from study.owned import claim
 from study.paths import StudyPaths
 from study.plan import ModelFacts, StudyPlan, plan_study
 from study.reading import read_study
@@ -37,12 +38,14 @@ class Prepared:
 def prepare_study(
     config: StudyConfig, probe: StepCosts | None = None, known_start: WarmStart | None = None
 ) -> Prepared:
-    """Tokenise the data once, look at the model, lay out the plan.
+    """Tokenise the data once, look at the model, lay out the plan. Changes nothing of a study that
+    runs or has results.
 
     Args:
         known_start: on record already; earlier studies are read where there is none.
 
     Raises:
+        StoreError: the results folder is not ours to use.
         DataError: the data cannot be used, or a dataset size is beyond the pool.
         ModelError: the model or tokenizer cannot be loaded, or cannot be split into blocks.
         UserError: a LIFT structure that does not fit the model.
@@ -50,6 +53,7 @@ def prepare_study(
     from study.training.data import check_sizes, prepare_data
     from study.training.model import check_splittable, load_tokenizer, own_head
 
+    claim(config.results_dir, config.results_url)
     tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
     data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head)
     check_sizes(config, data)

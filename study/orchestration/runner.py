@@ -20,13 +20,16 @@ from study.orchestration.ledger import Ledger
 from study.orchestration.observer import Observer, Publishing
 from study.orchestration.prepare import Prepared, prepare_study
 from study.orchestration.tracking_needs import check_trackers
+from study.owned import claim, claim_url
 from study.paths import StudyPaths
 from study.plan import with_probe
+from study.records import DataSummary
 from study.results import StudyResults
 from study.shared_results import SharedResults, share_data
 from study.steps import prefix_cache_pays
 from study.store import StudyStore
 from study.training.sources import find_source
+from study.training.tokenised import use_data
 from study.warm_start import warm_start_plan
 
 if TYPE_CHECKING:  # it imports Ray
@@ -45,9 +48,9 @@ def run_study(config: StudyConfig, observer: Observer) -> StudyResults:
     """
     check_trackers(config.tracking)
     paths = StudyPaths(config.results_dir)
+    claim(paths.root, config.results_url)
     lock = FileLock(paths.lock)
     try:
-        paths.root.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise StoreError(
@@ -67,6 +70,8 @@ def run_study(config: StudyConfig, observer: Observer) -> StudyResults:
 
 def _run_published(config: StudyConfig, observer: Observer) -> StudyStore:
     """The same where the results folder is a URL."""
+    assert config.results_url is not None
+    claim_url(config.results_url)
     shared = SharedResults(config, observer.message)
     with shared.claimed():
         shared.pull()
@@ -89,11 +94,10 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         observer.message("Preparing data and model")
         prepared = prepare_study(config, store.probe, store.fixed_warm_start)
         _keep_facts(store, prepared)
+        use_prepared(config, prepared.data)
         told = warm_start_plan(prepared.plan)
         if told is not None:
             observer.message(told)
-        if config.results_url is not None:
-            share_data(config.results_url, StudyPaths(config.results_dir).data)
         _run(config, store, prepared, observer)
     finally:
         with suppress(StorageLostError):
@@ -117,6 +121,14 @@ def _keep_facts(store: StudyStore, prepared: Prepared) -> None:
     store.set_info("notes", list(prepared.warnings))
     start = prepared.plan.warm_start
     store.set_info("warm_start", start.to_dict() if store.config.search.warm_start else None)
+
+
+def use_prepared(config: StudyConfig, data: DataSummary) -> None:
+    """Make these data the ones that workers train on, wherever they are. The study's lock is
+    held."""
+    version = use_data(StudyPaths(config.results_dir).data, data.fingerprint)
+    if config.results_url is not None:
+        share_data(config.results_url, version)
 
 
 def keep_fingerprints(store: StudyStore) -> None:
@@ -149,7 +161,7 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
 
         with (
             closing(MeteredObserver(observer, plan, store.all_records())) as metered,
-            closing(make_pool(config, capacity)) as pool,
+            closing(make_pool(config, capacity, prepared.data.fingerprint)) as pool,
         ):
             if store.base is None:
                 metered.message("Measuring the base model, and what a step costs in each arm")
@@ -178,12 +190,14 @@ def _find_room(config: StudyConfig, store: StudyStore, observer: Observer) -> Ca
 def make_pool(
     config: StudyConfig,
     capacity: Capacity,
+    data: str,
     worker: Callable[[dict[str, Any]], None] | None = None,
 ) -> WorkerPool:
     """The study's worker groups, none of them started; Ray runs already.
 
     Args:
         capacity: of the cluster.
+        data: fingerprint of the study's; workers refuse any other.
         worker: what each worker runs instead of `group_worker`.
     """
     from study.orchestration.pool import WorkerPool
@@ -192,6 +206,7 @@ def make_pool(
     payload = {
         "config": config.to_dict(),
         "cpus_per_worker": capacity.workers.cpus,
+        "data": data,
     }
     reuse = config.resources.reuse_workers
     return WorkerPool(worker or group_worker, payload, config.results_dir, capacity, reuse)

@@ -180,6 +180,11 @@ class Switchboard:
                 "micro_batch_size": micro_batch_size,
             }
 
+    async def refused(self, group: str, reason: str) -> None:
+        """A worker cannot take any task of this study, nor could another: the study is at fault,
+        not a trial."""
+        self._groups[group].refused = reason
+
     async def offer(self, place: str, references: list[Any]) -> None:
         """Leave references to objects for the other workers at a place."""
         self._offers[place] = references
@@ -209,7 +214,8 @@ class Switchboard:
             node_lost: nodes of the cluster have left since it was started.
 
         Returns:
-            ``was_ready``: its workers had come up; ``waiting``: tasks that no group will take.
+            ``was_ready``: its workers had come up; ``waiting``: tasks that no group will take;
+            ``refused``: why none ever can, else empty.
         """
         found = self._groups.pop(group)
         for place in [p for p in self._offers if p.startswith(f"{group}/")]:
@@ -217,7 +223,11 @@ class Switchboard:
         for task in reversed(found.unfinished):  # each goes to the head of the queue
             self._after_loss(task, reason, node_lost)
         await self._notify()
-        return {"was_ready": found.ready is not None, "waiting": self._unserved()}
+        return {
+            "was_ready": found.ready is not None,
+            "waiting": self._unserved(),
+            "refused": found.refused,
+        }
 
     async def unserved(self) -> int:
         """Tasks that no living group is free for, or about to be."""

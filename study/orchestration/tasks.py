@@ -44,6 +44,7 @@ class Group:
         tasks: the last two by number, from 0; a rank may be one behind the others.
         took: seconds of the last one that ended.
         retired: it takes no more.
+        refused: why no group of this study can work as it is set up; empty otherwise.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Group:
     tasks: dict[int, Task] = field(default_factory=dict)
     took: float = 0.0
     retired: bool = False
+    refused: str = ""
 
     @property
     def unfinished(self) -> list[Task]:

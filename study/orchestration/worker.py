@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from study.config import StudyConfig
-from study.errors import StoreError, StudyError
+from study.errors import OtherDataError, StoreError, StudyError
 from study.orchestration.worker_group import failure_reason
+from study.owned import claim
 from study.paths import StudyPaths
 from study.records import Measurement, TrialOutcome, TrialSpec
 from study.remote import RemoteFolder
@@ -32,8 +33,13 @@ def work(payload: dict[str, Any]) -> None:
     """Runs on every worker of a group: tasks from the switchboard until there are no more."""
     from study.training.base_model import BaseModel
 
-    config, placement, data = set_up(payload)
-    line = Line(payload["group"], ray.get_actor(payload["switchboard"]), placement)
+    switchboard = ray.get_actor(payload["switchboard"])
+    try:
+        config, placement, data = set_up(payload)
+    except OtherDataError as error:
+        ray.get(switchboard.refused.remote(payload["group"], str(error)))
+        raise
+    line = Line(payload["group"], switchboard, placement)
     keep = config.resources.reuse_workers is not False
     share = line.share if ray.train.get_context().get_local_world_size() > 1 else None
     base_model = BaseModel(config, data.summary.label_names, placement, keep, share)
@@ -288,7 +294,11 @@ def failure_kind(error: BaseException) -> str:
 
 
 def set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
-    """A worker's configuration, place and data."""
+    """A worker's configuration, place and data.
+
+    Raises:
+        OtherDataError: the data here are not those that the study was started with.
+    """
     from study.training.ops import prepare_ops
     from study.training.placement import Placement
     from study.training.tokenised import StudyData
@@ -303,8 +313,9 @@ def set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
     placement = Placement(device, context.get_world_rank(), context.get_world_size())
     folder = StudyPaths(config.results_dir).data
     if config.results_url is not None:
+        claim(config.results_dir, config.results_url)
         fetch_data(config.results_url, folder)
-    return config, placement, StudyData.open(folder)
+    return config, placement, StudyData.open(folder, payload["data"])
 
 
 class _logging_to:

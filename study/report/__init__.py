@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from study.analysis import StudySummary, summarise
+from study.errors import UserError
 from study.report.base import Figure, ReportPaths, VerdictCard
 from study.report.card import verdict_card
 from study.report.contents import report_contents
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 
+_JSON = "report.json"
+
+
 def write_report(
     results: StudyResults,
     folder: str | os.PathLike[str],
@@ -39,7 +44,8 @@ def write_report(
     """Write ``report.html`` (self-contained), ``report.md`` with ``figures/*.svg`` and ``*.png``,
     ``report.json``, and every trial as ``trials.csv`` and ``trials.json`` into `folder`.
 
-    Works for a study in any state. Files of an earlier report are replaced, each in one step.
+    Works for a study in any state. Files of an earlier report are replaced, each in one step;
+    others of such names are not.
 
     Args:
         dataset_sizes: training examples to answer for; empty: the study's own
@@ -47,6 +53,7 @@ def write_report(
         memory_limit_gib: of one device; None: no limit.
 
     Raises:
+        UserError: the folder holds files of these names that are no report of ours.
         OSError: the folder cannot be written.
     """
     summary = summarise(results, dataset_sizes, memory_limit_gib)
@@ -58,20 +65,39 @@ def write_summary(
 ) -> ReportPaths:
     """`write_report` of a summary that is there already."""
     folder = Path(folder)
+    _refuse_foreign(folder)
     contents = report_contents(results, summary)
+    # First: it tells a report of ours from other files.
+    write_text(folder / _JSON, render_json(results, summary, contents))
     paths = ReportPaths(
         html=folder / "report.html",
         markdown=folder / "report.md",
-        json=folder / "report.json",
+        json=folder / _JSON,
         figures=_write_figures(contents.figures, folder / FIGURE_FOLDER),
         downloads=tuple(folder / download.name for download in contents.downloads),
     )
     for path, download in zip(paths.downloads, contents.downloads, strict=True):
         write_text(path, download.text)
-    write_text(paths.json, render_json(results, summary, contents))
     write_text(paths.markdown, render_markdown(contents))
     write_text(paths.html, render_html(contents))
     return paths
+
+
+def _refuse_foreign(folder: Path) -> None:
+    names = (_JSON, "report.html", "report.md", "trials.csv", "trials.json", FIGURE_FOLDER)
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if not there:
+        return
+    try:
+        found = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+        is_report = {"schema", "study", "verdicts"} <= found.keys()
+    except (OSError, ValueError, AttributeError):
+        is_report = False
+    if not is_report:
+        raise UserError(
+            f"{folder} holds {', '.join(there)}, which is no report of this program's and would be "
+            "replaced. Give --output another folder."
+        )
 
 
 def _write_figures(figures: Sequence[Figure], folder: Path) -> tuple[Path, ...]:

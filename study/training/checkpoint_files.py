@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from study.owned import remove_checkpoint
 from study.text_format import byte_size
 from study.training.placement import Placement
 
@@ -167,7 +168,7 @@ class CheckpointFolder(Checkpoints):
 
     def remove(self) -> None:
         if self._placement.rank == 0:
-            shutil.rmtree(self._root, ignore_errors=True)
+            remove_checkpoint(self._root)
         self._wait()
 
     def _has_room(self, own: Mapping[str, Tensor], common: Mapping[str, Tensor]) -> bool:

@@ -1,7 +1,8 @@
 """The study's data: read, rendered, tokenised, split and stored, once.
 
 `prepare_data` does it before the first trial; workers only open the result
-(`study.training.tokenised.StudyData.open`). What decides the outcome, in this order:
+(`study.training.tokenised.StudyData.open`), by its fingerprint. What decides the outcome, in this
+order:
 
 1. Every row of every given file is rendered and tokenised (`templates`, `encoding`). Examples
    without a target (a blank text or response) are dropped and counted.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,6 @@ from study.training.tokenised import (
     TokenisedSplit,
     new_version,
     stored_summary,
-    use_version,
     write_version,
 )
 
@@ -55,7 +56,8 @@ _HUB_SPLITS = {
 def prepare_data(
     config: StudyConfig, folder: Path, tokenizer: Any, head: Head | None = None
 ) -> DataSummary:
-    """Tokenise the study's data into `folder`, or find it there unchanged.
+    """Tokenise the study's data into `folder`, or find it there unchanged. What else is there
+    stays: a study that runs, or has results, goes on with its own data (`use_data`).
 
     Files count as unchanged while path, size and time of last change stay the same; a hub
     dataset while its id does. Relative paths are relative to the working directory. Processes
@@ -64,7 +66,7 @@ def prepare_data(
 
     Args:
         config: the study.
-        folder: where the arrays go, one subfolder per version (the last one is kept).
+        folder: where the arrays go, one subfolder per version.
         tokenizer: the model's Hugging Face tokenizer.
         head: classification: `model.own_head` of the base model.
 
@@ -87,7 +89,8 @@ def prepare_data(
         if summary is None:
             with new_version(folder, key) as version:
                 summary = _build(config, sources, tokenizer, head, version)
-        use_version(folder, key)
+        else:
+            os.utime(folder / key)  # it is in use again
     finally:
         lock.release()
     return summary

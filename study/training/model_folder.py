@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from study.config import StudyConfig
 from study.errors import TrialError
+from study.owned import is_ours
 from study.training.model import CLASSIFICATION, load_tokenizer
 from study.training.placement import Placement
 from study.training.tokenised import StudyData
@@ -28,7 +30,7 @@ def save_model(
     """Write weights (safetensors), configuration, generation configuration and tokenizer.
 
     Every rank calls it, between engines; rank 0 gathers ZeRO-3's shards one parameter at a time
-    and writes. The folder is complete or absent; one that is there is replaced.
+    and writes. The folder is complete or absent; one of ours that is there is replaced.
 
     Raises:
         TrialError: it cannot be written, on every rank.
@@ -76,6 +78,8 @@ def _write(
     data: StudyData,
 ) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
+    if (folder.exists() or partial.exists()) and not is_ours(folder.parent):
+        raise FileExistsError(errno.EEXIST, "something else is there", str(folder))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

@@ -1,8 +1,9 @@
 """Tokenised splits as memory-mapped arrays: written once per study, read by every worker.
 
 A study's data folder holds one subfolder per version of the data and a file `current` that
-names the one in use. Nothing is ever changed in place: a version is written to a temporary
-folder, renamed, and only then named by `current`, so a reader sees all of it or none of it.
+names the one that the study runs on; only who runs the study sets it. Nothing is ever changed in
+place: a version is written to a temporary folder and renamed, so a reader sees all of it or none
+of it. A version's fingerprint is its content's: who is told that can open no other data.
 Reading back needs numpy alone.
 """
 
@@ -14,14 +15,18 @@ import hashlib
 import json
 import os
 import shutil
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from filelock import FileLock
 
-from study.errors import DataError
+from study.errors import DataError, OtherDataError
+from study.owned import is_marked, is_tokenised_data, mark
 from study.records import DataSummary
 
 SPLITS = ("pool", "validation", "test", "retention")
@@ -30,6 +35,9 @@ IGNORED = -100
 
 _CURRENT = "current"
 _SUMMARY = "summary.json"
+_TEMPORARY = ".tmp-"
+_UNUSED_SECONDS = 3600.0
+"""A version that was only looked at, by `study plan` or `study check`, stays for so long."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +112,20 @@ class StudyData:
     num_labels: int | None
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Map the data that `prepare_data` left in `folder`.
+    def open(cls, folder: Path, fingerprint: str | None = None) -> Self:
+        """Map data that `prepare_data` left in `folder`.
+
+        Args:
+            fingerprint: of the data that are meant; None: those that the study runs on.
 
         Raises:
-            DataError: there is none, or it is damaged.
+            OtherDataError: only other data are there.
+            DataError: there are none, or they are damaged.
         """
         try:
-            return cls._load(folder / (folder / _CURRENT).read_text(encoding="utf-8").strip())
+            if fingerprint is None:
+                return cls._load(_current(folder))
+            return cls._load(version_folder(folder, fingerprint))
         except FileNotFoundError as error:
             raise DataError(
                 f"{folder}: no tokenised data here ({error.filename} is missing). Run the study "
@@ -167,37 +181,84 @@ def stored_summary(folder: Path, key: str) -> DataSummary | None:
     return DataSummary.from_dict(json.loads(path.read_text(encoding="utf-8"))["summary"])
 
 
-def use_version(folder: Path, key: str) -> None:
-    """Make `key` the version that `StudyData.open` reads, and remove all others.
+def use_data(folder: Path, fingerprint: str) -> Path:
+    """Make these data the ones that the study runs on, and remove those of before. Only for who
+    holds the study's lock.
+
+    Returns:
+        The folder of their version.
 
     Raises:
-        DataError: the disk is full or not writable.
+        DataError: they are not there, or the disk is full or not writable.
     """
     temporary = folder / f".{_CURRENT}.{os.getpid()}"
-    with _disk_errors(folder):
-        temporary.write_text(key, encoding="utf-8")
+    with _disk_errors(folder), FileLock(folder / ".lock"):
+        version = version_folder(folder, fingerprint)
+        temporary.write_text(version.name, encoding="utf-8")
         os.replace(temporary, folder / _CURRENT)
-    for other in folder.iterdir():
-        if other.is_dir() and other.name != key:
-            shutil.rmtree(other, ignore_errors=True)
+        _remove_versions(folder, version, unused_seconds=0.0)
+    return version
 
 
 @contextlib.contextmanager
 def new_version(folder: Path, key: str) -> Iterator[Path]:
-    """A temporary folder that becomes version `key` if the block succeeds, else goes away.
+    """A temporary folder that becomes version `key` if the block succeeds, else goes away. Under
+    the folder's lock.
 
     Raises:
         DataError: the disk is full or not writable.
     """
-    temporary = folder / f".tmp-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with _disk_errors(folder):
-            temporary.mkdir(parents=True)
+    with _disk_errors(folder):
+        _remove_versions(folder, folder / key, _UNUSED_SECONDS)
+        temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex[:12]}"
+        try:
+            mark(temporary)
             yield temporary
             os.replace(temporary, folder / key)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _current(folder: Path) -> Path:
+    return folder / (folder / _CURRENT).read_text(encoding="utf-8").strip()
+
+
+def version_folder(folder: Path, fingerprint: str) -> Path:
+    """The folder of the version with this content.
+
+    Raises:
+        OtherDataError: only others are there.
+        FileNotFoundError: none is.
+    """
+    versions = _versions(folder)
+    for version in versions:
+        summary = stored_summary(folder, version.name)
+        if summary is not None and summary.fingerprint == fingerprint:
+            return version
+    if not versions:
+        raise FileNotFoundError(2, "no version is there", str(folder / f"*/{_SUMMARY}"))
+    raise OtherDataError(
+        f"{folder}: other data are here than those that the study was started with (fingerprint "
+        f"{fingerprint[:16]}). Nothing was trained on them. Something else has replaced them: see "
+        "that no other study has this results folder, and run the study again."
+    )
+
+
+def _versions(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*/") if not path.is_symlink() and is_tokenised_data(path)]
+
+
+def _remove_versions(folder: Path, keep: Path, unused_seconds: float) -> None:
+    """Remove versions that nobody has asked for in a while, but for `keep` and the one that the
+    study runs on, and what a killed process was writing."""
+    kept = {keep.name}
+    with contextlib.suppress(FileNotFoundError):
+        kept.add(_current(folder).name)
+    begun = [p for p in folder.glob(f"{_TEMPORARY}*") if not p.is_symlink() and is_marked(p)]
+    limit = time.time() - unused_seconds
+    old = [p for p in _versions(folder) if p.name not in kept and p.stat().st_mtime <= limit]
+    for path in (*begun, *old):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

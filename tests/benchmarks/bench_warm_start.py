@@ -115,8 +115,8 @@ def one_seed(
         make = functools.partial(config_of, folder, seed, epochs=args.epochs)
         earlier_config = make(size=earlier_size, trials=args.trials, replicates=args.replicates)
         place = earlier_config.results_dir / "data"
-        prepare_data(earlier_config, place, load_tokenizer(earlier_config.model))
-        data = StudyData.open(place)
+        found = prepare_data(earlier_config, place, load_tokenizer(earlier_config.model))
+        data = StudyData.open(place, found.fingerprint)
         base = BaseModel(earlier_config, None, placement, keep=True)
         run = functools.partial(search, data=data, base=base, placement=placement)
         earlier = run(earlier_config, None)

@@ -10,9 +10,11 @@ from filelock import FileLock
 
 from study.config import load_config
 from study.orchestration.sampling import FixedPointSampler
+from study.owned import claim
 from study.plan import ModelFacts, plan_study
 from study.records import BaseModelRecord, TrialOutcome, TrialState
 from study.store import StudyStore
+from study.training.prefix.store import cache_key
 from tests.cli.conftest import OFF
 from tests.helpers.commands import study, too_wide
 from tests.helpers.data import write_jsonl
@@ -264,8 +266,8 @@ def test_best_prints_yaml_and_asks_for_an_arm_when_there_are_two(finished: Path)
 
 
 def test_clean_asks_first_and_keeps_the_results(project: Path, finished: Path) -> None:
-    (finished / "ray").mkdir(exist_ok=True)
-    (finished / "ray" / "file").write_text("x" * 2048)
+    (finished / "ray" / "tune").mkdir(parents=True)
+    (finished / "ray" / "tune" / "file").write_text("x" * 2048)
     refused = study("clean", str(finished), cwd=finished, stdin="n\n")
     assert "2.0 KiB" in refused.stdout and (finished / "ray").exists()
     done = study("clean", str(finished), "--yes", cwd=finished)
@@ -274,8 +276,10 @@ def test_clean_asks_first_and_keeps_the_results(project: Path, finished: Path) -
 
 
 def test_clean_removes_the_prefix_cache_and_counts_its_holes_as_nothing(project: Path) -> None:
-    rows = project / "results" / "my-study" / "prefix_cache" / "host" / "key" / "pool.3.rows"
-    rows.parent.mkdir(parents=True)
+    claim(project / "results" / "my-study")
+    key = project / "results" / "my-study" / "prefix_cache" / "host" / cache_key("any")
+    key.mkdir(parents=True)
+    rows = key / "pool.3.rows"
     with rows.open("wb") as file:
         file.truncate(2**30)
     done = study("clean", "--yes", cwd=project)
@@ -286,11 +290,12 @@ def test_clean_removes_the_prefix_cache_and_counts_its_holes_as_nothing(project:
 
 def test_clean_touches_nothing_of_a_study_that_runs(project: Path) -> None:
     root = project / "results" / "my-study"
-    (root / "prefix_cache" / "host").mkdir(parents=True)
+    claim(root)
+    (root / "prefix_cache" / "host" / cache_key("any")).mkdir(parents=True)
     with FileLock(root / ".driver.lock"):
         done = study("clean", "--yes", cwd=project)
     assert done.returncode == 2 and "the study is running" in done.stderr.replace("\n", " ")
-    assert (root / "prefix_cache" / "host").is_dir()
+    assert (root / "prefix_cache" / "host" / cache_key("any")).is_dir()
 
 
 def test_clean_leaves_a_cache_folder_of_ones_own(project: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import study.training
 from study.demo import text
 from study.demo.text import TaskExample
+from study.errors import UserError
 
 SHIPPED_PROSE = Path(study.training.__path__[0]) / "general_text" / "general.jsonl"
 
@@ -25,6 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "files"
     text.write_demo_files(folder)
     return folder
+
+
+def digest(content: str) -> str:
+    return sha256(content.encode()).hexdigest()
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -107,7 +113,7 @@ def test_writing_again_leaves_the_files_alone(folder: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("damage", ["changed file", "missing file", "other version"])
+@pytest.mark.parametrize("damage", ["missing file", "other version"])
 def test_outdated_files_are_written_again(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,16 +122,22 @@ def test_outdated_files_are_written_again(
     monkeypatch.setattr(text, "general_chunks", lambda: ["import os\n"])
     text.write_demo_files(tmp_path)
     fresh = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    if damage == "changed file":
-        (tmp_path / text.TASK_FILE).write_text("{}\n")
-    elif damage == "missing file":
+    if damage == "missing file":
         (tmp_path / text.GENERAL_FILE).unlink()
     else:
         stamp = tmp_path / text.STAMP_FILE
-        stamp.write_text(stamp.read_text().replace('"sympy": "', '"sympy": "0.'))
+        made_from = json.loads(stamp.read_text())
+        stamp.write_text(json.dumps(made_from | {"sympy": "0.1", text.TASK_FILE: digest("{}\n")}))
         (tmp_path / text.TASK_FILE).write_text("{}\n")
     text.write_demo_files(tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == fresh
+
+
+def test_a_file_that_somebody_else_wrote_or_edited_stays(tmp_path: Path) -> None:
+    (tmp_path / text.TASK_FILE).write_text("mine")
+    with pytest.raises(UserError, match=r"task\.jsonl is not as the demo wrote it"):
+        text.write_demo_files(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {text.TASK_FILE: "mine"}
 
 
 def test_shipped_prose_is_many_unique_short_chunks() -> None:

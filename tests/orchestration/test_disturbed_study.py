@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
-from study import open_study
+from study import load_config, open_study
+from study.paths import StudyPaths
 from study.records import TrialState
+from study.training.data import prepare_data
+from study.training.model import load_tokenizer
+from study.training.tokenised import use_data
 from tests.helpers.commands import Command, study
 from tests.helpers.data import labelled_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
@@ -70,6 +74,25 @@ def test_ctrl_c_before_any_trial_stops_cleanly_and_says_how_to_continue(
     command.send(signal.SIGINT)
     assert command.wait(60) == 130, command.output
     assert "study run" in command.output and "Traceback" not in command.output
+
+
+def test_workers_that_find_other_data_stop_the_study_and_no_trial_has_failed(
+    tmp_path_factory: pytest.TempPathFactory, ray_head: RayHead
+) -> None:
+    path = write_study(make_folder(tmp_path_factory, "other"), name="other")
+    config = load_config(path)
+    shorter = config.training.model_copy(update={"sequence_length": 24})
+    command = start(path, ray_head)
+    command.wait_for("Measuring the base model")
+    # By hand, what no command of ours does while a study runs.
+    folder = StudyPaths(config.results_dir).data
+    other = config.model_copy(update={"training": shorter})
+    use_data(folder, prepare_data(other, folder, load_tokenizer(config.model)).fingerprint)
+    assert command.wait(120) == 2, command.output
+    told = " ".join(command.output.split())
+    assert "other data are here than those that the study was started with" in told
+    assert "Traceback" not in told
+    assert all(r.state is TrialState.WAITING for r in open_study(path).results().trials)
 
 
 def write_long_study(folder: Path, **changes: Any) -> Path:

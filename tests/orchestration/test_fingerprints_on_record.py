@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from study.api import plan_study, run_study
 from study.errors import StoreError
 from study.fingerprints import files_fingerprint, model_fingerprint
 from study.orchestration.runner import keep_fingerprints
+from study.paths import StudyPaths
 from study.records import BaseModelRecord
 from study.store import StudyStore
-from tests.helpers.models import write_model
+from study.training.tokenised import StudyData, use_data
+from tests.helpers.data import text_rows, write_jsonl
+from tests.helpers.models import tiny_model_folder, write_model
 from tests.helpers.results import make_config
 
 
@@ -40,6 +44,30 @@ def test_model_and_data_are_on_record_and_a_changed_model_is_refused(tmp_path: P
     (tmp_path / "old").rename(model)
     with pytest.raises(StoreError, match="has changed since its first trials"):
         keep_fingerprints(store)
+
+
+def test_a_study_with_results_keeps_its_data_when_changed_ones_are_refused(
+    tmp_path: Path,
+) -> None:
+    tiny_model_folder(tmp_path)
+    train = write_jsonl(tmp_path / "train.jsonl", text_rows(60))
+    config = make_config(
+        sizes=[24],
+        model={"path": str(tmp_path / "tiny-llama-0")},
+        data={"train": str(train), "text": "text"},
+        resources={"gpus_per_worker": 0},
+        storage={"results": str(tmp_path / "results")},
+    )
+    own = plan_study(config).data
+    folder = StudyPaths(config.results_dir).data
+    use_data(folder, own.fingerprint)
+    store = StudyStore.create(config)
+    store.set_info("data", own.to_dict())
+    store.set_info("base", BaseModelRecord(1.0, 1.0, None).to_dict())
+    write_jsonl(train, text_rows(61))
+    with pytest.raises(StoreError, match="data of study 'synthetic' have changed"):
+        run_study(config)
+    assert StudyData.open(folder).summary == own == StudyData.open(folder, own.fingerprint).summary
 
 
 def test_what_is_no_longer_here_stays_on_record(tmp_path: Path) -> None:

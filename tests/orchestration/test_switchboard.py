@@ -150,7 +150,7 @@ def test_a_task_whose_group_is_lost_goes_on_in_another_and_says_so() -> None:
         await stage.takes("a")
         await stage.board.measured("one", 1, {"step": 3})
         ended = await stage.board.group_ended("a", "the worker died")
-        assert ended == {"was_ready": True, "waiting": 1}
+        assert ended == {"was_ready": True, "waiting": 1, "refused": ""}
         await stage.start("b")
         task = await stage.takes("b")
         assert (task["task_id"], task["attempt"]) == ("one", 2)
@@ -192,6 +192,19 @@ def test_nodes_that_leave_are_not_held_against_a_trial() -> None:
         attempt = (await stage.takes("last"))["attempt"]
         await stage.finish("one", attempt=attempt)
         assert (await stage.outcome("one"))["status"] == "finished"
+
+    play(scenario)
+
+
+def test_a_group_that_refuses_the_study_says_why_and_its_trial_has_not_failed() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.start("g")
+        await stage.submit("a")
+        await stage.board.refused("g", "other data")
+        ended = await stage.board.group_ended("g", "DataError: other data")
+        assert ended == {"was_ready": False, "waiting": 1, "refused": "other data"}
+        await stage.board.interrupt()
+        assert (await stage.event("a"))["kind"] == "interrupted"
 
     play(scenario)
 
@@ -348,7 +361,8 @@ def test_groups_on_their_way_are_counted_as_free() -> None:
         assert await stage.board.unserved() == 3
         await stage.start("a", "b")
         assert await stage.board.unserved() == 1
-        assert await stage.board.group_ended("b", "no room") == {"was_ready": False, "waiting": 2}
+        ended = await stage.board.group_ended("b", "no room")
+        assert (ended["was_ready"], ended["waiting"]) == (False, 2)
 
     play(scenario)
 

@@ -65,12 +65,14 @@ def make_config(folder: Path, evaluations: int) -> StudyConfig:
 def courses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from study.training.data import prepare_data
     from study.training.model import load_tokenizer
+    from study.training.tokenised import use_data
 
     folder = tmp_path_factory.mktemp("formats")
     tiny_model_folder(folder)
     write_jsonl(folder / "mine.jsonl", task_rows(120))
     config = make_config(folder, STEPS)
-    prepare_data(config, folder / "data", load_tokenizer(config.model))
+    data = prepare_data(config, folder / "data", load_tokenizer(config.model))
+    use_data(folder / "data", data.fingerprint)
     (found,) = run_workers(functools.partial(both, folder=folder), 1)
     return dict(found)
 

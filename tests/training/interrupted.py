@@ -134,10 +134,12 @@ def make_folder(folders: pytest.TempPathFactory) -> Path:
     """A model, and its data prepared."""
     from study.training.data import prepare_data
     from study.training.model import load_tokenizer
+    from study.training.tokenised import use_data
 
     folder = folders.mktemp("checkpoints")
     tiny_model_folder(folder)
     write_jsonl(folder / "mine.jsonl", task_rows(80))
     config = StudyConfig.model_validate(study_of(folder))
-    prepare_data(config, folder / "data", load_tokenizer(config.model))
+    data = prepare_data(config, folder / "data", load_tokenizer(config.model))
+    use_data(folder / "data", data.fingerprint)
     return folder

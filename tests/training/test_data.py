@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.errors import DataError
+from study.errors import DataError, OtherDataError
+from study.records import DataSummary
 from study.training.data import GENERAL_TEXT, check_sizes, class_prior_losses, prepare_data
-from study.training.tokenised import StudyData, TokenisedSplit
+from study.training.tokenised import StudyData, TokenisedSplit, use_data
 from tests.helpers.data import (
     labelled_rows,
     study_config,
@@ -35,7 +36,8 @@ TASK = {"prompt": "{question}\n", "response": "{answer}"}
 
 def prepare(folder: Path, data: dict[str, Any], **options: Any) -> StudyData:
     tokenizer = options.pop("tokenizer", None) or tiny_tokenizer()
-    prepare_data(study_config(data, **options), folder / "data", tokenizer)
+    found = prepare_data(study_config(data, **options), folder / "data", tokenizer)
+    use_data(folder / "data", found.fingerprint)
     return StudyData.open(folder / "data")
 
 
@@ -218,6 +220,38 @@ def test_unchanged_data_is_reused_and_changed_data_made_anew(tmp_path: Path) -> 
     tokenizer.add_tokens(["text"])
     other = prepare(tmp_path, {"train": str(train)}, tokenizer=tokenizer)
     assert other.pool.lengths.mean() < changed.pool.lengths.mean()
+
+
+def test_data_that_are_only_looked_at_leave_those_of_the_study_alone(tmp_path: Path) -> None:
+    train, folder = write_jsonl(tmp_path / "train.jsonl", text_rows(30)), tmp_path / "data"
+    own = prepare(tmp_path, {"train": str(train)}).summary
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    (folder / "mine").mkdir()
+    (folder / "mine" / "train.jsonl").write_text("mine")
+
+    def look(sequence_length: int) -> DataSummary:
+        config = study_config({"train": str(train)}, sequence_length=sequence_length)
+        return prepare_data(config, folder, tiny_tokenizer())
+
+    other = look(8)
+    assert StudyData.open(folder).summary == own
+    assert StudyData.open(folder, other.fingerprint).summary == other != own
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    assert look(8) == other
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == written
+
+    # What nobody looks at any more goes; what a study runs on does not, however old it is.
+    for path in folder.glob("*/"):
+        os.utime(path, (0, 0))
+    look(6)
+    assert StudyData.open(folder).summary == own
+    with pytest.raises(OtherDataError):
+        StudyData.open(folder, other.fingerprint)
+    use_data(folder, look(6).fingerprint)
+    with pytest.raises(OtherDataError, match="other data are here than those that the study was"):
+        StudyData.open(folder, own.fingerprint)
+    assert (folder / "mine" / "train.jsonl").read_text() == "mine"
 
 
 @pytest.mark.parametrize("room", [1_000, 60_000], ids=["while reading", "while storing"])

@@ -329,13 +329,13 @@ def test_opening_a_folder_without_data_or_with_damaged_data(tmp_path: Path) -> N
     with pytest.raises(DataError, match="no tokenised data here"):
         StudyData.open(tmp_path)
     file = write_jsonl(tmp_path / "train.jsonl", text_rows(30))
-    prepare_data(study_config({"train": str(file)}), tmp_path / "data", tiny_tokenizer())
+    found = prepare_data(study_config({"train": str(file)}), tmp_path / "data", tiny_tokenizer())
     array = next((tmp_path / "data").glob("*/pool.tokens.npy"))
     content = array.read_bytes()
     for damaged in (content[:-40], b""):
         array.write_bytes(damaged)
         with pytest.raises(DataError, match=r"is damaged .* Delete this folder"):
-            StudyData.open(tmp_path / "data")
+            StudyData.open(tmp_path / "data", found.fingerprint)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -60,12 +60,14 @@ def make_config(folder: Path, **training: Any) -> StudyConfig:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from study.training.data import prepare_data
     from study.training.model import load_tokenizer
+    from study.training.tokenised import use_data
 
     folder = tmp_path_factory.mktemp("loop")
     tiny_model_folder(folder)
     write_jsonl(folder / "mine.jsonl", task_rows(120))
     config = make_config(folder)
-    prepare_data(config, folder / "data", load_tokenizer(config.model))
+    data = prepare_data(config, folder / "data", load_tokenizer(config.model))
+    use_data(folder / "data", data.fingerprint)
     return folder
 
 

@@ -104,6 +104,7 @@ def _save(save: Any, config: Any, data: Any, placement: Any, model: Any, outcome
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from study.training.data import prepare_data
     from study.training.model import load_tokenizer
+    from study.training.tokenised import use_data
 
     folder = tmp_path_factory.mktemp("folders")
     write_jsonl(folder / "task.jsonl", task_rows(80))
@@ -112,7 +113,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (folder / f"tiny-{architecture}-0").exists():
             tiny_model_folder(folder, architecture)
         config = study_of(folder, name)
-        prepare_data(config, config.results_dir / "data", load_tokenizer(config.model))
+        data = prepare_data(config, config.results_dir / "data", load_tokenizer(config.model))
+        use_data(config.results_dir / "data", data.fingerprint)
     return folder
 
 

@@ -46,12 +46,14 @@ def study_of(folder: Path, stage: int) -> dict[str, Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from study.training.data import prepare_data
     from study.training.model import load_tokenizer
+    from study.training.tokenised import use_data
 
     folder = tmp_path_factory.mktemp("probe")
     tiny_model_folder(folder, "gpt2")
     write_jsonl(folder / "mine.jsonl", task_rows(120))
     config = StudyConfig.model_validate(study_of(folder, 0))
-    prepare_data(config, folder / "data", load_tokenizer(config.model))
+    data = prepare_data(config, folder / "data", load_tokenizer(config.model))
+    use_data(folder / "data", data.fingerprint)
     return folder
 
 

@@ -15,7 +15,7 @@ from study.training.model import load_tokenizer
 from study.training.placement import Placement
 from study.training.rehearsal import rehearse
 from study.training.shape import model_shape
-from study.training.tokenised import StudyData
+from study.training.tokenised import StudyData, use_data
 from tests.helpers.data import study_config, task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.workers import run_workers
@@ -49,7 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model_folder(folder)
     write_jsonl(folder / "mine.jsonl", task_rows(60))
     config = make_config(folder, 2, ("full",))
-    prepare_data(config, folder / "results" / "data", load_tokenizer(config.model))
+    data = prepare_data(config, folder / "results" / "data", load_tokenizer(config.model))
+    use_data(folder / "results" / "data", data.fingerprint)
     return folder
 
 

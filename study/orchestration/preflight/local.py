@@ -15,6 +15,7 @@ from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import unwritable
 from study.orchestration.prepare import Prepared, prepare_study
 from study.orchestration.tracking_needs import check_trackers
+from study.owned import check_url, claim
 from study.paths import StudyPaths
 from study.remote import RemoteFolder
 from study.storage import make_parent, sqlite_path, stored_study_names
@@ -42,25 +43,21 @@ class TokenCounts:
 
 
 def check_storage(config: StudyConfig) -> Finding:
-    """Whether the results folder can be made and written to.
+    """Whether the results folder can be made and written to, and is ours to use.
 
     Raises:
-        StoreError: it is a URL, and cannot.
+        StoreError: it is a URL, and cannot; or it holds what is not ours.
     """
     if config.results_url is not None:
+        check_url(config.results_url)
         remote, name = RemoteFolder(config.results_url), f".study-check-{uuid.uuid4().hex[:8]}"
         remote.write(name, b"")
         remote.remove(name)
     folder = config.results_dir
-    why = unwritable(folder)
-    if not why:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = f"{error.filename or folder}: {error.strerror}"
-    if why:
+    if why := unwritable(folder):
         remedy = "Set storage.results to a folder that you can write to."
         return Finding(f"The results folder cannot be written: {why}.", Status.FAIL, remedy)
+    claim(folder, config.results_url)
     return Finding(f"{config.results_url or folder} can be written")
 
 
@@ -112,7 +109,7 @@ def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
     head = own_head(config.model, config.task)
     summary = prepare_data(config, folder, load_tokenizer(config.model), head)
     check_sizes(config, summary)
-    data = StudyData.open(folder)
+    data = StudyData.open(folder, summary.fingerprint)
     splits = [s for s in (data.pool, data.validation, data.test, data.retention) if s is not None]
     counts = TokenCounts(
         longest=max(int(s.lengths.max()) for s in splits),

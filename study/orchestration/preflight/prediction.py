@@ -36,7 +36,11 @@ def check_probe(checks: Checklist, facts: StudyFacts, *, wanted: bool) -> Probed
     phases = [(arm, facts.footprints[arm].phase) for arm in by_need]
     try:
         probed, failed = run_probe_by_arm(
-            facts.config, facts.room.workers, phases, costs=len(able) == len(arms)
+            facts.config,
+            facts.room.workers,
+            phases,
+            facts.prepared.data.fingerprint,
+            costs=len(able) == len(arms),
         )
     except Exception as error:  # Ray's own, when the job could not be started or watched
         log.exception("probe")

@@ -25,6 +25,7 @@ from study.records import StepCosts
 from study.remote import RemoteFolder
 from study.shared_results import fetch_data, share_data
 from study.strategies.base import Phase
+from study.training.tokenised import version_folder
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,17 @@ class Probed:
 
 
 def run_probe(
-    config: StudyConfig, workers: Workers, phases: Sequence[tuple[str, Phase]], *, costs: bool
+    config: StudyConfig,
+    workers: Workers,
+    phases: Sequence[tuple[str, Phase]],
+    data: str,
+    *,
+    costs: bool,
 ) -> Probed:
     """One step of each phase; see `study.training.rehearsal.rehearse`. Leaves no files.
+
+    Args:
+        data: fingerprint of those to take it on.
 
     Raises:
         TrialError: a worker failed; says why.
@@ -57,13 +66,14 @@ def run_probe(
         "cpus_per_worker": workers.cpus,
         "phases": [[arm, phase.name, list(phase.parameters)] for arm, phase in phases],
         "scratch": name,
+        "data": data,
         "costs": costs,
     }
     # Not where the study's own data are: it may be running, with other data.
     data_url = config.results_url and f"{config.results_url}/{name}"
     payload["data_url"] = data_url
     if data_url:
-        share_data(data_url, paths.data)
+        share_data(data_url, version_folder(paths.data, data))
     began = time.monotonic()
     try:
         # In a thread: in the main one Train takes over Ctrl-C, and keeps it when it is done.
@@ -89,7 +99,12 @@ def run_probe(
 
 
 def run_probe_by_arm(
-    config: StudyConfig, workers: Workers, phases: Sequence[tuple[str, Phase]], *, costs: bool
+    config: StudyConfig,
+    workers: Workers,
+    phases: Sequence[tuple[str, Phase]],
+    data: str,
+    *,
+    costs: bool,
 ) -> tuple[Probed | None, dict[str, str]]:
     """`run_probe`; where it fails, each arm on its own, so that one that fits is told from one
     that does not.
@@ -98,7 +113,7 @@ def run_probe_by_arm(
         What was found, None if nothing; and why per arm that failed.
     """
     try:
-        return run_probe(config, workers, phases, costs=costs), {}
+        return run_probe(config, workers, phases, data, costs=costs), {}
     except TrialError as error:
         if len(phases) == 1:
             return None, {phases[0][0]: _plain(error)}
@@ -107,7 +122,7 @@ def run_probe_by_arm(
     startup = 0.0
     for arm, phase in phases:
         try:
-            found = run_probe(config, workers, [(arm, phase)], costs=False)
+            found = run_probe(config, workers, [(arm, phase)], data, costs=False)
             peaks |= found.peak_bytes
             startup = found.startup_seconds
         except TrialError as error:
@@ -154,7 +169,7 @@ def probe_worker(payload: dict[str, Any]) -> dict[str, Any]:
     with _data(config, payload) as data:
         found = rehearse(
             config,
-            StudyData.open(data),
+            StudyData.open(data, payload["data"]),
             Placement(device, context.get_world_rank(), context.get_world_size()),
             [(arm, Phase(name, tuple(names), 1)) for arm, name, names in payload["phases"]],
             scratch=payload["scratch"],

@@ -24,7 +24,8 @@ def check_study(
 ) -> tuple[CheckResult, ...]:
     """Say whether a study can run. Every check that can run does, whatever the others found.
 
-    Tokenised data stays, for the study to use; nothing else that was written does.
+    Tokenised data stays, for the study to use, beside those that it runs on or has results of;
+    nothing else that was written does.
 
     Args:
         probe: also take a real step of each arm's heaviest phase, on the study's own workers,

@@ -10,6 +10,7 @@ workers of the node.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -25,12 +26,14 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from study.owned import is_marked, mark
 from study.text_files import write_text
 
 log = logging.getLogger(__name__)
 
 _PRESENT = 1 << 32
 _ROWS, _INDEX = ".rows", ".index"
+_EXACT = "exact.json"
 _ABANDONED_SECONDS = 24 * 3600
 """Rows of another host that nobody has used for so long."""
 
@@ -83,7 +86,8 @@ class HiddenRows:
         """
         if self.read(example) is not None:
             return 0
-        os.pwrite(self._rows_file, row.data, int(self._offsets[example]))
+        if os.pwrite(self._rows_file, row.data, int(self._offsets[example])) < row.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the next byte would say so
         checksum = np.uint64(_checksum(row))
         os.pwrite(self._index_file, checksum.tobytes(), example * 8)
         return row.nbytes
@@ -130,7 +134,7 @@ class PrefixStore:
             OSError: the folder cannot be written.
         """
         folder = self.root / key
-        folder.mkdir(parents=True, exist_ok=True)
+        mark(folder)
         return HiddenRows(folder / name, offsets, token_bytes)
 
     def fill_rate(self, key: str, seconds: float, token_blocks: float) -> float:
@@ -148,7 +152,7 @@ class PrefixStore:
     def verified(self, key: str) -> set[int]:
         """Boundaries at which leaving out the prefix was found exact."""
         try:
-            return set(json.loads((self.root / key / "exact.json").read_text()))
+            return set(json.loads((self.root / key / _EXACT).read_text()))
         except (OSError, ValueError):
             return set()
 
@@ -158,7 +162,7 @@ class PrefixStore:
         Raises:
             OSError: the folder cannot be written.
         """
-        path = self.root / key / "exact.json"
+        path = self.root / key / _EXACT
         write_text(path, json.dumps(sorted(self.verified(key) | set(boundaries))))
 
     def lock(self) -> FileLock:
@@ -234,7 +238,8 @@ def _open_shared(path: Path, size: int) -> int:
 
 
 def _row_files(folder: Path) -> list[Path]:
-    return [p for p in folder.glob("*/*") if p.suffix in (_ROWS, _INDEX)]
+    keys = [p for p in folder.glob("*/") if is_marked(p) or (p / _EXACT).is_file()]
+    return [p for key in keys for p in key.iterdir() if p.suffix in (_ROWS, _INDEX)]
 
 
 def _remove_unused(rows: Path) -> int:

@@ -103,12 +103,13 @@ def run_driver(config: StudyConfig, observer: QuietObserver) -> None:
     from study.orchestration.runner import make_pool, tune_trials
 
     store = StudyStore.create(config)
-    plan = prepare_study(config).plan
+    prepared = prepare_study(config)
     cluster.start_ray()
     workers = cluster.choose_workers(config.resources, cluster.living_nodes())
-    pool = make_pool(config, Capacity(workers, config.resources), napping_worker)
+    data, capacity = prepared.data.fingerprint, Capacity(workers, config.resources)
+    pool = make_pool(config, capacity, data, napping_worker)
     try:
-        tune_trials(Ledger(plan, store, observer, 1), pool, config, observer)
+        tune_trials(Ledger(prepared.plan, store, observer, 1), pool, config, observer)
     finally:
         pool.close()
         ray.shutdown()

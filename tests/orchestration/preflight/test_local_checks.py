@@ -13,6 +13,7 @@ from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, CheckResult, Status
 from study.orchestration.preflight.study_check import check_here
 from study.orchestration.preflight.study_facts import StudyFacts
+from study.owned import MARK
 from study.store import StudyStore
 from tests.helpers.data import study_config, task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
@@ -54,7 +55,7 @@ def test_a_study_that_can_run_passes_and_leaves_only_its_data(folder: Path, tmp_
     assert "64 examples to train on" in found["data"].found
     assert "4 blocks" in found["model"].found
     assert facts.counts.longest <= 64 and facts.phases.keys() == {"full", "lift"}
-    assert [p.name for p in (tmp_path / "results").iterdir()] == ["data"]
+    assert {p.name for p in (tmp_path / "results").iterdir()} == {"data", MARK}
 
 
 def test_all_that_is_wrong_is_told_at_once(folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from study.owned import MARK
 from tests.helpers.commands import Command
 from tests.helpers.ray_head import RayHead, end_at_once, free_port
 from tests.helpers.real_studies import make_folder, statuses, write_study
@@ -48,7 +49,7 @@ def test_a_study_that_can_run_passes_every_check_and_its_hours_are_predicted(
     assert max(map(len, output.splitlines())) <= 80 or str(path.parent) in output
     # Data that the study will use, and the log; no database, no prefix cache, none of Ray's files.
     results = path.parent / "results"
-    assert sorted(p.name for p in results.iterdir()) == ["data", "logs"]
+    assert {p.name for p in results.iterdir()} == {"data", "logs", MARK}
 
 
 def test_sixty_four_gpus_on_this_machine_fail_within_seconds_and_the_rest_is_still_checked(

@@ -165,6 +165,19 @@ def test_rows_that_another_host_left_a_day_ago_count_and_go_like_ones_own(tmp_pa
     assert held.read(3) is not None
 
 
+def test_files_of_others_are_neither_counted_nor_evicted(tmp_path: Path) -> None:
+    store = PrefixStore(tmp_path / "host", 110 * TOKEN_BYTES, 0, tmp_path)
+    for folder in ("host/mine", "mine too/mine"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("table.rows", "table.index"):
+            (tmp_path / folder / name).write_bytes(b"mine" * 4096)
+            os.utime(tmp_path / folder / name, (0, 0))
+    assert store.used_bytes() == 0
+    filled(store, "key", "pool.1", 0)
+    store.evict(LIMIT, keep=())
+    assert {p.parent.name for p in tmp_path.glob("*/*/*.rows")} == {"mine"}
+
+
 def test_opening_while_another_evicts_gives_rows_that_others_see(store: PrefixStore) -> None:
     open_rows(store).close()
     store.evict(LIMIT * 2, keep=())
