@@ -1,4 +1,4 @@
-"""What Tune tells of trials is booked, or the study stops: Tune itself goes on after any failure."""
+"""Tune goes on after any failure: what it tells of trials is booked, or the study stops."""
 
 from __future__ import annotations
 
