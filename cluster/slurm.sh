@@ -7,8 +7,8 @@
 # `study cluster render slurm study.yaml --output job.sh` fills it from a study of yours. The study,
 # its results, this program's environment and this script's folder are on a file system that all
 # nodes share. Before the time limit the study stops with its checkpoints, and the job goes back to
-# the queue to continue; `scancel` ends it for good. The job's exit code is the study's. When the
-# study is done, the file `slurm-JOBID.finished` is there.
+# the queue to continue; `scancel` ends it for good, with checkpoints too. The job's exit code is the
+# study's. When the study is done, the file `slurm-JOBID.finished` is there.
 #SBATCH --job-name=my-study  # <-- name
 #SBATCH --nodes=1  # <-- nodes
 #SBATCH --ntasks-per-node=1
@@ -24,7 +24,7 @@
 #SBATCH --no-kill
 # USR1 says that time is nearly up, to this script alone. TERM stays what `scancel` sends.
 #SBATCH --signal=B:USR1@300
-# shellcheck disable=SC2329  # functions that traps and `run` call
+# shellcheck disable=SC2329  # functions that traps, steps and `run` call
 set -euo pipefail
 
 STUDY=study.yaml  # <-- study
@@ -32,6 +32,7 @@ ENVIRONMENT="$HOME/study-venv"  # <-- environment
 # Where nodes have several networks, e.g. InfiniBand: the interface that carries the gradients.
 # INTERFACE=ib0  # <-- interface
 GRACE_SECONDS=240       # for checkpoints, of the 300 between the signal and the time limit
+CANCEL_SECONDS=18       # for checkpoints after `scancel`: 30 s later (KillWait) Slurm kills all
 START_SECONDS=600       # for all nodes to join
 MAX_REQUEUES=50         # a study that gets nowhere does not come back for ever
 
@@ -44,38 +45,43 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head_ip=$(getent ahostsv4 "${nodes[0]}" | awk 'NR == 1 {print $1}')
 head_ip=${head_ip:-${nodes[0]}}
 
-# Jobs that share a node have Ray's ports, files and token for themselves.
+# Jobs that share a node have Ray's ports, files and token for themselves. The token is in no file.
 gcs_port=$((20000 + SLURM_JOB_ID % 3000 * 4))
 ray_files=/tmp/ray-$UID-$SLURM_JOB_ID
 finished=$PWD/slurm-$SLURM_JOB_ID.finished
-token=$PWD/.ray-token-$SLURM_JOB_ID
-rm -f "$finished" "$token"
-(umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' > "$token")
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token RAY_ADDRESS=$head_ip:$gcs_port
+rm -f "$finished"
+RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_ADDRESS=$head_ip:$gcs_port
 
-signals=0 time_is_up='' driver='' code=0 steps=()
+signals=0 time_is_up='' driver='' code=0 steps=() timers=()
 
+# The study hears the first signal only, and is killed where checkpoints take longer than that.
 stop() {
     signals=$((signals + 1))
-    [[ -z $driver ]] || kill -TERM "$driver" 2> /dev/null || true
+    [[ -n $driver ]] || return 0
+    ((signals > 1)) || kill -TERM "$driver" 2> /dev/null || true
+    (sleep "$1" && kill -KILL "$driver") > /dev/null 2>&1 &
+    timers+=($!)
 }
 stop_in_time() {
     echo "slurm.sh: time is nearly up, stopping the study"
     time_is_up=yes
-    stop
-    [[ -n $driver ]] || return 0
-    (sleep "$GRACE_SECONDS" && kill -KILL "$driver") > /dev/null 2>&1 &
-    steps+=($!)
+    stop "$GRACE_SECONDS"
 }
 clean_up() {
+    local left timer
     trap '' USR1 TERM INT
-    for step in "${steps[@]}"; do kill -TERM "$step" 2> /dev/null || true; done
+    for timer in "${timers[@]}"; do pkill -P "$timer" || true; done
+    for ((left = signals ? 20 : 150; left > 0; left--)); do
+        # More than once: a step that is just starting may miss it.
+        kill -USR2 "${steps[@]}" 2> /dev/null || break
+        sleep 0.2
+    done
+    kill -KILL "${steps[@]}" 2> /dev/null || true
     wait
-    rm -f "$token"
-    timeout 30 srun --overlap --ntasks-per-node=1 rm -rf "$ray_files" || true
 }
 trap stop_in_time USR1
-trap stop TERM INT
+trap 'stop "$CANCEL_SECONDS"' TERM INT
 trap clean_up EXIT
 
 # Runs a command that the traps above can stop; its exit status is in `code`.
@@ -95,15 +101,45 @@ run() {
     driver=''
 }
 
-# Ray on a node until it is stopped. The operating system picks the ports that nobody needs to
-# know; dashboards answer on their own node alone.
+# On a node: Ray, until USR2 says that it is no longer needed. `scancel` sends TERM to the study and
+# to Ray's nodes at once: there it only sets a limit, or no trial could write its checkpoint.
+keep_ray() {
+    local files=$1 seconds=$2 ray='' over='' timer='' code=0
+    shift 2
+    end() {
+        over=yes
+        exec 2> /dev/null  # bash would tell that it was killed
+        [[ -z $ray ]] || kill -KILL "$ray" || true
+        [[ -z $ray ]] || pkill -KILL -s "$ray" || true
+    }
+    trap end USR2
+    trap '(sleep "$seconds" && kill -USR2 $$) > /dev/null 2>&1 & timer=$!' TERM
+    setsid ray start --block --temp-dir="$files" "$@" &
+    ray=$!
+    [[ -z $over ]] || end
+    # A signal ends `wait` before the command.
+    while :; do
+        wait "$ray" && code=0 || code=$?
+        kill -0 "$ray" 2> /dev/null || break
+    done
+    # What was just killed may still write.
+    rm -rf "$files" || { sleep 1 && rm -rf "$files"; } || true
+    [[ -z $timer ]] || pkill -P "$timer" || true
+    return "$code"
+}
+
+# Ray on a node, in a step of its own, out of reach of a signal to this script's processes. The
+# operating system picks the ports that nobody needs to know; dashboards answer on their own node
+# alone.
 start_ray() {
     local node=$1
     shift
-    srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-        ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats \
-        --temp-dir="$ray_files" --min-worker-port=0 --max-worker-port=0 \
-        --dashboard-agent-listen-port=0 "$@" &
+    setsid srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" \
+        --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+        bash -c "$(declare -f keep_ray)"'; keep_ray "$@"' keep_ray \
+        "$ray_files" $((CANCEL_SECONDS + 4)) \
+        --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats --min-worker-port=0 \
+        --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" &
     steps+=($!)
 }
 

@@ -120,11 +120,10 @@ class Demand:
         from ray.util import placement_group, remove_placement_group
 
         kept = [group for group in self._pending[:trials] if not group.wait(0)]
-        for group in self._pending:
-            if group not in kept:
-                remove_placement_group(group)
+        for group in [group for group in self._pending if group not in kept]:
+            remove_placement_group(group)
+            self._pending.remove(group)
         # A type that the autoscaler does not know it would never add.
         bundle = {"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {})
-        for _ in range(min(trials, self.MOST) - len(kept)):
-            kept.append(placement_group([bundle] * workers.count, strategy="PACK"))
-        self._pending = kept
+        for _ in range(min(trials, self.MOST) - len(self._pending)):
+            self._pending.append(placement_group([bundle] * workers.count, strategy="PACK"))

@@ -109,23 +109,26 @@ class Capacity:
         """
         if not at_once and self._clock() - self._looked < LOOK_SECONDS:
             return self.trials
-        self._looked = self._clock()
         nodes = self._nodes()
+        self._looked = self._clock()
         try:
             fitting, why = cluster.trials_that_fit(self.workers, nodes), ""
         except ResourceError as error:
             fitting, why = 0, str(error)
         trials, before = self._most(fitting), self.trials
-        self.trials = trials
+        count, count_before = len(nodes), self._node_count
+        # All that is known first: who is told of it may raise.
+        self.trials, self._node_count = trials, count
+        self.nodes_left += max(0, count_before - count)
         if trials != before:
-            self._tell_change(trials, before, len(nodes))
+            self._waiting_since = math.inf if trials else self._looked
         elif not trials and self._looked - self._waiting_since >= self._patience:
             self.missed = self.missed or (
                 f"No node came within {duration(self._patience)} on which a trial could run "
                 f"({why.removeprefix('resources: ').partition('. ')[0]})."
             )
-        self.nodes_left += max(0, self._node_count - len(nodes))
-        self._node_count = len(nodes)
+        if trials != before:
+            self._tell_change(trials, before, count - count_before)
         if self._demand is not None:
             wanted = self._most(max(self.backlog, 1 - trials))
             self._demand.show(self.workers, max(0, wanted - trials))
@@ -134,10 +137,9 @@ class Capacity:
     def _most(self, fitting: int) -> int:
         return fitting if self._wanted == "auto" else min(fitting, self._wanted)
 
-    def _tell_change(self, trials: int, before: int, node_count: int) -> None:
-        self._waiting_since = math.inf if trials else self._looked
-        what = "joined" if node_count > self._node_count else "left"
-        cause = "A node" if abs(node_count - self._node_count) == 1 else "Nodes"
+    def _tell_change(self, trials: int, before: int, more_nodes: int) -> None:
+        what = "joined" if more_nodes > 0 else "left"
+        cause = "A node" if abs(more_nodes) == 1 else "Nodes"
         if not trials:
             self._tell(
                 f"{cause} left, and not one trial fits on the others. Waiting for nodes for "

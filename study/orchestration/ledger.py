@@ -255,14 +255,15 @@ class Ledger:
         if self._losses[trial_id] > MAX_LOSSES:
             self.ended(trial_id, None)
             return True
-        spec = self._running.pop(trial_id)
+        spec = self._running[trial_id]
         queue = self._confirm if spec.stage is Stage.CONFIRM else self._waiting
         queue.insert(0, spec)
+        del self._running[trial_id]
         return False
 
     def ended(self, trial_id: str, outcome: TrialOutcome | None) -> None:
         """Book the end of a trial; None: nobody told its outcome."""
-        spec = self._running.pop(trial_id)
+        spec = self._running[trial_id]
         if outcome is None:
             outcome = self._outcome_without_worker(spec, trial_id)
         if trial_id in self._by_hand:
@@ -270,29 +271,29 @@ class Ledger:
             outcome = dataclasses.replace(outcome, status="stopped", reason=f"{how} by hand")
         state = _state(outcome, pruned=trial_id in self._stopped)
         self.store.finish(spec, state, outcome)
-        # Workers that were stopped or died could not do it themselves.
-        self._drop_checkpoint(trial_id, by_workers=state is TrialState.COMPLETE)
-        self.observer.finished(spec, state, outcome)
         record = self.store.record(spec)
         assert record is not None  # it was just told
         self._budget.ended(record)
+        if spec.stage is Stage.SEARCH:
+            cell = cell_of(spec)
+            self._search[cell][spec.index] = record
+            self._queue_confirm(cell)
+        del self._running[trial_id]
+        self._drop_checkpoint(trial_id)
+        self.observer.finished(spec, state, outcome)
         self.store.keep_wall_seconds(self._clock())
         # Read anew: a request that came too late must not hit a later trial of the same name.
         if trial_id in self.store.stop_requests():
             self.store.withdraw_stop(trial_id)
         self._stop_requests -= {trial_id}
-        if spec.stage is Stage.SEARCH:
-            cell = cell_of(spec)
-            self._search[cell][spec.index] = record
-            self._queue_confirm(cell)
 
-    def _drop_checkpoint(self, trial_id: str, by_workers: bool) -> None:
+    def _drop_checkpoint(self, trial_id: str) -> None:
         config = self.plan.config
         paths = StudyPaths(config.results_dir)
         folder = paths.checkpoint(trial_id)
         if config.results_url is None:
             remove_checkpoint(folder)
-        elif not by_workers:
+        else:
             with suppress(StoreError):  # it wastes room, no more
                 name = folder.relative_to(paths.root).as_posix()
                 RemoteFolder(config.results_url).remove(name)

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,21 @@ _START_TRIES = 6
 double from a second on: a node that has just died is only found out after a while."""
 _POLL_SECONDS = 0.25
 _MOST_GROUPS = 1000
+_WATCH_SECONDS = 120.0
+"""So long the watcher may fail at every look before the study stops."""
+
+
+@dataclass
+class _Group:
+    """A group that the switchboard has been told of, or is about to be.
+
+    Attributes:
+        nodes_left: how many nodes had left when it was started.
+        run: its result to be; None while it has not been started.
+    """
+
+    nodes_left: int
+    run: Any = None
 
 
 class WorkerPool:
@@ -59,12 +75,15 @@ class WorkerPool:
         self._run = (worker, capacity.workers, results_dir)
         self._payload, self._capacity = dict(payload), capacity
         self._lock = threading.RLock()
-        # By their result: the name, and how many nodes had left when the group was started.
-        self._groups: dict[Any, tuple[str, int]] = {}
+        # What follows changes only once what it stands for has happened: the watcher does again
+        # whatever was cut short.
+        self._groups: dict[str, _Group] = {}
         self._numbers = itertools.count(1)
         self._failed_starts = 0
         self._start_at = math.inf
+        self._room = capacity.trials  # for which groups were started last
         self._closing = False
+        self._interrupt_unheard = False
         self._left = threading.Event()
         self._broken = ""
         self.switchboard: Any = _beside_the_driver(Switchboard, 10_000, name=self.name).remote(
@@ -153,8 +172,9 @@ class WorkerPool:
     def interrupt(self) -> None:
         """Let every trial write a checkpoint and pause."""
         with self._lock:
-            self._closing = True
+            self._closing = self._interrupt_unheard = True
             ray.get(self.switchboard.interrupt.remote())
+            self._interrupt_unheard = False
 
     def close(self) -> None:
         """End all groups, and with them whatever they do; after it Ray may be shut down."""
@@ -174,58 +194,83 @@ class WorkerPool:
             return
         # A part of the pool's own name: Train would resume an earlier run of the same name.
         name = f"group{next(self._numbers)}-{self.name[-6:]}"
+        group = self._groups[name] = _Group(self._capacity.nodes_left)
         ray.get(self.switchboard.group_started.remote(name))
         worker, workers, results_dir = self._run
         payload = self._payload | {"group": name, "switchboard": self.name}
-        run = self._starter.run.remote(worker, name, payload, workers, results_dir)
-        self._groups[run] = name, self._capacity.nodes_left
+        group.run = self._starter.run.remote(worker, name, payload, workers, results_dir)
 
     def _watch(self) -> None:
-        """Until the pool is closed: see which groups have ended, and start those that wait."""
+        """Until the pool is closed: look after the groups, whatever fails."""
+        failing_since = math.inf
         while not self._left.is_set():
             try:
-                self._follow_cluster()
-                if time.monotonic() >= self._start_at:
-                    self._start_waiting()
-                if not self._groups:
-                    self._left.wait(_POLL_SECONDS)
-                    continue
-                ended, _ = ray.wait(list(self._groups), timeout=_POLL_SECONDS)
-                for run in ended:
-                    self._ended(run)
-            except (RayError, RuntimeError, OSError) as error:
-                log.warning("%s", error)  # `broken` will tell
+                self._look_after()
+                failing_since = math.inf
+            except Exception as error:
+                log.warning("%s", error, exc_info=failing_since == math.inf)
+                failing_since = min(failing_since, time.monotonic())
+                if time.monotonic() - failing_since >= _WATCH_SECONDS and not self._closing:
+                    self._give_up(f"Worker groups cannot be looked after: {failure_reason(error)}")
                 self._left.wait(_POLL_SECONDS)
 
-    def _follow_cluster(self) -> None:
-        before = self._capacity.trials
-        if self._capacity.look() > before:
-            self._start_waiting()
-        if self._capacity.missed and not self._closing:
-            self._broken = self._capacity.missed
+    def _look_after(self) -> None:
+        """See which groups have ended, and start those that wait. Every step of it may raise, and
+        is done again at the next look."""
+        if self._interrupt_unheard:
             self.interrupt()
+        if not self._closing:
+            self._follow_cluster()
+        if time.monotonic() >= self._start_at:
+            self._start_waiting()
+        with self._lock:
+            groups = dict(self._groups)
+        runs = [group.run for group in groups.values() if group.run is not None]
+        ended: list[Any] = []
+        if runs:
+            ended, _ = ray.wait(runs, timeout=_POLL_SECONDS)
+        elif not groups:
+            self._left.wait(_POLL_SECONDS)
+        for name, group in groups.items():
+            if group.run is None or group.run in ended:
+                self._ended(name, group)
+
+    def _follow_cluster(self) -> None:
+        room = self._capacity.look()
+        if room > self._room:
+            self._start_waiting()
+        self._room = room
+        if self._capacity.missed:
+            self._give_up(self._capacity.missed)
+
+    def _give_up(self, why: str) -> None:
+        self._broken = why
+        self._interrupt_unheard = True
 
     def _start_waiting(self) -> None:
         with self._lock:
-            self._start_at = math.inf
+            self._start_at = -math.inf
             for _ in range(ray.get(self.switchboard.unserved.remote())):
                 self._start()
+            self._start_at = math.inf
 
-    def _ended(self, run: Any) -> None:
+    def _ended(self, name: str, group: _Group) -> None:
         with self._lock:
-            name, nodes_left = self._groups.pop(run)
-            try:
-                reason = ray.get(run)
-            except RayError as error:
-                reason = failure_reason(error)
+            reason = "It could not be started"
+            if group.run is not None:
+                try:
+                    reason = ray.get(group.run)
+                except RayError as error:
+                    reason = failure_reason(error)
             if reason:
                 log.warning("%s: %s", name, reason)
-            self._capacity.look(at_once=True)
-            node_lost = self._capacity.nodes_left > nodes_left
+            if not self._closing:
+                self._capacity.look(at_once=True)
+            node_lost = self._capacity.nodes_left > group.nodes_left
             ended = ray.get(self.switchboard.group_ended.remote(name, reason, node_lost))
+            del self._groups[name]
             if ended["refused"]:
-                self._broken = ended["refused"]
-                self.interrupt()
+                self._give_up(ended["refused"])
                 return
             if ended["was_ready"]:
                 self._failed_starts = 0
@@ -238,10 +283,9 @@ class WorkerPool:
                 pause = 2.0 ** min(max(0, self._failed_starts - 1), _START_TRIES)
                 self._start_at = time.monotonic() + pause
             elif not self._closing:
-                self._broken = (
+                self._give_up(
                     f"Workers did not start {_START_TRIES} times in a row: {reason or 'no reason'}"
                 )
-                self.interrupt()
 
 
 def _beside_the_driver(kind: type, threads: int, **options: Any) -> Any:

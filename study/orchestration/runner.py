@@ -235,10 +235,12 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
 
     from study.orchestration.scheduler import PrunerScheduler
     from study.orchestration.searcher import PlanSearcher
+    from study.orchestration.secrets import keep_from_tune
     from study.orchestration.tracking import track
     from study.orchestration.trainable import StudyTrial
     from study.orchestration.worker_group import failure_reason
 
+    keep_from_tune()
     searcher = PlanSearcher(ledger, pool)
     tuner = tune.Tuner(
         # The workers have a placement group of their own; the trial's process must not take a CPU

@@ -23,8 +23,11 @@ class PlanSearcher(Searcher):
         super().__init__()
         self.ledger, self.pool = ledger, pool
         self.trial_ids: dict[str, str] = {}
+        self._not_booked: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._not_booked is not None:
+            raise self._not_booked
         self.ledger.limit = self.pool.follow(self.ledger.backlog)
         if self.pool.has_given_up:
             self.ledger.pause()
@@ -39,9 +42,17 @@ class PlanSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        task_id, result = self.trial_ids.pop(trial_id, None), result or {}
+        task_id = self.trial_ids.pop(trial_id, None)
         if task_id is None:  # Tune tells a trial's end again when booking the first one failed
             return
+        try:
+            self._book(task_id, result or {}, error)
+        except Exception as failure:
+            # Tune would log it and go on, and the study end as if nothing were missing.
+            self._not_booked = failure
+            raise
+
+    def _book(self, task_id: str, result: dict[str, Any], error: bool) -> None:
         if error:
             if self.pool.broken:
                 self.ledger.interrupted(task_id)

@@ -40,6 +40,7 @@ class Switchboard:
         self._ends: deque[str] = deque()
         self._queue: deque[Task] = deque()
         self._groups: dict[str, Group] = {}
+        self._gone: dict[str, dict[str, Any]] = {}  # what `group_ended` says of groups, for ever
         self._offers: dict[str, list[Any]] = {}
         self._closing = self._interrupting = False
         self._changed = asyncio.Condition()
@@ -58,8 +59,9 @@ class Switchboard:
         """
         known = self._tasks.get(task_id)
         if known is None:
-            task = self._tasks[task_id] = Task(task_id, payload, wants_verdicts)
+            task = Task(task_id, payload, wants_verdicts)
             self._queue.append(task)
+            self._tasks[task_id] = task
             if self._interrupting:
                 self._end(task, {"kind": "interrupted"})
         await self._notify()
@@ -207,7 +209,8 @@ class Switchboard:
         self._groups[group] = Group(group, self._clock())
 
     async def group_ended(self, group: str, reason: str, node_lost: bool = False) -> dict[str, Any]:
-        """A Ray Train run is over. Its task, if it had one, is queued again or ended.
+        """A Ray Train run is over. Its task, if it had one, is queued again or ended. Nothing
+        happens when it is told again, by a driver that did not hear the answer.
 
         Args:
             reason: of its failure, or empty.
@@ -217,17 +220,17 @@ class Switchboard:
             ``was_ready``: its workers had come up; ``waiting``: tasks that no group will take;
             ``refused``: why none ever can, else empty.
         """
-        found = self._groups.pop(group)
-        for place in [p for p in self._offers if p.startswith(f"{group}/")]:
-            del self._offers[place]
-        for task in reversed(found.unfinished):  # each goes to the head of the queue
-            self._after_loss(task, reason, node_lost)
+        found = self._groups.get(group)
+        if found is not None:
+            for task in reversed(found.unfinished):  # each goes to the head of the queue
+                self._after_loss(task, reason, node_lost)
+            for place in [p for p in self._offers if p.startswith(f"{group}/")]:
+                del self._offers[place]
+            self._gone[group] = {"was_ready": found.ready is not None, "refused": found.refused}
+            del self._groups[group]
         await self._notify()
-        return {
-            "was_ready": found.ready is not None,
-            "waiting": self._unserved(),
-            "refused": found.refused,
-        }
+        ended = self._gone.get(group, {"was_ready": False, "refused": ""})
+        return {**ended, "waiting": self._unserved()}
 
     async def unserved(self) -> int:
         """Tasks that no living group is free for, or about to be."""
@@ -272,14 +275,15 @@ class Switchboard:
         return group.ready - group.asked <= STARTUP_SHARE * group.took
 
     def _take(self, group: Group) -> None:
-        task = self._queue.popleft()
+        task = self._queue[0]
         task.job = group.name
         task.failure = None
         task.attempt += 1
-        group.tasks[group.taken] = task
-        group.taken += 1
-        group.tasks.pop(group.taken - 3, None)
         task.began = self._clock()
+        held = {n: t for n, t in group.tasks.items() if n == group.taken - 1 or group.works_on(t)}
+        group.tasks = held | {group.taken: task}
+        group.taken += 1
+        self._queue.popleft()
 
     def _after_loss(self, task: Task, reason: str, node_lost: bool) -> None:
         failure = task.failure or {"kind": "error", "reason": reason}
@@ -306,17 +310,17 @@ class Switchboard:
 
     def _queue_again(self, task: Task, note: str) -> None:
         task.notes.append(note[:300])
-        task.job = ""
         self._queue.appendleft(task)
+        task.job = ""
 
     def _fail(self, task: Task, reason: str) -> None:
         outcome = {"status": "error", "reason": reason, "notes": task.notes}
         self._end(task, {"kind": "ended", "outcome": outcome})
 
     def _end(self, task: Task, event: Event) -> None:
+        task.events.append(event | {"job": task.job})
         if task in self._queue:
             self._queue.remove(task)
-        task.events.append(event | {"job": task.job})
 
     def _unserved(self) -> int:
         free = sum(

@@ -41,7 +41,8 @@ class Group:
     Attributes:
         asked, ready: when it was asked for, and when its workers were up.
         taken: tasks so far.
-        tasks: the last two by number, from 0; a rank may be one behind the others.
+        tasks: the last two by number, from 0, and any before that it still works on; a rank may
+            be one behind the others.
         took: seconds of the last one that ended.
         retired: it takes no more.
         refused: why no group of this study can work as it is set up; empty otherwise.
@@ -56,7 +57,11 @@ class Group:
     retired: bool = False
     refused: str = ""
 
+    def works_on(self, task: Task) -> bool:
+        """Whether it has yet to say how the task ended."""
+        return task.job == self.name and not task.has_ended
+
     @property
     def unfinished(self) -> list[Task]:
         """What it works on; two, if some of its ranks are still busy with the one before."""
-        return [t for t in self.tasks.values() if t.job == self.name and not t.has_ended]
+        return [task for task in self.tasks.values() if self.works_on(task)]

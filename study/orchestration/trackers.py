@@ -191,7 +191,7 @@ class WandB(Tool):
     def _make(self) -> LoggerCallback:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        return WandbLoggerCallback(
+        callback: Any = WandbLoggerCallback(
             project=self._project,
             upload_timeout=self._FINISH_SECONDS,
             # Ray logs in a process per trial, which on a cluster inherits nothing from here.
@@ -202,6 +202,8 @@ class WandB(Tool):
             # Its process is not the trial's: what it prints and uses says nothing of it.
             settings={"silent": True, "console": "off", "x_disable_stats": True},
         )
+        callback._remote_logger_class = _LoggingProcesses
+        return callback
 
     def set_up(self) -> None:
         with _variable("WANDB_MODE", self._mode):  # offline, Ray's callback asks for no key
@@ -221,6 +223,27 @@ class WandB(Tool):
         logging = callback._trial_logging_futures.get(trial)
         if logging is not None and ray.wait([logging], timeout=0)[0]:
             ray.get(logging)
+
+
+class _LoggingProcesses:
+    """In place of the actor class of Ray's callback, which has the key in its runtime environment
+    for everyone to read: a process is told the key when it has started."""
+
+    @staticmethod
+    def remote(**arguments: Any) -> Any:
+        from ray.air.integrations.wandb import _WandbLoggingActor
+        from ray.air.util.node import _force_on_current_node
+
+        class LoggingProcess(_WandbLoggingActor):
+            def log_in(self, key: str) -> None:
+                os.environ["WANDB_API_KEY"] = key
+
+        options = _force_on_current_node() | {"max_restarts": -1, "max_task_retries": -1}
+        process: Any = ray.remote(num_cpus=0, **options)(LoggingProcess)
+        process = process.remote(**arguments)
+        if key := os.environ.get("WANDB_API_KEY"):
+            process.log_in.remote(key)
+        return process
 
 
 TOOLS: Mapping[str, type[Tool]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}

@@ -21,8 +21,7 @@ class StudyTrial(tune.Trainable):
         self._switchboard = ray.get_actor(config["switchboard"])
         self._task_id = config["task_id"]
         self._events = 0
-        self._asked_at: int | None = None
-        self._began = self._ended = False
+        self._asked_at: int | None = None  # the step of an evaluation that waits for its verdict
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial over."""
@@ -32,18 +31,19 @@ class StudyTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Wait for the next evaluation, or the end. To be asked for it is a verdict: Tune's
-        scheduler lets the trial go on."""
-        self._began = True
-        if self._asked_at is not None:
-            self._switchboard.decide.remote(self._task_id, self._asked_at, True)
-            self._asked_at = None
+        scheduler lets the trial go on.
+
+        Where this raises, Tune cleans up, and the trial is handed out again: its task goes on.
+        """
+        asked_at, self._asked_at = self._asked_at, None
+        if asked_at is not None:
+            ray.get(self._switchboard.decide.remote(self._task_id, asked_at, True))
         event = ray.get(self._switchboard.next_event.remote(self._task_id, self._events))
         self._events += 1
         result = {"job": event["job"]}
         if event["kind"] == "measured":
             self._asked_at = event["measurement"]["step"]
             return result | {"measurement": json.dumps(event["measurement"])}
-        self._ended = True
         if event["kind"] == "interrupted":
             return result | {"interrupted": True, "done": True}
         return result | {"outcome": json.dumps(event["outcome"]), "done": True}
@@ -54,9 +54,8 @@ class StudyTrial(tune.Trainable):
         A process that Tune asked for and no longer needs, since another one became free before it
         had started, is stopped too: the trial then goes on in the other one.
         """
-        if self._ended or not self._began:
+        if self._asked_at is None:
             return
-        self._ended = True
-        if self._asked_at is not None:
-            self._switchboard.decide.remote(self._task_id, self._asked_at, False)
+        self._switchboard.decide.remote(self._task_id, self._asked_at, False)
         self._switchboard.stop.remote(self._task_id)
+        self._asked_at = None

@@ -90,7 +90,8 @@ def run_trial(
         report: gets each evaluation; after a resume, those before it once more.
         checkpoints: folder of this trial's own, shared by the ranks, or its URL. A trial that was
             stopped at any moment goes on from the checkpoint it finds there, exactly as if it had
-            not been stopped; one that ends leaves none. None: no checkpoints.
+            not been stopped. Whoever books the outcome removes it: until then it is all there is.
+            None: no checkpoints.
         signal: asked before every step; ranks may answer differently, the highest counts for all.
             None: nobody interferes.
         base_model: of this worker; None: loaded here.
@@ -170,7 +171,8 @@ class _Trial:
         )
         if keep_model is not None and status == "finished":
             keep_model(self.model, outcome)
-        if status != "interrupted":
+            self.checkpoints.remove()
+        if status == "stopped":
             self.checkpoints.remove()
         return outcome
 

@@ -8,6 +8,7 @@ import pytest
 
 from study.config import ResourcesConfig
 from study.errors import ResourceError
+from study.orchestration.autoscaler import Demand
 from study.orchestration.capacity import LOOK_SECONDS, Capacity
 from study.orchestration.worker_group import Workers
 
@@ -105,3 +106,73 @@ def test_nodes_that_left_are_counted_and_a_look_can_be_had_at_once() -> None:
     world.nodes = [NODE] * 2
     assert world.capacity.look() == 3 and world.capacity.look(at_once=True) == 2
     assert world.capacity.nodes_left == 2 + 1 + 1
+
+
+class Autoscaler:
+    """A `Demand` that can fail."""
+
+    def __init__(self) -> None:
+        self.fails, self.shown = False, list[int]()
+
+    def show(self, workers: Workers, trials: int) -> None:
+        if self.fails:
+            raise ConnectionError
+        self.shown.append(trials)
+
+
+@pytest.mark.parametrize("who", ["told", "autoscaler"])
+def test_what_a_look_has_found_is_kept_if_telling_of_it_fails(who: str) -> None:
+    world, autoscaler = World(3), Autoscaler()
+    world.capacity._demand = autoscaler  # type: ignore[assignment]
+
+    def fail(_: str) -> None:
+        raise BrokenPipeError
+
+    if who == "told":
+        world.capacity._tell = fail
+    autoscaler.fails = who == "autoscaler"
+    with pytest.raises(OSError):
+        world.after(5, 1)
+    assert (world.capacity.trials, world.capacity.nodes_left) == (1, 2)
+    autoscaler.fails, world.capacity.backlog = False, 4
+    assert world.after(5, 1) == 1 and world.capacity.nodes_left == 2
+    assert autoscaler.shown[-1] == 3
+
+
+def test_what_was_shown_to_the_autoscaler_is_known_though_showing_more_of_it_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pending placement group that nobody knows of any more would keep machines for nobody."""
+    alive, left = set[int](), 3
+
+    class Pending:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise ConnectionError
+            alive.add(id(self))
+
+        def wait(self, seconds: float) -> bool:
+            return False
+
+    def remove(group: Pending) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ConnectionError
+        alive.remove(id(group))
+
+    monkeypatch.setattr("ray.util.placement_group", Pending)
+    monkeypatch.setattr("ray.util.remove_placement_group", remove)
+    demand = Demand()
+    with pytest.raises(ConnectionError):
+        demand.show(PAIR, 5)
+    assert len(alive) == 3
+    left = 1
+    with pytest.raises(ConnectionError):
+        demand.show(PAIR, 1)
+    assert len(alive) == 2
+    left = 9
+    demand.show(PAIR, 0)
+    assert not alive

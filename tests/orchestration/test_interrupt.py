@@ -41,13 +41,45 @@ def test_the_second_signal_leaves_at_once() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-def test_the_end_of_the_grace_period_is_a_second_signal() -> None:
+def test_a_second_sigterm_changes_nothing() -> None:
+    """Slurm sends it to a job's script and to its steps; the script passes its own on."""
     recorder = Recorder()
-    with pytest.raises(KeyboardInterrupt), PauseOnInterrupt(recorder, recorder, 0.05):
+    with PauseOnInterrupt(recorder, recorder) as pause:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert recorder.paused.wait(5)
+    assert pause.requested
+
+
+class Mute(Recorder):
+    def message(self, text: str) -> None:
+        raise BrokenPipeError
+
+
+class Deaf(Recorder):
+    def interrupt(self) -> None:
+        raise ConnectionError
+
+
+class Stuck(Recorder):
+    def interrupt(self) -> None:
+        threading.Event().wait()
+
+
+@pytest.mark.parametrize("recorder", [Recorder(), Mute(), Deaf(), Stuck()])
+def test_the_grace_period_ends_at_once_even_in_a_call_that_waits(recorder: Recorder) -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), PauseOnInterrupt(recorder, recorder, 0.2):
         signal.raise_signal(signal.SIGINT)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            time.sleep(0.01)
+        time.sleep(10)
+    assert time.monotonic() - began < 5
+
+
+def test_a_terminal_that_is_gone_keeps_no_trial_from_its_checkpoint() -> None:
+    mute = Mute()
+    with PauseOnInterrupt(mute, mute):
+        signal.raise_signal(signal.SIGTERM)
+        assert mute.paused.wait(5)
 
 
 def test_without_a_signal_nothing_happens_and_handlers_are_put_back() -> None:

@@ -389,3 +389,57 @@ def test_closing_ends_idle_groups() -> None:
         assert await idle is None
 
     play(scenario)
+
+
+def test_a_groups_end_that_is_told_twice_counts_once() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.submit("one")
+        await stage.start("a", "b")
+        await stage.takes("a")
+        ended = await stage.board.group_ended("a", "died")
+        await stage.takes("b")
+        assert await stage.board.group_ended("a", "died") == ended | {"waiting": 0}
+        await stage.finish("one", attempt=2)
+        assert (await stage.outcome("one"))["notes"] == ["Went on in another worker group: died"]
+
+    play(scenario)
+
+
+def test_a_group_whose_task_cannot_be_handed_on_keeps_it_until_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.submit("one", "two")
+        await stage.start("a", "b")
+        await stage.takes("a")
+        await stage.takes("a")
+        after_loss, calls = stage.board._after_loss, 0
+
+        def once(*arguments: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise RuntimeError
+            after_loss(*arguments)
+
+        monkeypatch.setattr(stage.board, "_after_loss", once)
+        with pytest.raises(RuntimeError):
+            await stage.board.group_ended("a", "died")
+        await stage.board.group_ended("a", "died")
+        assert [(await stage.takes("b"))["task_id"] for _ in range(2)] == ["one", "two"]
+
+    play(scenario)
+
+
+def test_a_group_keeps_every_task_that_has_not_ended() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.submit("one", "two", "three", "four")
+        await stage.start("a", "b")
+        for _ in range(4):
+            await stage.takes("a")
+        await stage.board.group_ended("a", "died")
+        assert [(await stage.takes("b"))["task_id"] for _ in range(4)] == [
+            "one", "two", "three", "four",
+        ]  # fmt: skip
+
+    play(scenario)

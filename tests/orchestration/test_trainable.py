@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayError
 
 from study.orchestration.trainable import StudyTrial
 
@@ -42,6 +43,28 @@ def test_a_trial_that_tune_stops_is_stopped_with_the_verdict_it_waited_for(told:
     trial.cleanup()
     task = CONFIG["task_id"]
     assert told.calls == [("next_event", task, 0), ("decide", task, 4, False), ("stop", task)]
+
+
+@pytest.mark.parametrize("call", ["decide", "next_event"])
+def test_a_call_that_fails_stops_no_task(
+    told: Told, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Tune cleans up after it, and the trial is handed out again."""
+
+    def get(answer: Any) -> Any:
+        if told.calls[-1][0] == call:
+            raise RayError
+        return answer
+
+    trial = StudyTrial(CONFIG)
+    trial.step()
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(RayError):
+        trial.step()
+    trial.cleanup()
+    task = CONFIG["task_id"]
+    assert ("decide", task, 4, True) in told.calls
+    assert ("decide", task, 4, False) not in told.calls and ("stop", task) not in told.calls
 
 
 def test_a_process_that_tune_no_longer_needs_leaves_the_trial_to_the_other_one(told: Told) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,9 @@ from ray.runtime_env.runtime_env import RuntimeEnvConfig
 
 from study.errors import UserError
 from study.orchestration.interrupt import GRACE_SECONDS
+from study.orchestration.secrets import is_secret
 from study.urls import has_password
 
-_SECRET = re.compile(
-    r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|CONNECTION_STRING|(^|_)KEY(_ID)?$", re.IGNORECASE
-)
-_ONE_TOKEN_THAT_IS_NONE = "TOKENIZERS_PARALLELISM"
 _ENVIRONMENT = {
     # Ray kills a job 3 s after it asked it to stop; trials write checkpoints first.
     "RAY_JOB_STOP_WAIT_TIME_S": str(round(GRACE_SECONDS) + 30),
@@ -48,8 +44,7 @@ def job_environment(
         UserError: a variable that looks like a credential.
     """
     for name, value in variables.items():
-        secret = _SECRET.search(name) and name != _ONE_TOKEN_THAT_IS_NONE
-        if secret or has_password(value):
+        if is_secret(name) or has_password(value):
             raise UserError(
                 f"--env {name}: a job's variables can be read by everyone who reaches the "
                 "cluster's dashboard. Set credentials in the environment of the cluster's nodes."
