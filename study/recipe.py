@@ -71,9 +71,7 @@ class Recipe:
             steps = round(self.steps * rule)
         if self.num_blocks is None:
             return max(1, steps)
-        return max(
-            steps, least_steps(self.config, self.arm, self.hyperparameters, self.num_blocks)
-        )
+        return max(steps, least_steps(self.config, self.arm, self.hyperparameters, self.num_blocks))
 
     def config_at(self, size: int, results: str) -> StudyConfig:
         """The configuration of a run on `size` training examples with its files in `results`, an

@@ -185,6 +185,7 @@ def _retention(evidence: Evidence, size: int) -> Retention | None:
     return Retention(
         difference=difference,
         matched=_interval(evidence.matched_retention, size),
+        rho=rho,
         probability_full_forgets=float(at.probability_above(rho)[0]),
         probability_lift_forgets=float(at.probability_below(-rho)[0]),
     )

@@ -82,12 +82,14 @@ class Retention:
         difference: nats; above 0: LIFT forgets less.
         matched: the same at equal task loss: what is left of it when less learning is taken into
             account; None where the arms' task losses do not overlap.
+        rho: nats, the difference in forgetting that matters (`decision.retention_rho`).
         probability_full_forgets, probability_lift_forgets: that this arm forgets more than the
-            other by more than rho.
+            other by more than `rho`.
     """
 
     difference: Interval
     matched: Interval | None
+    rho: float
     probability_full_forgets: float
     probability_lift_forgets: float
 
@@ -105,7 +107,7 @@ class Verdict:
         arm: the recommended arm, the one leant to; None for ``not_enough_evidence``.
         confidence: of the statement that `answer` makes, 0 to `MAX_CONFIDENCE`; None where none
             is made.
-        rho: nats, the difference that matters.
+        rho: nats, the difference in test loss that matters.
         difference: test loss of full - LIFT in nats: above 0 favours LIFT; None without a curve.
         lift_better, lift_better_by_rho, full_better, full_better_by_rho, lift_not_worse,
             full_not_worse: probabilities that D > 0, D > rho, D < 0, D < -rho, D > -rho and

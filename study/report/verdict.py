@@ -105,8 +105,8 @@ def headline(verdict: Verdict, setting: Setting) -> str:
 
 
 def forgets_more(verdict: Verdict) -> float | None:
-    """Probability that the recommended arm forgets more than the other by more than rho, where it
-    is high enough to make a win a trade-off."""
+    """Probability that the recommended arm forgets more than the other by more than
+    `Retention.rho`, where it is high enough to make a win a trade-off."""
     if verdict.retention is None or verdict.arm is None:
         return None
     p = _forgets(verdict.retention, verdict.arm)
@@ -117,10 +117,11 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
     """What must be known beside the sentence: a trade-off, and gates that warn."""
     made = []
     if (p := forgets_more(verdict)) is not None and verdict.arm is not None:
+        assert verdict.retention is not None  # the probability is its
         made.append(
             f"Trade-off {BASIS_PHRASES[verdict.basis]}: {arm_label(verdict.arm)} is {sure(p)} to "
             f"forget more general text than {arm_label(other_arm(verdict.arm))} by more than "
-            f"{verdict.rho:g} nats."
+            f"{verdict.retention.rho:g} nats."
         )
     made += [f"{g.name}: {g.found}. {g.remedy}" for g in verdict.gates if g.status == "warn"]
     return tuple(made)
