@@ -20,6 +20,7 @@ from study.analysis.base import (
     counted,
     score_of,
 )
+from study.analysis.best_of_k import best_of_k
 from study.analysis.cost_records import CellCost, PrefixCacheSummary
 from study.analysis.costs import (
     cell_cost,
@@ -110,7 +111,7 @@ def summarise(
     """
     config = results.config
     cells = _cells(results)
-    evidence = evidence_of(config, cells, results.base)
+    evidence = evidence_of(config, cells, results.base, best_of_k(results))
     asked = dataset_sizes or (config.decision.dataset_size or config.dataset_sizes[-1],)
     both = len(config.arms.names) == 2
     return StudySummary(
@@ -133,7 +134,7 @@ def summarise(
 
 def gather_evidence(results: StudyResults) -> Evidence:
     """What `decide` reads, without the rest of a summary."""
-    return evidence_of(results.config, _cells(results), results.base)
+    return evidence_of(results.config, _cells(results), results.base, best_of_k(results))
 
 
 def _cells(results: StudyResults) -> tuple[CellSummary, ...]:

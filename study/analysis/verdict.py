@@ -15,6 +15,7 @@ from study.analysis.curve import Curve
 from study.analysis.evidence import Evidence
 from study.analysis.gates import bracket, outcome_gates
 from study.analysis.next_runs import next_runs
+from study.analysis.tuning import search_trials
 from study.analysis.verdict_records import (
     ARMS,
     CHEAPER,
@@ -60,7 +61,12 @@ def decide(
     )
     if with_next_runs and not verdict.is_claim:
         runs = next_runs(
-            evidence.config, evidence.curve, evidence.cells, dataset_size, verdict.failed_gates
+            evidence.config,
+            evidence.curve,
+            evidence.cells,
+            dataset_size,
+            verdict.failed_gates,
+            search_trials(evidence.config, evidence.tuning, _near(evidence, dataset_size)),
         )
         verdict = dataclasses.replace(verdict, next_runs=runs)
     return verdict
@@ -146,10 +152,15 @@ def _is_cheaper(found: Verdict, arm: Arm) -> bool:
     return cost.high <= CHEAPER if arm == "lift" else cost.low >= 1 / CHEAPER
 
 
+def _near(evidence: Evidence, size: int) -> tuple[int, ...]:
+    """The study's sizes next to an asked one."""
+    return bracket(sorted({cell.size for cell in evidence.cells}), size)
+
+
 def _memory_gib(evidence: Evidence, size: int) -> tuple[tuple[Arm, float], ...]:
     """Each arm's largest peak at the tested sizes next to the asked one."""
     found: dict[str, float] = {}
-    near = bracket(sorted({cell.size for cell in evidence.cells}), size)
+    near = _near(evidence, size)
     for cell in evidence.cells:
         peak = cell.cost.peak_memory_bytes
         if cell.size in near and peak is not None:

@@ -47,6 +47,40 @@ def test_a_plan_that_can_answer_says_so_without_warning_or_advice() -> None:
     assert "warning" not in text and "advice" not in text
 
 
+def test_few_search_trials_are_warned_of_with_the_number_that_would_do() -> None:
+    shape = {"sizes": (250, 500, 1000, 2000, 4000), "replicates": 9}
+    warnings = detection_warnings(predict(prepared(**shape, trials=2), None))
+    assert len(warnings) == 1 and "2 search trials leave each winner" in warnings[0]
+    assert "About 8 would do (search.trials)." in warnings[0]
+    assert detection_warnings(predict(prepared(**shape, trials=8), None)) == []
+    coarse = {"decision": {"rho": 0.1}}
+    assert detection_warnings(predict(prepared(**shape, trials=2, **coarse), None)) == []
+    # What is on record replaces what was assumed: losses over 0.4 nats instead of 0.1.
+    results = make_results(trials=4)
+    (warning,) = detection_warnings(predict(prepared(**shape, trials=8), results))
+    assert "8 search trials leave" in warning
+    fixed = {"learning_rate": 3e-5, "warmup_ratio": 0.0, "max_grad_norm": 1.0}
+    search = {"space": {"shared": fixed}, "trials": 1, "replicates": 9}
+    plan = prepared(sizes=(250, 500, 1000, 2000, 4000), search=search)
+    assert detection_warnings(predict(plan, None)) == [], "nothing is drawn"
+
+
+def test_the_noise_that_is_assumed_is_in_nats() -> None:
+    """Who cares about larger differences is likelier to be told of them."""
+    shape = {"sizes": (250, 500, 1000, 2000), "replicates": 3, "trials": 8}
+    finer, coarser = (
+        predict(prepared(**shape, decision={"rho": rho}), None).largest.claim
+        for rho in (0.01, 0.02)
+    )
+    assert finer < 0.4 and coarser > 0.7
+    text = told(prepared(**shape, decision={"rho": 0.02}))
+    assert "0.005 nats over data subsets and 0.005 over seeds" in text
+    labels = {"task": "sequence-classification"}
+    assert "a classifier with few examples may have several times that" in told(
+        prepared(**shape, **labels)
+    )
+
+
 def test_a_plan_that_cannot_answer_names_the_gate_and_the_cheapest_change() -> None:
     plan = prepared(sizes=(250, 1000), replicates=2)
     text = told(plan)
@@ -58,7 +92,7 @@ def test_a_plan_that_cannot_answer_names_the_gate_and_the_cheapest_change() -> N
 
 
 def test_a_small_test_split_is_warned_of_with_the_number_that_would_do() -> None:
-    plan = prepared(test_examples=100, replicates=6)
+    plan = prepared(test_examples=100, replicates=6, trials=8)
     (warning,) = detection_warnings(predict(plan, None))
     assert "predicted at 0.0085 nats, above rho / 4 (0.0025)" in warning
     assert "About 1,200 test examples would do" in warning and "it has 100" in warning
