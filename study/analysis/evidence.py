@@ -35,6 +35,7 @@ class Evidence:
         cells: of all arms.
         points: the replicates that both arms confirmed.
         tuning: what more search trials brought.
+        least_gib, ran_out: see `Verdict.memory_least_gib` and `memory_ran_out`.
         curve: test loss, full - LIFT, nats: above 0 favours LIFT.
         gains: of each arm, the base model's test loss less its own, nats.
         retention: retention loss, full - LIFT, nats: above 0, LIFT forgets less.
@@ -59,6 +60,8 @@ class Evidence:
     spent_cost: Curve | None
     wall_time: Curve | None
     peak_memory: Curve | None
+    least_gib: tuple[tuple[Arm, float], ...] = ()
+    ran_out: tuple[Arm, ...] = ()
 
 
 def evidence_of(

@@ -14,7 +14,7 @@ from study.analysis.base import arm_label, counted, mean
 from study.analysis.learning_rates import NAME, rate_range
 from study.analysis.rates import wilson
 from study.analysis.tuning import tuning_gate
-from study.analysis.verdict_records import SURE, Gate, GateStatus
+from study.analysis.verdict_records import SURE, Arm, Gate, GateStatus
 from study.config import StudyConfig
 from study.records import TrialRecord, TrialState
 
@@ -199,10 +199,19 @@ def _learned_gate(evidence: Evidence, size: int) -> Gate:
             told.append(f"{arm_label(arm)}: unknown")
             continue
         at = curve.at(size)
-        learned.append(float(at.probability_above(rho)[0]) >= SURE)
+        learned.append(has_learned(evidence, arm, size))
         low, gain = float(at.low[0]), float(at.difference[0])
         told.append(f"{arm_label(arm)}: {gain:.3f} nats better, at least {low:.3f}")
     return _gate("Learning", len(learned) == 2 and all(learned), "; ".join(told), needed, remedy)
+
+
+def has_learned(evidence: Evidence, arm: Arm, size: int) -> bool:
+    """Whether an arm is known to beat the base model on test by more than rho."""
+    curve = evidence.gains[arm]
+    if curve is None:
+        return False
+    gained = curve.at(size).probability_above(evidence.config.decision.rho)
+    return float(gained[0]) >= SURE
 
 
 def _ends_gate(evidence: Evidence) -> Gate:

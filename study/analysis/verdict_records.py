@@ -119,6 +119,9 @@ class Verdict:
         wall_time: LIFT / full, wall seconds of such a run as spent.
         memory: LIFT / full, peak bytes.
         memory_gib: each arm's peak per device, GiB; empty where it was not measured.
+        memory_least_gib: what an arm holds per device at least, GiB, by formula; of full alone, and
+            empty where the model's size is not known.
+        memory_ran_out: arms that had not enough memory for a single example in this study.
         memory_limit_gib: what was asked; None: no limit.
         retention: None where it was not measured.
         extrapolated: the size lies outside of the tested ones.
@@ -147,6 +150,8 @@ class Verdict:
     wall_time: Interval | None = None
     memory: Interval | None = None
     memory_gib: tuple[tuple[Arm, float], ...] = ()
+    memory_least_gib: tuple[tuple[Arm, float], ...] = ()
+    memory_ran_out: tuple[Arm, ...] = ()
     memory_limit_gib: float | None = None
     retention: Retention | None = None
     extrapolated: bool = False

@@ -77,7 +77,9 @@ def _half_width(value: float | None) -> str:
 def _numbers(verdict: Verdict, setting: Setting) -> tuple[Tile, ...]:
     """The four that are looked for first; each stands even where nothing is known."""
     if verdict.answer == "memory" and verdict.confidence is None:
-        sure = Tile("Confidence", "measured", "peaks against your memory limit")
+        known = len(verdict.memory_gib) == 2 or bool(verdict.memory_ran_out)
+        how = "measured" if known else "by formula"
+        sure = Tile("Confidence", how, "what a run needs, against your memory limit")
     elif verdict.confidence is None:
         sure = Tile("Confidence", "none", "no claim is made")
     else:
