@@ -165,6 +165,7 @@ def _split(split: SplitError) -> str:
 def _cost(prepared: Prepared, results: StudyResults | None) -> str:
     """Trials and, where a probe or trials are on record, device-hours."""
     from study.orchestration.preflight.forecast import Cluster, forecast
+    from study.orchestration.preflight.spread import MEANING
 
     plan = prepared.plan
     if results is not None and results.probe is not None:
@@ -188,4 +189,8 @@ def _cost(prepared: Prepared, results: StudyResults | None) -> str:
     hours = {arm: seconds / 3600 for arm, seconds in found.device_seconds.items()}
     parts = ", ".join(f"{arm} {value:.2g}" for arm, value in hours.items())
     split = f" ({parts})" if len(hours) > 1 else ""
-    return f"{told}{left}: about {sum(hours.values()):.2g} device-hours{split}"
+    total = sum(hours.values())
+    low, high = total / found.factor, total * found.factor
+    return (
+        f"{told}{left}: about {total:.2g} device-hours{split}; {MEANING}: {low:.2g} to {high:.2g}"
+    )

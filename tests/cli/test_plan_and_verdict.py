@@ -11,12 +11,15 @@ import yaml
 from rich.console import Console
 
 from study.analysis import summarise
+from study.api import plan_study as plan_study_of
 from study.cli.detection import detection_warnings, predict, print_detection
 from study.cli.verdicts import print_verdicts
+from study.config import load_config
 from study.orchestration.prepare import Prepared
-from study.plan import ModelFacts, plan_study
-from study.records import DataSummary
+from study.plan import ModelFacts, full_steps, plan_study
+from study.records import DataSummary, StepCosts
 from study.results import StudyResults
+from study.store import StudyStore
 from tests.helpers.commands import study, too_wide
 from tests.helpers.results import make_config, make_results
 
@@ -118,6 +121,26 @@ def test_study_plan_prints_what_it_can_detect(project: Path) -> None:
     assert "What this study can detect" in done.stdout
     assert "About 1,200 test examples would do" in " ".join(done.stdout.split())
     assert too_wide(done.stdout, project) == []
+
+
+def test_study_plan_reckons_with_the_probe_on_record(project: Path) -> None:
+    settings = yaml.safe_load((project / "study.yaml").read_text())
+    (project / "probed.yaml").write_text(yaml.safe_dump(settings | {"name": "probed"}))
+    config = load_config(project / "probed.yaml")
+    store = StudyStore.create(config)
+    probe = StepCosts(full_step=0.6, lift_step=0.1)
+    store.set_info("probe", probe.to_dict())
+    prepared_again = plan_study_of(config)
+    assert prepared_again.plan.model.probe == probe, "from Python as well"
+    steps = {s.steps for s in prepared_again.plan.search if s.arm == "lift" and s.size == 96}
+    (ratio,) = {n / full_steps(config, 96) for n in steps}
+    assert ratio > 4, "LIFT's steps are that much cheaper than the cost model has it"
+    done = study("plan", "probed.yaml", cwd=project)
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "predicted; measured before the first trial" not in text
+    for count in steps:
+        assert f" {count} " in text
+    assert "device-hours" in text and "9 of 10 such studies: " in text
 
 
 def test_verdicts_are_printed_one_per_asked_size_with_what_to_run_next() -> None:
