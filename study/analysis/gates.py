@@ -58,7 +58,7 @@ def outcome_gates(evidence: Evidence, size: int) -> tuple[Gate, ...]:
         _asked_gate(sizes, size),
         _pairs_gate({n: (replicates[n], pairs[n]) for n in near}),
         _trials_gate(evidence, near),
-        tuning_gate(evidence.config, evidence.tuning, near),
+        _search_gate(evidence, near),
         _learned_gate(evidence, size),
         ends,
         _falling_gate(evidence, near),
@@ -78,6 +78,12 @@ def _gates_at_any_size(evidence: Evidence) -> tuple[Gate, Gate, Gate, Gate, Gate
         _fit_gate(evidence),
         _divergence_gate(evidence),
     )
+
+
+@lru_cache(maxsize=1)
+def _search_gate(evidence: Evidence, near: tuple[int, ...]) -> Gate:
+    """Many sizes of a grid lie between the same two."""
+    return tuning_gate(evidence.config, evidence.tuning, near)
 
 
 def bracket(sizes: Sequence[int], size: int) -> tuple[int, ...]:

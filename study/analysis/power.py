@@ -62,8 +62,8 @@ class Power:
             or where nothing within reach would do. It takes the test split to be large enough.
         advised: `claim` in the middle with that growth.
         trials: planned of each search.
-        search_trials: that it will need before any verdict, see `study.analysis.
-            tuning`; as many as are planned where they are expected to do.
+        search_trials: that it will need before any verdict, see `planned_trials`; as many as are
+            planned where those will do.
     """
 
     rho: float

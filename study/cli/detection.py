@@ -85,10 +85,10 @@ def detection_warnings(power: Power) -> list[str]:
         )
     if power.search_trials > power.trials:
         warnings.append(
-            f"{counted(power.trials, 'search trial')} leave each winner, and so the arms' "
+            f"A search of {counted(power.trials, 'trial')} leaves its winner, and so the arms' "
             "difference, to the luck of the draw: as long as the second half of the trials still "
             f"lowers the best loss by more than rho ({power.rho:g}) there is no verdict. About "
-            f"{power.search_trials} would do (search.trials)."
+            f"{power.search_trials} trials would do (search.trials)."
         )
     for place in _places(power):
         if place.failed:

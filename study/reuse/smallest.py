@@ -84,7 +84,7 @@ def smallest_study(
     examples = results.data.test if results is not None and results.data else _TEST_EXAMPLES
     power = predict_power(
         config,
-        noise_on_record(trials, curve),
+        noise_on_record(known.search.trials if known is not None else trials, curve),
         split_error(config.task, examples, curve if same_task else None, base),
         tuning,
     )

@@ -53,15 +53,15 @@ def test_a_plan_that_can_answer_says_so_without_warning_or_advice() -> None:
 def test_few_search_trials_are_warned_of_with_the_number_that_would_do() -> None:
     shape = {"sizes": (250, 500, 1000, 2000, 4000), "replicates": 9}
     warnings = detection_warnings(predict(prepared(**shape, trials=2), None))
-    assert len(warnings) == 1 and "2 search trials leave each winner" in warnings[0]
-    assert "About 8 would do (search.trials)." in warnings[0]
+    assert len(warnings) == 1 and "A search of 2 trials leaves its winner" in warnings[0]
+    assert "About 8 trials would do (search.trials)." in warnings[0]
     assert detection_warnings(predict(prepared(**shape, trials=8), None)) == []
     coarse = {"decision": {"rho": 0.1}}
     assert detection_warnings(predict(prepared(**shape, trials=2, **coarse), None)) == []
     # What is on record replaces what was assumed: losses over 0.4 nats instead of 0.1.
     results = make_results(trials=4)
     (warning,) = detection_warnings(predict(prepared(**shape, trials=8), results))
-    assert "8 search trials leave" in warning
+    assert "A search of 8 trials leaves" in warning
     fixed = {"learning_rate": 3e-5, "warmup_ratio": 0.0, "max_grad_norm": 1.0}
     search = {"space": {"shared": fixed}, "trials": 1, "replicates": 9}
     plan = prepared(sizes=(250, 500, 1000, 2000, 4000), search=search)
