@@ -8,6 +8,8 @@ from study.config import StudyConfig
 from study.lift_options import read_always_active
 from study.plan import StudyPlan, full_steps
 from study.records import KEPT_HEAD, DataSummary
+from study.records import DataSummary
+from study.steps import least_steps
 
 
 def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
@@ -28,6 +30,7 @@ def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
             warnings.append(
                 f"At {size} examples the floor of {full} optimizer steps means {passes:.3g} epochs."
             )
+    warnings += _one_step_phases(plan)
     if plan.model.tied and _head_is_always_active(config):
         warnings.append(
             "always_active has head, and this model's head is tied to its embeddings: every LIFT "
@@ -50,6 +53,24 @@ def _about_classes(data: DataSummary) -> Iterator[str]:
             f"{len(few)} classes have fewer than two training examples: {', '.join(few[:8])}"
             f"{', ...' if len(few) > 8 else ''}. Small subsets will lack them."
         )
+def _one_step_phases(plan: StudyPlan) -> list[str]:
+    """A phase of one step trains next to nothing, and one more than was asked for costs more."""
+    sizes = sorted(
+        {
+            spec.size
+            for spec in plan.search
+            if spec.arm == "lift"
+            and spec.steps
+            == least_steps(plan.config, spec.arm, spec.hyperparameters, plan.model.num_blocks)
+        }
+    )
+    if not sizes:
+        return []
+    return [
+        f"At {' and '.join(f'{size:,}' for size in sizes)} examples LIFT has no more than one "
+        "optimizer step in each of its phases. Raise training.epochs, steps or min_steps, or have "
+        "fewer groups (arms.lift)."
+    ]
 
 
 def _head_is_always_active(config: StudyConfig) -> bool:

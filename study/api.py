@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from study.config import StudyConfig, load_config
 from study.orchestration.observer import Observer
-from study.orchestration.prepare import Prepared, prepare_study
+from study.orchestration.prepare import Prepared, prepare_known
 from study.plan import StudyPlan
 from study.reading import open_study, read_study
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
@@ -36,12 +36,15 @@ class QuietObserver(Observer):
 
 
 def plan_study(config: StudyConfig) -> Prepared:
-    """Prepare the data, look at the model, and lay out every trial; no Ray, no training.
+    """Prepare the data, look at the model, and lay out every trial, with what the study has on
+    record; no Ray, no training.
 
     Raises:
         UserError: the study cannot run as it is written.
     """
-    return prepare_study(config)
+    from study.cli.files import store_of
+
+    return prepare_known(config, store_of(config))
 
 
 def run_study(config: StudyConfig, observer: Observer | None = None) -> StudyResults:

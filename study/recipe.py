@@ -26,7 +26,7 @@ from study.records import (
     TrialSpec,
 )
 from study.space import ARMS
-from study.steps import full_steps
+from study.steps import full_steps, least_steps
 from study.yaml_source import YamlSource, read_yaml
 
 FORMAT = 1
@@ -52,6 +52,7 @@ class Recipe:
         dataset_size: training examples that it was chosen for.
         steps: optimizer steps of a run on so many.
         hyperparameters: of the run.
+        num_blocks: of its model; None: not known, and 1 step may be too few for its phases.
     """
 
     content: dict[str, Any]
@@ -60,13 +61,17 @@ class Recipe:
     dataset_size: int
     steps: int
     hyperparameters: dict[str, Any]
+    num_blocks: int | None = None
 
     def steps_at(self, size: int) -> int:
-        """Optimizer steps of a run on `size` training examples."""
-        if size == self.dataset_size:
-            return self.steps
-        rule = full_steps(self.config, size) / full_steps(self.config, self.dataset_size)
-        return max(1, round(self.steps * rule))
+        """Optimizer steps of a run on `size` training examples, one for each phase at least."""
+        steps = self.steps
+        if size != self.dataset_size:
+            rule = full_steps(self.config, size) / full_steps(self.config, self.dataset_size)
+            steps = round(self.steps * rule)
+        if self.num_blocks is None:
+            return max(1, steps)
+        return max(steps, least_steps(self.config, self.arm, self.hyperparameters, self.num_blocks))
 
     def config_at(self, size: int, results: str) -> StudyConfig:
         """The configuration of a run on `size` training examples with its files in `results`, an

@@ -177,6 +177,10 @@ class PrefixCacheUse(_Record):
     cold_seconds: float = 0.0
 
 
+OUT_OF_MEMORY = "Out of memory even with one example per pass"
+"""Begins the reason of a trial that no micro-batch fits."""
+
+
 @dataclass(frozen=True)
 class TrialOutcome(_Record):
     """How a trial ended on the workers.

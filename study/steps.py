@@ -65,20 +65,30 @@ def trial_steps(
 
     LIFT gets full's steps (`tokens`), those times its number of groups, so that each group trains
     as long as full in one sweep or several (`updates_per_parameter`), or as many as cost the same
-    (`device_seconds`); and at least one per phase.
+    (`device_seconds`); in every study at least one per phase.
 
     Args:
         seed: the trial's: a random order of the groups has its own cost.
     """
     steps = full_steps(config, size)
-    if arm != "lift" or len(config.arms.names) == 1:
+    if arm != "lift":
         return steps
-    strategy = lift_strategy(config, hyperparameters)
-    if config.comparison == "device_seconds":
-        return _equal_cost_steps(config, model, size, strategy, seed)
-    if config.comparison == "updates_per_parameter":
-        steps *= len(strategy.block_groups(model.num_blocks))
-    return max(strategy.phase_count(model.num_blocks), steps)
+    if len(config.arms.names) > 1:
+        strategy = lift_strategy(config, hyperparameters)
+        if config.comparison == "device_seconds":
+            steps = _equal_cost_steps(config, model, size, strategy, seed)
+        elif config.comparison == "updates_per_parameter":
+            steps *= len(strategy.block_groups(model.num_blocks))
+    return max(steps, least_steps(config, arm, hyperparameters, model.num_blocks))
+
+
+def least_steps(
+    config: StudyConfig, arm: str, hyperparameters: Mapping[str, Any], num_blocks: int
+) -> int:
+    """Optimizer steps without which a trial cannot end: one for each of its phases."""
+    if arm != "lift":
+        return 1
+    return lift_strategy(config, hyperparameters).phase_count(num_blocks)
 
 
 def _equal_cost_steps(

@@ -154,6 +154,22 @@ def test_lift_alone_is_not_given_more_steps() -> None:
     assert trial_steps(config, FACTS, "lift", 64, {}) == 120
 
 
+@pytest.mark.parametrize("arms", [("lift",), ("full", "lift")])
+@pytest.mark.parametrize("basis", ["tokens", "updates_per_parameter", "device_seconds"])
+def test_no_lift_trial_has_fewer_steps_than_phases(arms: tuple[str, ...], basis: str) -> None:
+    config = make_config(
+        arms=arms, sizes=(4,), comparison=basis, training={"global_batch_size": 4, "steps": 3}
+    )
+    plan = plan_study(with_lift(config, group_size=1, sweeps=2) if len(arms) > 1 else config, FACTS)
+    phases = 16 if len(arms) > 1 else 4
+    specs = [s for s in plan.search if s.arm == "lift"]
+    specs += [s for cell in plan.cells if cell.arm == "lift" for s in plan.confirm(cell, {})]
+    assert len(specs) > 2 and all(spec.steps >= phases for spec in specs)
+    short = [text for text in plan_warnings(plan, DATA) if "in each of its phases" in text]
+    assert bool(short) == any(spec.steps == phases for spec in specs)
+    assert all("At 4 examples" in text for text in short)
+
+
 def with_lift(config: StudyConfig, **options: object) -> StudyConfig:
     return StudyConfig.from_dict(config.to_dict() | {"arms": {"full": {}, "lift": options}})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from study.errors import ConfigError
-from study.plan import ModelFacts, trial_steps
+from study.config import StudyConfig
+from study.errors import ConfigError, TrialError
+from study.orchestration import final
+from study.plan import ModelFacts, plan_study, trial_steps
 from study.recipe import read_recipe
-from study.records import Stage
+from study.records import BaseModelRecord, Measurement, Stage, TrialSpec
 from study.reuse import best_configuration
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
@@ -69,6 +72,47 @@ def test_a_run_at_the_same_size_is_the_trial(write: Write, arm: str) -> None:
     assert str(config.results_dir) == "/r"
     # The plan itself would give a study of this arm alone just as many.
     assert trial_steps(config, ModelFacts(4), arm, 128, spec.hyperparameters) == spec.steps
+
+
+def test_few_data_train_each_phase_for_a_step(write: Write) -> None:
+    change = lambda c: (c["training"].update(min_steps=1), c["run"].update(steps=24))  # noqa: E731
+    for arm, least in (("full", 1), ("lift", 4)):
+        recipe = dataclasses.replace(read_recipe(write(change, arm)), num_blocks=4)
+        spec, config = recipe.spec_at(2, 0), recipe.config_at(2, "/r")
+        assert spec.steps == spec.evaluation_steps[-1] == config.training.steps == least
+        # What prepares such a run plans just as many.
+        facts = ModelFacts(num_blocks=4)
+        assert plan_study(config, facts).search[0].steps == least
+    edited = dataclasses.replace(recipe, steps=2)
+    assert edited.spec_at(128, 0).steps == 4, "as few were written in the file itself"
+
+
+class Silent:
+    """Follows a final run."""
+
+    def message(self, text: str) -> None: ...
+
+    def started(self, spec: TrialSpec, base: BaseModelRecord) -> None: ...
+
+    def measured(self, spec: TrialSpec, measurement: Measurement) -> None: ...
+
+
+def test_a_final_run_on_few_data_asks_the_model_for_its_phases(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to where it would start Ray."""
+    asked: list[TrialSpec] = []
+
+    def stop(_config: StudyConfig, spec: TrialSpec, *_: Any) -> None:
+        asked.append(spec)
+        raise TrialError("here")
+
+    monkeypatch.setattr(final, "_run", stop)
+    change = lambda c: (c["training"].update(min_steps=1), c["run"].update(steps=24))  # noqa: E731
+    recipe = read_recipe(write(change))
+    with pytest.raises(TrialError, match="here"):
+        final.train_final(recipe, str(tmp_path / "run"), Silent(), dataset_size=2)
+    assert [spec.steps for spec in asked] == [4], "four groups of one block"
 
 
 def test_more_data_train_by_the_same_rule(write: Write) -> None:

@@ -20,6 +20,7 @@ from study.analysis.base import (
     counted,
     score_of,
 )
+from study.analysis.best_of_k import best_of_k
 from study.analysis.cost_records import CellCost, PrefixCacheSummary
 from study.analysis.costs import (
     cell_cost,
@@ -39,9 +40,11 @@ from study.analysis.estimates import (
 from study.analysis.evidence import Evidence, evidence_of
 from study.analysis.findings import BASIS_PHRASES, caveats, crossover_sentence, found_sentences
 from study.analysis.gates import REACH, plan_gates
+from study.analysis.memory import least_gib, ran_out
 from study.analysis.prefix_cache import summarise_prefix_cache
 from study.analysis.verdict import decide
 from study.analysis.verdict_records import (
+    ARMS,
     Gate,
     Interval,
     NextRuns,
@@ -85,6 +88,7 @@ __all__ = [
     "steps_done",
     "summarise",
     "summarise_prefix_cache",
+    "verdict_of",
 ]
 
 
@@ -110,9 +114,9 @@ def summarise(
     """
     config = results.config
     cells = _cells(results)
-    evidence = evidence_of(config, cells, results.base)
+    evidence = _evidence(results, cells)
     asked = dataset_sizes or (config.decision.dataset_size or config.dataset_sizes[-1],)
-    both = len(config.arms.names) == 2
+    verdicts = [verdict_of(evidence, size, memory_limit_gib) for size in asked]
     return StudySummary(
         config=config,
         base=results.base,
@@ -123,7 +127,7 @@ def summarise(
         unlearned=_unlearned(cells, results.base),
         prefix_cache=summarise_prefix_cache(results.trials),
         curve=evidence.curve,
-        verdicts=tuple(decide(evidence, size, memory_limit_gib) for size in asked) if both else (),
+        verdicts=tuple(verdict for verdict in verdicts if verdict is not None),
         grid=tuple(
             decide(evidence, size, memory_limit_gib, with_next_runs=False)
             for size in (_grid_sizes(evidence) if with_grid else ())
@@ -131,9 +135,27 @@ def summarise(
     )
 
 
+def verdict_of(
+    evidence: Evidence, dataset_size: int, memory_limit_gib: float | None = None
+) -> Verdict | None:
+    """`decide`; None for a study of one arm, which compares nothing, unless memory decides: the
+    other arm may be the one that could not run."""
+    found = decide(evidence, dataset_size, memory_limit_gib)
+    both = len(evidence.config.arms.names) == len(ARMS)
+    return found if both or found.answer == "memory" else None
+
+
 def gather_evidence(results: StudyResults) -> Evidence:
     """What `decide` reads, without the rest of a summary."""
-    return evidence_of(results.config, _cells(results), results.base)
+    return _evidence(results, _cells(results))
+
+
+def _evidence(results: StudyResults, cells: Sequence[CellSummary]) -> Evidence:
+    return replace(
+        evidence_of(results.config, cells, results.base, best_of_k(results)),
+        least_gib=least_gib(results.config, results.model_parameters),
+        ran_out=ran_out(results.trials),
+    )
 
 
 def _cells(results: StudyResults) -> tuple[CellSummary, ...]:

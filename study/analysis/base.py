@@ -239,7 +239,8 @@ class StudySummary:
         prefix_cache: None without a LIFT trial that has ended.
         curve: the test-loss difference as a function of the size; None where confirm runs are too
             few for it.
-        verdicts: for the sizes that were asked about; empty in a study of one arm.
+        verdicts: for the sizes that were asked about; in a study of one arm those only that memory
+            decides.
         grid: for many sizes, without next runs, to look any size up in; empty without a curve.
     """
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.analysis.base import CellSummary, ReplicateSummary
+from study.analysis.best_of_k import BestOfK
 from study.analysis.costs import cold_device_seconds_of, device_seconds_of, peak_memory_of
 from study.analysis.curve import Curve, Floats
 from study.analysis.forgetting import forgetting_curves
@@ -33,6 +34,8 @@ class Evidence:
     Attributes:
         cells: of all arms.
         points: the replicates that both arms confirmed.
+        tuning: what more search trials brought.
+        least_gib, ran_out: see `Verdict.memory_least_gib` and `memory_ran_out`.
         curve: test loss, full - LIFT, nats: above 0 favours LIFT.
         gains: of each arm, the base model's test loss less its own, nats.
         retention: retention loss, full - LIFT, nats: above 0, LIFT forgets less.
@@ -47,6 +50,7 @@ class Evidence:
     base: BaseModelRecord | None
     cells: tuple[CellSummary, ...]
     points: tuple[PairedPoint, ...]
+    tuning: tuple[BestOfK, ...]
     curve: Curve | None
     gains: dict[Arm, Curve | None]
     retention: Curve | None
@@ -56,10 +60,15 @@ class Evidence:
     spent_cost: Curve | None
     wall_time: Curve | None
     peak_memory: Curve | None
+    least_gib: tuple[tuple[Arm, float], ...] = ()
+    ran_out: tuple[Arm, ...] = ()
 
 
 def evidence_of(
-    config: StudyConfig, cells: Sequence[CellSummary], base: BaseModelRecord | None
+    config: StudyConfig,
+    cells: Sequence[CellSummary],
+    base: BaseModelRecord | None,
+    tuning: Sequence[BestOfK] = (),
 ) -> Evidence:
     """From the cells of a study in any state."""
     points = pair_runs(cells)
@@ -69,6 +78,7 @@ def evidence_of(
         base=base,
         cells=tuple(cells),
         points=points,
+        tuning=tuple(tuning),
         curve=_loss_curve(points, base),
         gains={arm: _gain(cells, arm, base) for arm in ARMS},
         retention=retention,

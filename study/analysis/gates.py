@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from study.analysis.base import arm_label, counted
+from study.analysis.base import arm_label, counted, mean
 from study.analysis.learning_rates import NAME, rate_range
 from study.analysis.rates import wilson
-from study.analysis.verdict_records import SURE, Gate, GateStatus
+from study.analysis.tuning import tuning_gate
+from study.analysis.verdict_records import SURE, Arm, Gate, GateStatus
 from study.config import StudyConfig
 from study.records import TrialRecord, TrialState
 
@@ -57,6 +58,7 @@ def outcome_gates(evidence: Evidence, size: int) -> tuple[Gate, ...]:
         _asked_gate(sizes, size),
         _pairs_gate({n: (replicates[n], pairs[n]) for n in near}),
         _trials_gate(evidence, near),
+        _search_gate(evidence, near),
         _learned_gate(evidence, size),
         ends,
         _falling_gate(evidence, near),
@@ -76,6 +78,12 @@ def _gates_at_any_size(evidence: Evidence) -> tuple[Gate, Gate, Gate, Gate, Gate
         _fit_gate(evidence),
         _divergence_gate(evidence),
     )
+
+
+@lru_cache(maxsize=1)
+def _search_gate(evidence: Evidence, near: tuple[int, ...]) -> Gate:
+    """Many sizes of a grid lie between the same two."""
+    return tuning_gate(evidence.config, evidence.tuning, near)
 
 
 def bracket(sizes: Sequence[int], size: int) -> tuple[int, ...]:
@@ -197,10 +205,19 @@ def _learned_gate(evidence: Evidence, size: int) -> Gate:
             told.append(f"{arm_label(arm)}: unknown")
             continue
         at = curve.at(size)
-        learned.append(float(at.probability_above(rho)[0]) >= SURE)
+        learned.append(has_learned(evidence, arm, size))
         low, gain = float(at.low[0]), float(at.difference[0])
         told.append(f"{arm_label(arm)}: {gain:.3f} nats better, at least {low:.3f}")
     return _gate("Learning", len(learned) == 2 and all(learned), "; ".join(told), needed, remedy)
+
+
+def has_learned(evidence: Evidence, arm: Arm, size: int) -> bool:
+    """Whether an arm is known to beat the base model on test by more than rho."""
+    curve = evidence.gains[arm]
+    if curve is None:
+        return False
+    gained = curve.at(size).probability_above(evidence.config.decision.rho)
+    return float(gained[0]) >= SURE
 
 
 def _ends_gate(evidence: Evidence) -> Gate:
@@ -246,22 +263,18 @@ def winners_at_ends(evidence: Evidence, arm: str) -> tuple[int, int, int] | None
 
 def _falling_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
     rho = evidence.config.decision.rho
-    told, worst = [], []
+    told, worst, known = [], [], True
     for arm in evidence.config.arms.names:
-        falls = [
-            fall
-            for cell in evidence.cells
-            if cell.arm == arm and cell.size in sizes
-            for replicate in cell.replicates
-            for trial in replicate.confirm
-            if (fall := last_fall(trial)) is not None
-        ]
-        if falls:
-            worst.append(sum(falls) / len(falls))
-            told.append(f"{arm_label(arm)}: {worst[-1]:+.4f} nats")
+        falls = {size: _mean_fall(evidence, arm, size) for size in sizes}
+        found = [(fall, size) for size, fall in falls.items() if fall is not None]
+        known = known and len(found) == len(falls) > 0
+        if found:
+            # At another size it may have ended: no mean hides the one where it has not.
+            fall, size = max(found)
+            worst.append(fall)
+            told.append(f"{arm_label(arm)}: {fall:+.4f} nats at {size:,}")
         else:
             told.append(f"{arm_label(arm)}: unknown")
-    known = len(worst) == len(evidence.config.arms.names)
     status: GateStatus = (
         "fail" if any(fall > rho for fall in worst) else "pass" if known else "warn"
     )
@@ -269,10 +282,25 @@ def _falling_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
         "Training length",
         status,
         "; ".join(told),
-        f"validation loss falls by at most {rho:g} nats over the last tenth of the confirm runs",
+        f"validation loss falls by at most {rho:g} nats over the last tenth of the confirm runs, "
+        "at each of the sizes next to the asked one",
         "Train longer: raise `training.epochs` (or `steps`)."
         if known
         else "Set `training.evaluations` to 2 or more, so that it can be seen.",
+    )
+
+
+def _mean_fall(evidence: Evidence, arm: str, size: int) -> float | None:
+    """Over an arm's confirm runs at a size, see `last_fall`."""
+    return mean(
+        [
+            fall
+            for cell in evidence.cells
+            if cell.arm == arm and cell.size == size
+            for replicate in cell.replicates
+            for trial in replicate.confirm
+            if (fall := last_fall(trial)) is not None
+        ]
     )
 
 

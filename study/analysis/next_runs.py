@@ -26,6 +26,7 @@ def next_runs(
     cells: Sequence[CellSummary],
     dataset_size: int,
     failed_gates: Sequence[Gate] = (),
+    trials: int = 0,
 ) -> tuple[NextRuns, ...]:
     """The cheapest runs that would shorten the interval at a size, at most three.
 
@@ -39,6 +40,7 @@ def next_runs(
         curve: of the confirm runs on record; None: too few.
         cells: of both arms.
         failed_gates: at `dataset_size`.
+        trials: of each search, that it needs to be long enough.
     """
     if len(config.arms.names) < 2:
         return ()
@@ -48,6 +50,7 @@ def next_runs(
     if curve is not None and any(not gate.from_plan for gate in failed_gates):
         return ()
     start = mended(config, dataset_size)
+    start = grown(start, trials=max(0, trials - start.search.trials))
     found = [outlook.after(Growth(config, start))] if start != config else []
     found += [run for kind in _kinds(start, dataset_size) if (run := _best(outlook, kind))]
     found.sort(key=_order)

@@ -33,7 +33,7 @@ class Outlook:
     ) -> None:
         self.config, self._cells, self._size = config, tuple(cells), size
         self._rho = config.decision.rho
-        self._noise = noise_on_record(self._rho, config.search.trials, curve)
+        self._noise = noise_on_record(config.search.trials, curve)
         # Without a curve the test split is taken to be large enough.
         self._split = SplitError(_EXAMPLES, SPLIT_LIMIT * self._rho, "assumed")
         self._points: tuple[float, ...] = ()

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import special
 
+from study.analysis.best_of_k import BestOfK
 from study.analysis.design import leverage_at, precision_at, replicated
 from study.analysis.gates import plan_gates
 from study.analysis.growth import Growth, grown, mended
 from study.analysis.noise import Noise, SplitError
+from study.analysis.tuning import planned_trials
 from study.analysis.verdict_records import LEANING, SURE, Gate
 from study.config import StudyConfig
 from study.steps import full_steps
@@ -58,6 +61,9 @@ class Power:
         advice: the cheapest growth with which `middle.claim` would be `ENOUGH`; None where it is,
             or where nothing within reach would do. It takes the test split to be large enough.
         advised: `claim` in the middle with that growth.
+        trials: planned of each search.
+        search_trials: that it will need before any verdict, see `planned_trials`; as many as are
+            planned where those will do.
     """
 
     rho: float
@@ -67,6 +73,8 @@ class Power:
     largest: PowerAt
     advice: Growth | None = None
     advised: float | None = None
+    trials: int = 0
+    search_trials: int = 0
 
     @property
     def split_limit(self) -> float:
@@ -81,15 +89,19 @@ class Power:
         return self.split.enough(self.split_limit)
 
 
-def predict_power(config: StudyConfig, noise: Noise, split: SplitError) -> Power:
+def predict_power(
+    config: StudyConfig, noise: Noise, split: SplitError, tuning: Sequence[BestOfK] = ()
+) -> Power:
     """Power of a study of two arms as it is planned.
 
     Args:
         noise: see `assumed_noise` and `noise_on_record`.
         split: see `split_error`.
+        tuning: of the searches on record.
     """
+    trials = planned_trials(config, tuning)
     centre = power_at(config, middle_size(config), noise, split)
-    advice = cheapest_growth(config, noise, split) if centre.claim < ENOUGH else None
+    advice = cheapest_growth(config, noise, split, trials) if centre.claim < ENOUGH else None
     return Power(
         rho=config.decision.rho,
         noise=noise,
@@ -98,6 +110,8 @@ def predict_power(config: StudyConfig, noise: Noise, split: SplitError) -> Power
         largest=power_at(config, config.dataset_sizes[-1], noise, split),
         advice=advice[0] if advice else None,
         advised=advice[1] if advice else None,
+        trials=config.search.trials,
+        search_trials=trials,
     )
 
 
@@ -129,19 +143,22 @@ def middle_size(config: StudyConfig) -> int:
 
 
 def cheapest_growth(
-    config: StudyConfig, noise: Noise, split: SplitError
+    config: StudyConfig, noise: Noise, split: SplitError, trials: int = 0
 ) -> tuple[Growth, float] | None:
     """The cheapest growth that gives `ENOUGH` power at 2 rho in the middle of the sizes, and that
-    power; None where nothing within reach does."""
+    power; None where nothing within reach does.
+
+    Args:
+        trials: that every search needs.
+    """
     limit = SPLIT_LIMIT * config.decision.rho
     if split.error > limit:
         split = split.with_examples(split.enough(limit))
-    middle = middle_size(config)
+    middle, short = middle_size(config), max(0, trials - config.search.trials)
+    more = (short, short + max(trials, config.search.trials))
     options = [
         Growth(config, grown(mended(config, middle, sizes), replicates=m, seeds=r, trials=t))
-        for sizes, m, r, t in itertools.product(
-            range(3), range(10), range(4), (0, config.search.trials)
-        )
+        for sizes, m, r, t in itertools.product(range(3), range(10), range(4), more)
     ]
     for growth in sorted(options, key=effort):
         if _with_known_noise(growth.after, noise, split) < ENOUGH:

@@ -10,20 +10,19 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from study.analysis.base import arm_label
 from study.analysis.curve import Curve
 from study.analysis.evidence import Evidence
-from study.analysis.gates import bracket, outcome_gates
+from study.analysis.gates import bracket, has_learned, outcome_gates
+from study.analysis.memory import memory_gate, only_arm, peaks_gib
 from study.analysis.next_runs import next_runs
+from study.analysis.tuning import search_trials
 from study.analysis.verdict_records import (
-    ARMS,
     CHEAPER,
     LEANING,
     MAX_CONFIDENCE,
     SURE,
     Answer,
     Arm,
-    Gate,
     Interval,
     Retention,
     Verdict,
@@ -51,7 +50,7 @@ def decide(
     if dataset_size <= 0 or (limit is not None and limit <= 0):
         raise ValueError(f"not positive: dataset size {dataset_size}, memory limit {limit} GiB")
     found = _described(evidence, dataset_size, limit)
-    answer, arm, confidence = _ruled(found)
+    answer, arm, confidence = _ruled(evidence, found)
     verdict = dataclasses.replace(
         found,
         answer=answer,
@@ -60,7 +59,12 @@ def decide(
     )
     if with_next_runs and not verdict.is_claim:
         runs = next_runs(
-            evidence.config, evidence.curve, evidence.cells, dataset_size, verdict.failed_gates
+            evidence.config,
+            evidence.curve,
+            evidence.cells,
+            dataset_size,
+            verdict.failed_gates,
+            search_trials(evidence.config, evidence.tuning, _near(evidence, dataset_size)),
         )
         verdict = dataclasses.replace(verdict, next_runs=runs)
     return verdict
@@ -71,8 +75,7 @@ def _described(evidence: Evidence, size: int, limit: float | None) -> Verdict:
     config, curve = evidence.config, evidence.curve
     rho = config.decision.rho
     tested = sorted({point.size for point in evidence.points})
-    memory = _memory_gib(evidence, size)
-    gates = (*outcome_gates(evidence, size), *_memory_gate(memory, limit))
+    gates = outcome_gates(evidence, size)
     ends = next(gate for gate in gates if gate.name == "Learning rate range")
     described = Verdict(
         dataset_size=size,
@@ -86,13 +89,16 @@ def _described(evidence: Evidence, size: int, limit: float | None) -> Verdict:
         amortised_cost=_ratio(evidence.spent_cost, size),
         wall_time=_ratio(evidence.wall_time, size),
         memory=_ratio(evidence.peak_memory, size),
-        memory_gib=memory,
+        memory_gib=peaks_gib(evidence.cells, _near(evidence, size)),
+        memory_least_gib=evidence.least_gib,
+        memory_ran_out=evidence.ran_out,
         memory_limit_gib=limit,
         retention=_retention(evidence, size),
         extrapolated=bool(tested) and not tested[0] <= size <= tested[-1],
         within_range=ends.status == "warn",
         gates=gates,
     )
+    described = dataclasses.replace(described, gates=(*gates, *memory_gate(described)))
     if curve is None:
         return described
     at, one = curve.at(size), curve.one_run(size)
@@ -109,12 +115,11 @@ def _described(evidence: Evidence, size: int, limit: float | None) -> Verdict:
     )
 
 
-def _ruled(found: Verdict) -> tuple[Answer, Arm | None, float | None]:
-    failed = {gate.name for gate in found.failed_gates}
-    fitting = _fitting(found)
-    if len(fitting) == 1 and "Learning" not in failed:
-        return "memory", fitting[0], None
-    if failed or found.difference is None:
+def _ruled(evidence: Evidence, found: Verdict) -> tuple[Answer, Arm | None, float | None]:
+    only = only_arm(found)
+    if only is not None and has_learned(evidence, only, found.dataset_size):
+        return "memory", only, None
+    if found.failed_gates or found.difference is None:
         return "not_enough_evidence", None, None
     assert found.lift_better is not None and found.full_better is not None  # with the difference
     rules: list[tuple[Answer, Arm, float | None, float]] = [
@@ -131,13 +136,6 @@ def _ruled(found: Verdict) -> tuple[Answer, Arm | None, float | None]:
     return "not_enough_evidence", None, None
 
 
-def _fitting(found: Verdict) -> list[Arm]:
-    """The arms whose memory fits, empty where nothing is known of either or no limit was given."""
-    if found.memory_limit_gib is None or len(found.memory_gib) < 2:
-        return []
-    return [arm for arm, gib in found.memory_gib if gib <= found.memory_limit_gib]
-
-
 def _is_cheaper(found: Verdict, arm: Arm) -> bool:
     """By its whole interval, which is of LIFT over full."""
     cost = found.cost
@@ -146,34 +144,9 @@ def _is_cheaper(found: Verdict, arm: Arm) -> bool:
     return cost.high <= CHEAPER if arm == "lift" else cost.low >= 1 / CHEAPER
 
 
-def _memory_gib(evidence: Evidence, size: int) -> tuple[tuple[Arm, float], ...]:
-    """Each arm's largest peak at the tested sizes next to the asked one."""
-    found: dict[str, float] = {}
-    near = bracket(sorted({cell.size for cell in evidence.cells}), size)
-    for cell in evidence.cells:
-        peak = cell.cost.peak_memory_bytes
-        if cell.size in near and peak is not None:
-            found[cell.arm] = max(found.get(cell.arm, 0.0), peak / 2**30)
-    return tuple((arm, found[arm]) for arm in ARMS if arm in found)
-
-
-def _memory_gate(memory: tuple[tuple[Arm, float], ...], limit: float | None) -> tuple[Gate, ...]:
-    if limit is None:
-        return ()
-    told = "; ".join(f"{arm_label(arm)}: {gib:.2f} GiB" for arm, gib in memory)
-    fits = [gib <= limit for _, gib in memory]
-    known = len(memory) == 2
-    return (
-        Gate(
-            "Memory",
-            "pass" if known and all(fits) else "warn" if any(fits) or not known else "fail",
-            f"{told or 'not measured'}, per device",
-            f"at most {limit:g} GiB",
-            ""
-            if known and all(fits)
-            else "A higher ZeRO stage, offloading or gradient checkpointing takes less memory.",
-        ),
-    )
+def _near(evidence: Evidence, size: int) -> tuple[int, ...]:
+    """The study's sizes next to an asked one."""
+    return bracket(sorted({cell.size for cell in evidence.cells}), size)
 
 
 def _retention(evidence: Evidence, size: int) -> Retention | None:
@@ -185,6 +158,7 @@ def _retention(evidence: Evidence, size: int) -> Retention | None:
     return Retention(
         difference=difference,
         matched=_interval(evidence.matched_retention, size),
+        rho=rho,
         probability_full_forgets=float(at.probability_above(rho)[0]),
         probability_lift_forgets=float(at.probability_below(-rho)[0]),
     )

@@ -82,12 +82,14 @@ class Retention:
         difference: nats; above 0: LIFT forgets less.
         matched: the same at equal task loss: what is left of it when less learning is taken into
             account; None where the arms' task losses do not overlap.
+        rho: nats, the difference in forgetting that matters (`decision.retention_rho`).
         probability_full_forgets, probability_lift_forgets: that this arm forgets more than the
-            other by more than rho.
+            other by more than `rho`.
     """
 
     difference: Interval
     matched: Interval | None
+    rho: float
     probability_full_forgets: float
     probability_lift_forgets: float
 
@@ -105,7 +107,7 @@ class Verdict:
         arm: the recommended arm, the one leant to; None for ``not_enough_evidence``.
         confidence: of the statement that `answer` makes, 0 to `MAX_CONFIDENCE`; None where none
             is made.
-        rho: nats, the difference that matters.
+        rho: nats, the difference in test loss that matters.
         difference: test loss of full - LIFT in nats: above 0 favours LIFT; None without a curve.
         lift_better, lift_better_by_rho, full_better, full_better_by_rho, lift_not_worse,
             full_not_worse: probabilities that D > 0, D > rho, D < 0, D < -rho, D > -rho and
@@ -117,6 +119,9 @@ class Verdict:
         wall_time: LIFT / full, wall seconds of such a run as spent.
         memory: LIFT / full, peak bytes.
         memory_gib: each arm's peak per device, GiB; empty where it was not measured.
+        memory_least_gib: what an arm holds per device at least, GiB, by formula; of full alone, and
+            empty where the model's size is not known.
+        memory_ran_out: arms that had not enough memory for a single example in this study.
         memory_limit_gib: what was asked; None: no limit.
         retention: None where it was not measured.
         extrapolated: the size lies outside of the tested ones.
@@ -145,6 +150,8 @@ class Verdict:
     wall_time: Interval | None = None
     memory: Interval | None = None
     memory_gib: tuple[tuple[Arm, float], ...] = ()
+    memory_least_gib: tuple[tuple[Arm, float], ...] = ()
+    memory_ran_out: tuple[Arm, ...] = ()
     memory_limit_gib: float | None = None
     retention: Retention | None = None
     extrapolated: bool = False

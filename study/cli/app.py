@@ -94,13 +94,12 @@ def plan(study: Study = "study.yaml") -> None:
     from study import load_config
     from study.cli.files import store_of, study_file
     from study.cli.views import print_plan
-    from study.orchestration.prepare import prepare_study
+    from study.orchestration.prepare import prepare_known
 
     config = load_config(study_file(study))
     store = store_of(config)
     growth = None if store is None else store.extension_to(config)
-    known = None if store is None else store.fixed_warm_start
-    prepared = prepare_study(config, known_start=known)
+    prepared = prepare_known(config, store)
     print_plan(prepared, study, None if store is None else store.results())
     if growth is not None:
         typer.echo(f"{growth}. What is on record stays.")

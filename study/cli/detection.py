@@ -6,7 +6,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.analysis.noise import ASSUMED_SD, Noise, SplitError, noise_on_record, split_error
+from study.analysis.base import counted
+from study.analysis.noise import (
+    ASSUMED_SD,
+    LARGEST_SD,
+    Noise,
+    SplitError,
+    noise_on_record,
+    split_error,
+)
 from study.analysis.power import ENOUGH, Power, PowerAt, predict_power
 from study.cli.output import chance, print_facts
 from study.orchestration.prepare import Prepared
@@ -40,7 +48,7 @@ def print_detection(console: Console, prepared: Prepared, results: StudyResults 
     console.print(_chances(power))
     console.print()
     facts = {
-        "Noise": _noise(power.noise, rho),
+        "Noise": _noise(power.noise, config.task),
         "Test split": _split(power.split),
         "Cost": _cost(prepared, results),
     }
@@ -56,12 +64,13 @@ def predict(prepared: Prepared, results: StudyResults | None) -> Power:
     from study.analysis import gather_evidence
 
     config = prepared.plan.config
-    curve, base, trials = None, None, config.search.trials
-    if results is not None:
-        curve, base = gather_evidence(results).curve, results.base
-        trials = results.config.search.trials
-    noise = noise_on_record(config.decision.rho, trials, curve)
-    return predict_power(config, noise, split_error(config.task, prepared.data.test, curve, base))
+    if results is None:
+        noise = noise_on_record(config.search.trials, None)
+        return predict_power(config, noise, split_error(config.task, prepared.data.test))
+    evidence = gather_evidence(results)
+    noise = noise_on_record(results.config.search.trials, evidence.curve)
+    split = split_error(config.task, prepared.data.test, evidence.curve, results.base)
+    return predict_power(config, noise, split, evidence.tuning)
 
 
 def detection_warnings(power: Power) -> list[str]:
@@ -73,6 +82,13 @@ def detection_warnings(power: Power) -> list[str]:
             f"The test split is small: its error is predicted at {power.split.error:.4f} nats, "
             f"above rho / 4 ({power.split_limit:g}). About {needed:,} test examples would do "
             f"(data.test_size); it has {power.split.examples:,}."
+        )
+    if power.search_trials > power.trials:
+        warnings.append(
+            f"A search of {counted(power.trials, 'trial')} leaves its winner, and so the arms' "
+            "difference, to the luck of the draw: as long as the second half of the trials still "
+            f"lowers the best loss by more than rho ({power.rho:g}) there is no verdict. About "
+            f"{power.search_trials} trials would do (search.trials)."
         )
     for place in _places(power):
         if place.failed:
@@ -120,14 +136,18 @@ def _chances(power: Power) -> Table:
     return table
 
 
-def _noise(noise: Noise, rho: float) -> str:
-    sd = ASSUMED_SD * rho
-    assumed = (
-        f"standard deviation of a run's loss {sd:g} nats over data subsets and {sd:g} over seeds "
-        "in each arm, and a search that leaves some luck"
-    )
+def _noise(noise: Noise, task: str) -> str:
     if not noise.freedom:
-        return f"assumed: {assumed}"
+        told = (
+            f"assumed: standard deviation of a run's loss {ASSUMED_SD:g} nats over data subsets "
+            f"and {ASSUMED_SD:g} over seeds in each arm, and a search that leaves some luck"
+        )
+        if task == "causal-lm":
+            return told
+        return (
+            f"{told}; a classifier with few examples may have several times that (up to "
+            f"{LARGEST_SD:g} between the arms): ask again once replicates are on record"
+        )
     return (
         f"by the replicates on record, the assumption beside them: the arms' difference has a "
         f"standard deviation of {noise.between**0.5:.4f} nats between replicates and "
@@ -145,6 +165,7 @@ def _split(split: SplitError) -> str:
 def _cost(prepared: Prepared, results: StudyResults | None) -> str:
     """Trials and, where a probe or trials are on record, device-hours."""
     from study.orchestration.preflight.forecast import Cluster, forecast
+    from study.orchestration.preflight.spread import MEANING
 
     plan = prepared.plan
     if results is not None and results.probe is not None:
@@ -168,4 +189,8 @@ def _cost(prepared: Prepared, results: StudyResults | None) -> str:
     hours = {arm: seconds / 3600 for arm, seconds in found.device_seconds.items()}
     parts = ", ".join(f"{arm} {value:.2g}" for arm, value in hours.items())
     split = f" ({parts})" if len(hours) > 1 else ""
-    return f"{told}{left}: about {sum(hours.values()):.2g} device-hours{split}"
+    total = sum(hours.values())
+    low, high = total / found.factor, total * found.factor
+    return (
+        f"{told}{left}: about {total:.2g} device-hours{split}; {MEANING}: {low:.2g} to {high:.2g}"
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.cli.time_left import Pace, TimeLeft
 from study.plan import StudyPlan
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.text_format import duration
@@ -22,18 +23,23 @@ _COLOURS = {
     TrialState.FAIL: "red",
     TrialState.WAITING: "dim",
 }
+_OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_WHOLE = (TrialState.COMPLETE, TrialState.PRUNED)
+"""Whose seconds tell what others will take; a crash says nothing."""
 
 
 class LiveView:
     """An `Observer`; use as a context manager around the run."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._opened = self._told = clock()
         self._plan: StudyPlan | None = None
+        self._pace: Pace | None = None
+        self._at_once = 1
         self._states: dict[str, TrialState] = {}
         self._running: dict[str, tuple[TrialSpec, float, Measurement | None]] = {}
         self._best: dict[tuple[str, int], float] = {}
-        self._seconds: list[float] = []
         # Draws once when it is made, so it comes last.
         self._live = Live(
             get_renderable=self._render,
@@ -57,6 +63,7 @@ class LiveView:
 
     def planned(self, plan: StudyPlan, records: Sequence[TrialRecord]) -> None:
         self._plan = plan
+        self._pace = Pace(plan, self._pace.took if self._pace else {})
         self._states = {r.spec.trial_id: r.state for r in records}
         for record in records:
             if record.state is TrialState.RUNNING:  # left over from a driver that was killed
@@ -69,20 +76,25 @@ class LiveView:
 
     def started(self, spec: TrialSpec) -> None:
         self._states[spec.trial_id] = TrialState.RUNNING
-        self._running[spec.trial_id] = (spec, time.monotonic(), None)
+        self._running[spec.trial_id] = (spec, self._clock(), None)
+        self._at_once = len(self._running)
+        self._tell_time_left()
 
     def measured(self, spec: TrialSpec, measurement: Measurement) -> None:
         _, since, _ = self._running[spec.trial_id]
         self._running[spec.trial_id] = (spec, since, measurement)
+        self._tell_time_left()
 
     def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         _, since, _ = self._running.pop(spec.trial_id)
-        seconds = time.monotonic() - since
-        self._seconds.append(seconds)
+        seconds = self._clock() - since
+        if self._pace is not None and state in _WHOLE:
+            self._pace.ended(spec, seconds)
         self._states[spec.trial_id] = state
         if state is TrialState.COMPLETE and outcome.score is not None:
             self._keep_best(spec, outcome.score)
         self._console.print(self._line(spec, state, outcome, seconds))
+        self._tell_time_left()
 
     # Text
 
@@ -106,13 +118,13 @@ class LiveView:
         return line
 
     def _ended(self) -> int:
-        return sum(s not in (TrialState.WAITING, TrialState.RUNNING) for s in self._states.values())
+        return sum(state in _OVER for state in self._states.values())
 
     def _total(self) -> int:
         return self._plan.trials if self._plan else 0
 
     def _render(self) -> RenderableType:
-        if self._plan is None or not (self._running or self._seconds):
+        if self._plan is None or not (self._running or self._ended()):
             return Text("")
         return Group(self._cells(), self._running_lines(), self._summary())
 
@@ -133,7 +145,7 @@ class LiveView:
         for spec, since, measurement in self._running.values():
             done = f"step {measurement.step}/{spec.steps}" if measurement else "starting"
             loss = f", val {measurement.validation_loss:.4f}" if measurement else ""
-            passed = duration(time.monotonic() - since)
+            passed = duration(self._clock() - since)
             lines.append(Text(f"running {spec.trial_id}: {done}{loss} ({passed})", style="cyan"))
         return Group(*lines)
 
@@ -146,13 +158,42 @@ class LiveView:
                 text.append(f" {counts[state]} {state.value.lower()}", style=_COLOURS[state])
         left = self._time_left()
         if left is not None:
-            text.append(f"  about {duration(left)} left")
+            text.append(f"  {left}{self._unless()}")
         return text
 
-    def _time_left(self) -> float | None:
-        if not self._seconds:
+    def _unless(self) -> str:
+        budget = self._plan.config.budget if self._plan else None
+        if budget is None or (budget.device_hours is None and budget.wall_hours is None):
+            return ""
+        return ", unless the budget ends it first"
+
+    def _tell_time_left(self) -> None:
+        """A line now and then where there is no terminal to show it all the time."""
+        now = self._clock()
+        passed = now - self._opened
+        if self._console.is_terminal or now - self._told < _interval(passed):
+            return
+        left = self._time_left()
+        if left is not None:
+            self._told = now
+            line = f"{self._ended()} of {self._total()} trials ended, {left}{self._unless()}"
+            self._console.print(Text(line, style="dim"))
+
+    def _time_left(self) -> TimeLeft | None:
+        if self._pace is None:
             return None
-        mean = sum(self._seconds) / len(self._seconds)
-        open_trials = self._total() - self._ended()
-        running = sum(time.monotonic() - since for _, since, _ in self._running.values())
-        return max(0.0, open_trials * mean - running) / max(1, len(self._running))
+        now = self._clock()
+        return self._pace.left(
+            [name for name, state in self._states.items() if state in _OVER],
+            {
+                name: (now - since, measurement.step if measurement else 0)
+                for name, (_, since, measurement) in self._running.items()
+            },
+            self._at_once,
+        )
+
+
+def _interval(passed: float) -> float:
+    """Seconds between two lines of the time left, after so many: a minute at first, half an hour
+    at last."""
+    return min(max(60.0, passed / 10), 1800.0)

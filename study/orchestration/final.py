@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
@@ -69,7 +70,9 @@ def train_final(
     config = recipe.config_at(dataset_size or 1, results)
     with _locked(config):
         observer.message("Preparing data and model")
-        found = prepare_study(config).data
+        prepared = prepare_study(config)
+        found = prepared.data
+        recipe = replace(recipe, num_blocks=prepared.plan.model.num_blocks)
         size = dataset_size or found.pool
         if size > found.pool:
             raise DataError(f"--dataset-size {size}: there are {found.pool} training examples.")

@@ -17,6 +17,7 @@ from study.plan import ModelFacts, StudyPlan, plan_study
 from study.reading import read_study
 from study.records import DataSummary, StepCosts, WarmStart
 from study.results import StudyResults
+from study.store import StudyStore
 from study.warm_start import warm_start
 
 
@@ -64,6 +65,18 @@ def prepare_study(
         start = warm_start(config, {_name(s): _earlier(s) for s in config.search.warm_start})
     plan = plan_study(config, ModelFacts(blocks, probe, cached, tied), start)
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))
+
+
+def prepare_known(config: StudyConfig, store: StudyStore | None) -> Prepared:
+    """`prepare_study` with what the study has on record, as it goes on: its probe, and what its
+    searches try first.
+
+    Args:
+        store: its results so far; None: there are none.
+    """
+    if store is None:
+        return prepare_study(config)
+    return prepare_study(config, store.probe, store.fixed_warm_start)
 
 
 def _earlier(source: str) -> StudyResults:

@@ -18,7 +18,7 @@ from study.orchestration.capacity import Capacity, find_capacity
 from study.orchestration.interrupt import PauseOnInterrupt
 from study.orchestration.ledger import Ledger
 from study.orchestration.observer import Observer, Publishing
-from study.orchestration.prepare import Prepared, prepare_study
+from study.orchestration.prepare import Prepared, prepare_known
 from study.orchestration.tracking_needs import check_trackers
 from study.owned import claim, claim_url
 from study.paths import StudyPaths
@@ -92,7 +92,7 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         if store.extension:
             observer.message(store.extension)
         observer.message("Preparing data and model")
-        prepared = prepare_study(config, store.probe, store.fixed_warm_start)
+        prepared = prepare_known(config, store)
         _keep_facts(store, prepared)
         use_prepared(config, prepared.data)
         told = warm_start_plan(prepared.plan)

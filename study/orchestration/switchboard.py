@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from study.orchestration.tasks import Event, Group, Task
+from study.records import OUT_OF_MEMORY
 
 MAX_RETRIES = 2
 """Times a task is started again after its group was lost; memory has a limit of its own, and a
@@ -300,7 +301,7 @@ class Switchboard:
                     task, f"Out of memory at micro-batch {size}: halved to {size // 2}"
                 )
             else:
-                self._fail(task, f"Out of memory even with one example per pass: {reason}")
+                self._fail(task, f"{OUT_OF_MEMORY}: {reason}")
         elif failure["kind"] == "fatal" or (task.retries >= MAX_RETRIES and not node_lost):
             again = f" (tried {task.retries + 1} times)" if task.retries else ""
             self._fail(task, reason + again)

@@ -77,7 +77,9 @@ def _half_width(value: float | None) -> str:
 def _numbers(verdict: Verdict, setting: Setting) -> tuple[Tile, ...]:
     """The four that are looked for first; each stands even where nothing is known."""
     if verdict.answer == "memory" and verdict.confidence is None:
-        sure = Tile("Confidence", "measured", "peaks against your memory limit")
+        known = len(verdict.memory_gib) == 2 or bool(verdict.memory_ran_out)
+        how = "measured" if known else "by formula"
+        sure = Tile("Confidence", how, "what a run needs, against your memory limit")
     elif verdict.confidence is None:
         sure = Tile("Confidence", "none", "no claim is made")
     else:
@@ -206,7 +208,7 @@ def _forgetting(verdict: Verdict) -> str:
         found.difference, "nats less forgotten with LIFT", "nats less forgotten with full",
         ".3f", "",
     )  # fmt: skip
-    return f"{text}. {_matched(found)}{_trade_off(verdict)}"
+    return f"{text}. {_matched(found)}{_trade_off(verdict, found)}"
 
 
 def _matched(found: Retention) -> str:
@@ -216,12 +218,12 @@ def _matched(found: Retention) -> str:
     return f"At equal task loss: {matched}"
 
 
-def _trade_off(verdict: Verdict) -> str:
+def _trade_off(verdict: Verdict, found: Retention) -> str:
     p = forgets_more(verdict)
     if p is None or verdict.arm is None:
         return ""
     arm, other = arm_label(verdict.arm), arm_label(other_arm(verdict.arm))
-    return f". {arm} forgets more than {other} by more than {verdict.rho:g} nats: {percent(p)}"
+    return f". {arm} forgets more than {other} by more than {found.rho:g} nats: {percent(p)}"
 
 
 def _model_and_task(setting: Setting) -> str:

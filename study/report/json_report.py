@@ -66,6 +66,7 @@ def _verdict(verdict: Verdict, setting: Setting) -> dict[str, Any]:
         "is_claim": verdict.is_claim,
         "perplexity_change": None if change is None else dataclasses.asdict(change),
         "memory_gib": dict(verdict.memory_gib),
+        "memory_least_gib": dict(verdict.memory_least_gib),
     }
 
 

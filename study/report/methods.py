@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from study.analysis import StudySummary
+from study.config import DecisionConfig
 from study.report.base import Section
 from study.results import StudyResults
 
@@ -30,7 +31,7 @@ def methods_section(results: StudyResults, summary: StudySummary) -> Section:
             "replicates are not independent, and the numbers are about this pool."
         )
     if len(config.arms.names) > 1:
-        paragraphs += _verdict_methods(config.decision.rho)
+        paragraphs += _verdict_methods(config.decision)
     versions: dict[str, set[str]] = {}
     for trial in results.trials:
         for name, version in (trial.outcome.versions if trial.outcome else {}).items():
@@ -39,19 +40,20 @@ def methods_section(results: StudyResults, summary: StudySummary) -> Section:
     return Section("methods", "Methods", paragraphs=tuple(paragraphs), facts=facts)
 
 
-def _verdict_methods(rho: float) -> list[str]:
+def _verdict_methods(decision: DecisionConfig) -> list[str]:
     return [
         "D is the test loss of full minus that of LIFT: above 0 favours LIFT. A polynomial in the "
         "logarithm of the dataset size is fitted to the replicates' mean differences. Its variance "
         "is HC2 with Bell-McCaffrey degrees of freedom, and the error of the test split is added. "
         "Intervals and probabilities are those of Student's t; a crossover is claimed by a "
         "simultaneous (Scheffe) band.",
-        f"Differences of less than {rho:g} nats do not matter (decision.rho). The rules, in order: "
-        "an arm that does not fit into memory is out; a failed condition forbids a verdict; an arm "
-        "better by more than that at 95 % is recommended; else one that is not worse by more than "
-        "that at 95 % and costs at least 10 % less; else a lean at 80 %; else there is not enough "
-        "evidence.",
+        f"Differences of less than {decision.rho:g} nats do not matter (decision.rho). The rules, "
+        "in order: an arm that does not fit into memory is out; a failed condition forbids a "
+        "verdict; an arm better by more than that at 95 % is recommended; else one that is not "
+        "worse by more than that at 95 % and costs at least 10 % less; else a lean at 80 %; else "
+        "there is not enough evidence.",
         "A confidence is about the mean over repetitions of the whole procedure, subsets, seeds "
         "and tuning included, on this model and data. It is shown as 99 % at most. A "
-        "recommendation that forgets more on general text, at 95 %, is called a trade-off.",
+        f"recommendation that forgets more on general text by more than {decision.retention_rho:g} "
+        "nats (decision.retention_rho), at 95 %, is called a trade-off.",
     ]

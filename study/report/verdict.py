@@ -105,8 +105,8 @@ def headline(verdict: Verdict, setting: Setting) -> str:
 
 
 def forgets_more(verdict: Verdict) -> float | None:
-    """Probability that the recommended arm forgets more than the other by more than rho, where it
-    is high enough to make a win a trade-off."""
+    """Probability that the recommended arm forgets more than the other by more than
+    `Retention.rho`, where it is high enough to make a win a trade-off."""
     if verdict.retention is None or verdict.arm is None:
         return None
     p = _forgets(verdict.retention, verdict.arm)
@@ -117,10 +117,11 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
     """What must be known beside the sentence: a trade-off, and gates that warn."""
     made = []
     if (p := forgets_more(verdict)) is not None and verdict.arm is not None:
+        assert verdict.retention is not None  # the probability is its
         made.append(
             f"Trade-off {BASIS_PHRASES[verdict.basis]}: {arm_label(verdict.arm)} is {sure(p)} to "
             f"forget more general text than {arm_label(other_arm(verdict.arm))} by more than "
-            f"{verdict.rho:g} nats."
+            f"{verdict.retention.rho:g} nats."
         )
     made += [f"{g.name}: {g.found}. {g.remedy}" for g in verdict.gates if g.status == "warn"]
     return tuple(made)
@@ -178,10 +179,18 @@ def _memory(verdict: Verdict) -> str:
     text = "it is the only arm that fits"
     if verdict.confidence is not None:
         text = f"it is {sure(verdict.confidence)} to be the only arm that fits"
-    if verdict.memory_limit_gib is not None:
-        text += f" into {verdict.memory_limit_gib:g} GiB per device"
-    peaks = [f"{arm_label(arm)}'s {peak:.2f}" for arm, peak in verdict.memory_gib]
-    return f"{text} (peaks in GiB: {', '.join(peaks)})" if peaks else text
+    limit = verdict.memory_limit_gib
+    text += " the study's devices" if limit is None else f" into {limit:g} GiB per device"
+    peaks = dict(verdict.memory_gib)
+    told = [f"{arm_label(arm)}'s {peak:.2f}" for arm, peak in peaks.items()]
+    behind = [f"peaks in GiB: {', '.join(told)}"] if told else []
+    other = other_arm(verdict.arm)
+    least = dict(verdict.memory_least_gib).get(other)  # type: ignore[call-overload]
+    if other in verdict.memory_ran_out:
+        behind.append(f"{arm_label(other)} ran out of memory with one example per pass")
+    elif other not in peaks and least is not None:
+        behind.append(f"{arm_label(other)}'s weights and optimizer alone take {least:.2f} GiB")
+    return f"{text} ({'; '.join(behind)})" if behind else text
 
 
 def _price(verdict: Verdict) -> str:

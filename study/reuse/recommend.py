@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study.analysis import NextRuns, Verdict, decide, gather_evidence
+from study.analysis import NextRuns, Verdict, gather_evidence, verdict_of
 from study.analysis.gates import REACH
 from study.results import StudyResults
 from study.reuse.best import BestConfiguration, best_configuration
@@ -136,9 +136,7 @@ def recommend(asked: Asked, places: Sequence[str] = ()) -> Recommendation | Decl
 
 def _judge(study: PastStudy, asked: Asked) -> Judged:
     results = study.results()
-    verdict = None
-    if len(results.config.arms.names) == 2:
-        verdict = decide(gather_evidence(results), asked.dataset_size, asked.memory_limit_gib)
+    verdict = verdict_of(gather_evidence(results), asked.dataset_size, asked.memory_limit_gib)
     ended = [trial.finished for trial in results.trials if trial.finished is not None]
     return Judged(study, results, verdict, max(ended, default=0.0))
 

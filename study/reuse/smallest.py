@@ -12,9 +12,10 @@ import yaml
 
 from study.analysis import gather_evidence
 from study.analysis.gates import FEWEST_PAIRS, FEWEST_REPLICATES, FEWEST_SIZES, SMALLEST_SPAN
-from study.analysis.growth import filled
-from study.analysis.noise import assumed_noise, noise_on_record, split_error
+from study.analysis.growth import filled, grown
+from study.analysis.noise import noise_on_record, split_error
 from study.analysis.power import predict_power
+from study.analysis.tuning import planned_trials
 from study.config import StudyConfig, parse_config
 from study.reuse.identity import TASKS, Asked, local_path
 from study.reuse.past_studies import PastStudy
@@ -73,15 +74,19 @@ def smallest_study(
         settings["comparison"] = known.comparison
     config = parse_config(settings)
     results = None if near is None else near.results()
-    curve = None if results is None else gather_evidence(results).curve
+    evidence = None if results is None else gather_evidence(results)
+    curve = None if evidence is None else evidence.curve
+    tuning = () if evidence is None or not same_task else evidence.tuning
+    trials = planned_trials(config, tuning)
+    config = grown(config, trials=trials - config.search.trials)
+    settings["search"]["trials"] = trials
     base = results.base if results is not None and same_task else None
     examples = results.data.test if results is not None and results.data else _TEST_EXAMPLES
     power = predict_power(
         config,
-        noise_on_record(config.decision.rho, _TRIALS, curve)
-        if curve is not None
-        else assumed_noise(config.decision.rho, _TRIALS),
+        noise_on_record(known.search.trials if known is not None else trials, curve),
         split_error(config.task, examples, curve if same_task else None, base),
+        tuning,
     )
     chance = power.middle.claim
     if power.advice is not None and power.advised is not None:

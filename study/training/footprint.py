@@ -1,6 +1,6 @@
 """Memory that a phase will need, before anything is loaded: state by formula, the rest roughly.
 
-What the model and the optimizer hold is `study.training.memory.state_bytes`, exact but for
+What the model and the optimizer hold is `study.state_bytes`, exact but for
 rounding. Activations are rough. Per token of a forward pass, in numbers of the weights' width:
 
     each block that the backward pass goes through    10 hidden + 4 intermediate
@@ -22,12 +22,12 @@ from typing import Any
 
 from study.config import StudyConfig
 from study.plan import StudyPlan
+from study.state_bytes import StateBytes, state_bytes
 from study.steps import lift_strategy
 from study.strategies import make_strategy
 from study.strategies.base import Phase, Strategy, lowest_active_block
 from study.strategies.lift import LiftStrategy
 from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
-from study.training.memory import StateBytes, state_bytes
 from study.training.shape import ModelShape
 from study.training.zero import bucket_numel, resolve_micro_batch_size
 

@@ -43,7 +43,8 @@ def compare(
     retention: Losses = lambda arm, size: 3.2,
     accuracy: Losses | None = None,
     diverged: Mapping[str, int] = {},
-    falling: float = 0.0,
+    falling: float | Mapping[int, float] = 0.0,
+    gain: float | Mapping[int, float] = 0.01,
     seed: int = 0,
     **changes: Any,
 ) -> StudyResults:
@@ -53,7 +54,9 @@ def compare(
         noise: sd over replicates and over seeds, nats; also over test examples.
         rates: each arm's winning learning rate, in a range of 2e-5 to 5e-5.
         diverged: search trials per arm and size, beside the planned ones, that diverged.
-        falling: nats by which validation loss falls over the last fifth of a confirm run.
+        falling: nats by which validation loss falls over the last fifth of a confirm run, at all
+            sizes or by size.
+        gain: nats between the two search trials of a replicate, at all sizes or by size.
     """
     config = make_config(sizes=sizes, replicates=replicates, trials=2, **changes)
     random, trials = np.random.default_rng(seed), list[TrialRecord]()
@@ -64,7 +67,8 @@ def compare(
                 chosen = {"learning_rate": rates[arm]}
                 cost, peak = costs[arm], memory_mib[arm] * 2**20
                 common: dict[str, Any] = {"device_seconds": cost, "peak_memory_bytes": peak}
-                for index, gap in enumerate((0.0, 0.1)):
+                second = gain.get(size, 0.01) if isinstance(gain, Mapping) else gain
+                for index, gap in enumerate((0.0, second)):
                     hyperparameters = chosen if not index else {"learning_rate": 2.7e-5}
                     trials.append(
                         make_trial(
@@ -87,7 +91,8 @@ def compare(
                         hyperparameters=chosen, **common,
                     )  # fmt: skip
                     examples = random.normal(0, noise, EXAMPLES)
-                    trials.append(_flat(run, found + examples - examples.mean(), falling))
+                    fall = falling.get(size, 0.0) if isinstance(falling, Mapping) else falling
+                    trials.append(_flat(run, found + examples - examples.mean(), fall))
                     if accuracy is not None:
                         trials[-1] = _outcome(
                             trials[-1], test_metrics={"accuracy": accuracy(arm, size)}

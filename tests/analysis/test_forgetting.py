@@ -38,6 +38,19 @@ def test_less_learning_is_not_less_forgetting() -> None:
     assert found.matched.value == pytest.approx(0.0, abs=1e-3)
 
 
+def test_forgetting_has_a_difference_that_matters_of_its_own() -> None:
+    """Full forgets 0.1 nats more: beyond the one rho, and far within the other."""
+    for rho, sure in ((0.05, True), (0.5, False)):
+        results = compare(
+            lambda arm, size: 4.0,
+            retention=lambda arm, size: 3.2 + (0.1 if arm == "full" else 0.0),
+            decision={"rho": 0.01, "retention_rho": rho},
+        )
+        found = decide(gather_evidence(results), 400).retention
+        assert found is not None and found.rho == rho
+        assert (found.probability_full_forgets > 0.99) is sure
+
+
 def test_what_is_left_at_equal_task_loss_is_told() -> None:
     found = decide(gather_evidence(on_one_line(0.2)), 400).retention
     assert found is not None and found.matched is not None

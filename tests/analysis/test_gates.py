@@ -29,8 +29,8 @@ def failed(results: StudyResults, size: int = 400) -> list[str]:
 def test_a_sound_study_passes_all() -> None:
     gates = gates_of(compare(EVEN))
     assert list(gates) == [
-        "Arms", "Dataset sizes", "Asked size", "Confirm runs", "Trial counts", "Learning",
-        "Learning rate range", "Training length", "Curve", "Divergence", "Test split",
+        "Arms", "Dataset sizes", "Asked size", "Confirm runs", "Trial counts", "Search length",
+        "Learning", "Learning rate range", "Training length", "Curve", "Divergence", "Test split",
     ]  # fmt: skip
     assert {gate.status for gate in gates.values()} == {"pass"}
     assert all(gate.found and gate.needed and not gate.remedy for gate in gates.values())
@@ -124,6 +124,11 @@ def test_training_that_was_cut_short() -> None:
     # 0.03 nats over the last fifth are 0.015 over the last tenth.
     assert failed(compare(EVEN, falling=0.03)) == ["Training length"]
     assert failed(compare(EVEN, falling=0.018)) == []
+    # Each size is judged: between 200 and 400 the mean is within rho, and 400 alone is not.
+    assert failed(compare(EVEN, falling={400: 0.03}), 280) == ["Training length"]
+    assert failed(compare(EVEN, falling={800: 0.03}), 280) == []
+    gate = gates_of(compare(EVEN, falling={400: 0.03}), 280)["Training length"]
+    assert "LIFT: +0.0150 nats at 400" in gate.found
     run = next(t for t in compare(EVEN, falling=0.03).trials if t.spec.stage is Stage.CONFIRM)
     assert last_fall(run) == pytest.approx(0.015)
     assert last_fall(dataclasses.replace(run, measurements=run.measurements[:1])) is None
@@ -140,7 +145,9 @@ def test_a_difference_that_no_simple_curve_follows() -> None:
 
 
 def test_an_arm_that_diverges_more_often() -> None:
-    assert failed(compare(EVEN, diverged={"lift": 5})) == ["Trial counts", "Divergence"]
+    # Five of seven lost: whether any of the others is drawn is luck as well.
+    names = ["Trial counts", "Search length", "Divergence"]
+    assert failed(compare(EVEN, diverged={"lift": 5})) == names
     gate = gates_of(compare(EVEN, diverged={"full": 5, "lift": 5}))["Divergence"]
     assert gate.status == "pass"
     assert "24 % of 105" in gate.found

@@ -87,7 +87,7 @@ def test_power_is_that_of_studies_drawn_run_by_run(shape: dict, split_sd: float)
         claims_at_rho += found.probability_above(2 * RHO) >= 0.95
         leans += found.probability_above(RHO) >= LEANING
         widths += (found.high - found.low) / 2
-    noise = assumed_noise(RHO, config.search.trials)
+    noise = assumed_noise(config.search.trials)
     split = SplitError(examples, split_sd / examples**0.5, "assumed")
     for k, place in enumerate(places):
         told = power_at(config, int(place), noise, split)
@@ -100,7 +100,7 @@ def test_power_is_that_of_studies_drawn_run_by_run(shape: dict, split_sd: float)
 
 def claim(split: SplitError = NO_SPLIT_ERROR, **shape: object) -> float:
     config = config_of(**shape)  # type: ignore[arg-type]
-    return predict_power(config, assumed_noise(RHO, 8), split).middle.claim
+    return predict_power(config, assumed_noise(8), split).middle.claim
 
 
 def test_power_grows_with_sizes_replicates_seeds_trials_and_test_examples() -> None:
@@ -130,26 +130,37 @@ def test_power_grows_with_sizes_replicates_seeds_trials_and_test_examples() -> N
 )
 def test_a_plan_that_fails_a_gate_has_no_power_and_names_it(shape: dict, gate: str) -> None:
     config = config_of(**shape)
-    found = predict_power(config, assumed_noise(RHO, 8), NO_SPLIT_ERROR)
+    found = predict_power(config, assumed_noise(8), NO_SPLIT_ERROR)
     for place in (found.middle, found.largest):
         assert (place.claim, place.claim_at_rho, place.lean_at_rho) == (0, 0, 0)
         assert [g.name for g in place.failed] == [gate]
     # The advice mends it, and is an edit that a study with results may make.
     assert found.advice is not None and found.advised is not None and found.advised >= ENOUGH
     assert extension(config, found.advice.after)
-    after = predict_power(found.advice.after, assumed_noise(RHO, 8), NO_SPLIT_ERROR)
+    after = predict_power(found.advice.after, assumed_noise(8), NO_SPLIT_ERROR)
     assert after.middle.claim == pytest.approx(found.advised) and not after.middle.failed
     assert after.advice is None
 
 
 def test_noise_that_no_growth_overcomes_has_no_advice() -> None:
-    noise = replace(assumed_noise(RHO, 8), between=(20 * RHO) ** 2)
+    noise = replace(assumed_noise(8), between=(20 * RHO) ** 2)
     found = predict_power(config_of(), noise, NO_SPLIT_ERROR)
     assert found.advice is None and found.middle.claim < 0.2
 
 
-def test_assumed_noise_is_half_a_rho_per_effect_and_arm() -> None:
-    noise = assumed_noise(RHO, 8)
+def test_raising_rho_raises_the_chance_of_a_verdict() -> None:
+    claims = []
+    for rho in (0.005, 0.01, 0.02, 0.04):
+        config = config_of()
+        config = config.model_copy(
+            update={"decision": config.decision.model_copy(update={"rho": rho})}
+        )
+        claims.append(predict_power(config, assumed_noise(8), NO_SPLIT_ERROR).largest.claim)
+    assert claims == sorted(claims) and claims[0] < 0.4 and claims[-1] > 0.99
+
+
+def test_assumed_noise_is_five_thousandths_of_a_nat_per_effect_and_arm() -> None:
+    noise = assumed_noise(8)
     # 100,000 searches of eight trials, losses anywhere within 2 rho.
     lowest = np.random.default_rng(0).uniform(0, 2 * RHO, (100_000, 8)).min(axis=1)
     assert search_luck(2 * RHO, 8) == pytest.approx(lowest.var(), rel=0.02)
@@ -163,10 +174,10 @@ def test_assumed_noise_is_half_a_rho_per_effect_and_arm() -> None:
 def test_replicates_on_record_update_the_noise() -> None:
     config, random = config_of(replicates=60, trials=4), np.random.default_rng(3)
     quiet = draw_curve(config, 0.0, 0.0, 10, random)
-    found = noise_on_record(RHO, 4, quiet)
+    found = noise_on_record(4, quiet)
     assert found.freedom == quiet.freedom == 237
-    assert found.between == pytest.approx(assumed_noise(RHO, 4).between, rel=0.3)
-    assert found.within == pytest.approx(assumed_noise(RHO, 4).within, rel=0.2)
+    assert found.between == pytest.approx(assumed_noise(4).between, rel=0.3)
+    assert found.within == pytest.approx(assumed_noise(4).within, rel=0.2)
     loud = Curve(
         replace(
             quiet.paired,
@@ -174,10 +185,10 @@ def test_replicates_on_record_update_the_noise() -> None:
             scatter=9 * quiet.paired.scatter,
         )
     )
-    louder = noise_on_record(RHO, 4, loud)
+    louder = noise_on_record(4, loud)
     assert louder.between == pytest.approx(9 * found.between, rel=0.1)
     assert louder.within == pytest.approx(9 * found.within, rel=0.1)
-    assert noise_on_record(RHO, 4, None) == assumed_noise(RHO, 4)
+    assert noise_on_record(4, None) == assumed_noise(4)
 
 
 def test_the_split_error_comes_from_runs_then_the_base_model_then_a_guess() -> None:
@@ -197,11 +208,11 @@ def test_the_split_error_comes_from_runs_then_the_base_model_then_a_guess() -> N
 
 def test_a_small_test_split_says_how_many_examples_would_do() -> None:
     split = SplitError(300, 0.01, "runs")
-    found = predict_power(config_of(), assumed_noise(RHO, 8), split)
+    found = predict_power(config_of(), assumed_noise(8), split)
     assert found.test_examples_needed == 300 * 16
     enough = split.with_examples(300 * 16)
     assert enough.error == pytest.approx(found.split_limit)
-    done = predict_power(config_of(), assumed_noise(RHO, 8), split.with_examples(4801))
+    done = predict_power(config_of(), assumed_noise(8), split.with_examples(4801))
     assert done.test_examples_needed is None
 
 
@@ -220,7 +231,7 @@ def test_a_template_can_answer(name: str) -> None:
     """Power of .80 at 2 rho in the middle of the sizes, the test split's error at its limit."""
     config = template_config(name)
     at_limit = SplitError(1000, RHO / 4, "assumed")
-    found = predict_power(config, assumed_noise(RHO, config.search.trials), at_limit)
+    found = predict_power(config, assumed_noise(config.search.trials), at_limit)
     assert found.middle.claim >= ENOUGH and found.advice is None
     assert not found.largest.failed
     assert found.largest.claim > 0.5

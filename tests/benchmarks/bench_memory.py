@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 import study.demo
 from study.config import ZeroConfig
+from study.state_bytes import state_bytes
 from study.training.audit import PhaseAudit
 from study.training.layout import find_layout
 from study.training.losses import make_loss
-from study.training.memory import state_bytes
 from tests.helpers.phase_memory import PHASES, STAGES, WORLD_SIZE, measure
 from tests.helpers.workers import group_phases, phase_engine, run_workers
 

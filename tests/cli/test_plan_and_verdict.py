@@ -11,12 +11,15 @@ import yaml
 from rich.console import Console
 
 from study.analysis import summarise
+from study.api import plan_study as plan_study_of
 from study.cli.detection import detection_warnings, predict, print_detection
 from study.cli.verdicts import print_verdicts
+from study.config import load_config
 from study.orchestration.prepare import Prepared
-from study.plan import ModelFacts, plan_study
-from study.records import DataSummary
+from study.plan import ModelFacts, full_steps, plan_study
+from study.records import DataSummary, StepCosts
 from study.results import StudyResults
+from study.store import StudyStore
 from tests.helpers.commands import study, too_wide
 from tests.helpers.results import make_config, make_results
 
@@ -47,6 +50,40 @@ def test_a_plan_that_can_answer_says_so_without_warning_or_advice() -> None:
     assert "warning" not in text and "advice" not in text
 
 
+def test_few_search_trials_are_warned_of_with_the_number_that_would_do() -> None:
+    shape = {"sizes": (250, 500, 1000, 2000, 4000), "replicates": 9}
+    warnings = detection_warnings(predict(prepared(**shape, trials=2), None))
+    assert len(warnings) == 1 and "A search of 2 trials leaves its winner" in warnings[0]
+    assert "About 8 trials would do (search.trials)." in warnings[0]
+    assert detection_warnings(predict(prepared(**shape, trials=8), None)) == []
+    coarse = {"decision": {"rho": 0.1}}
+    assert detection_warnings(predict(prepared(**shape, trials=2, **coarse), None)) == []
+    # What is on record replaces what was assumed: losses over 0.4 nats instead of 0.1.
+    results = make_results(trials=4)
+    (warning,) = detection_warnings(predict(prepared(**shape, trials=8), results))
+    assert "A search of 8 trials leaves" in warning
+    fixed = {"learning_rate": 3e-5, "warmup_ratio": 0.0, "max_grad_norm": 1.0}
+    search = {"space": {"shared": fixed}, "trials": 1, "replicates": 9}
+    plan = prepared(sizes=(250, 500, 1000, 2000, 4000), search=search)
+    assert detection_warnings(predict(plan, None)) == [], "nothing is drawn"
+
+
+def test_the_noise_that_is_assumed_is_in_nats() -> None:
+    """Who cares about larger differences is likelier to be told of them."""
+    shape = {"sizes": (250, 500, 1000, 2000), "replicates": 3, "trials": 8}
+    finer, coarser = (
+        predict(prepared(**shape, decision={"rho": rho}), None).largest.claim
+        for rho in (0.01, 0.02)
+    )
+    assert finer < 0.4 and coarser > 0.7
+    text = told(prepared(**shape, decision={"rho": 0.02}))
+    assert "0.005 nats over data subsets and 0.005 over seeds" in text
+    labels = {"task": "sequence-classification"}
+    assert "a classifier with few examples may have several times that" in told(
+        prepared(**shape, **labels)
+    )
+
+
 def test_a_plan_that_cannot_answer_names_the_gate_and_the_cheapest_change() -> None:
     plan = prepared(sizes=(250, 1000), replicates=2)
     text = told(plan)
@@ -58,7 +95,7 @@ def test_a_plan_that_cannot_answer_names_the_gate_and_the_cheapest_change() -> N
 
 
 def test_a_small_test_split_is_warned_of_with_the_number_that_would_do() -> None:
-    plan = prepared(test_examples=100, replicates=6)
+    plan = prepared(test_examples=100, replicates=6, trials=8)
     (warning,) = detection_warnings(predict(plan, None))
     assert "predicted at 0.0085 nats, above rho / 4 (0.0025)" in warning
     assert "About 1,200 test examples would do" in warning and "it has 100" in warning
@@ -84,6 +121,26 @@ def test_study_plan_prints_what_it_can_detect(project: Path) -> None:
     assert "What this study can detect" in done.stdout
     assert "About 1,200 test examples would do" in " ".join(done.stdout.split())
     assert too_wide(done.stdout, project) == []
+
+
+def test_study_plan_reckons_with_the_probe_on_record(project: Path) -> None:
+    settings = yaml.safe_load((project / "study.yaml").read_text())
+    (project / "probed.yaml").write_text(yaml.safe_dump(settings | {"name": "probed"}))
+    config = load_config(project / "probed.yaml")
+    store = StudyStore.create(config)
+    probe = StepCosts(full_step=0.6, lift_step=0.1)
+    store.set_info("probe", probe.to_dict())
+    prepared_again = plan_study_of(config)
+    assert prepared_again.plan.model.probe == probe, "from Python as well"
+    steps = {s.steps for s in prepared_again.plan.search if s.arm == "lift" and s.size == 96}
+    (ratio,) = {n / full_steps(config, 96) for n in steps}
+    assert ratio > 4, "LIFT's steps are that much cheaper than the cost model has it"
+    done = study("plan", "probed.yaml", cwd=project)
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "predicted; measured before the first trial" not in text
+    for count in steps:
+        assert f" {count} " in text
+    assert "device-hours" in text and "9 of 10 such studies: " in text
 
 
 def test_verdicts_are_printed_one_per_asked_size_with_what_to_run_next() -> None:

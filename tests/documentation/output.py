@@ -6,9 +6,12 @@ import re
 
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
+_TIME_LEFT = re.compile(r"\d+ of \d+ trials ended, about [^(]* left \([^)]*\)")
+
 
 def fixed(text: str) -> str:
     """Text on one line, with one word for every number, duration and trial."""
+    text = re.sub(_TIME_LEFT, "", text)  # told now and then, after a minute at the earliest
     text = re.sub(r"\b(full|lift)-n\d+-r\d+-[sc]\d+", "TRIAL", " ".join(text.split()))
     text = _NUMBER.sub("#", text).replace("[ #", "[#")
     text = re.sub(r"(# h )?(# min )?# s\b", "#s", text)

@@ -106,7 +106,7 @@ def _trained(
     spec: TrialSpec, gap: float, random: np.random.Generator, finished: float
 ) -> TrialRecord:
     rate = math.log10(spec.hyperparameters["learning_rate"] / 2e-4)
-    loss = 3.0 + 4.0 * spec.size**-0.5 + 0.1 * rate**2 + 0.004 * float(random.normal())
+    loss = 3.0 + 4.0 * spec.size**-0.5 + 0.01 * rate**2 + 0.004 * float(random.normal())
     loss -= gap if spec.arm == "lift" else 0.0
     made = make_trial(score=loss, test_loss=loss, retention_loss=4.0, steps=spec.steps)
     assert made.outcome is not None

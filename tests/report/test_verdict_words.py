@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from study.analysis import BASIS_PHRASES, Gate, Interval, Verdict
+from study.analysis import BASIS_PHRASES, Gate, Interval, Verdict, summarise
 from study.report import headline, verdict_card
 from study.report.base import MISSING
+from study.report.methods import methods_section
 from study.report.phrases import directed, percent, sure
+from study.results import StudyResults
+from tests.helpers.results import make_config
 from tests.report.verdicts import (
     ANSWERS,
     FAILED,
@@ -159,6 +162,17 @@ def test_a_win_that_forgets_more_is_a_trade_off_from_95_percent_on() -> None:
     assert "forget" not in headline(less, SETTING)
     other = verdict_card(make_verdict(retention=FORGETS), SETTING)
     assert other.label == "LIFT" and "forget" not in other.sentence
+
+
+def test_a_trade_off_names_the_difference_in_forgetting_that_was_judged() -> None:
+    card = verdict_card(make_verdict(arm="full", rho=0.3, retention=FORGETS), SETTING)
+    told = [*card.notes, dict(card.facts)["Forgetting"]]
+    assert all("by more than 0.02 nats" in text and "0.3" not in text for text in told)
+    assert len(told) == 2
+    config = make_config(decision={"rho": 0.3, "retention_rho": 0.02})
+    results = StudyResults(config, ())
+    methods = " ".join(methods_section(results, summarise(results)).paragraphs)
+    assert "forgets more on general text by more than 0.02 nats (decision.retention_rho)" in methods
 
 
 def test_forgetting_is_told_as_it_is_and_at_equal_task_loss() -> None:

@@ -12,7 +12,7 @@ from study.report import Setting
 PASSED = Gate("Dataset sizes", "pass", "4 sizes from 500 to 4,000 (8.0x)", "at least 4", "", True)
 FAILED = Gate("Replicates", "fail", "2 at 1,000", "at least 3", "Set search.replicates to 3.", True)
 RUNS = NextRuns("search.replicates: 5", "2 more replicates", 80, 3600.0, 0.02, 0.012, 0.8)
-FORGETS = Retention(Interval(0.04, 0.03, 0.05), Interval(0.01, -0.01, 0.02), 0.975, 0.0)
+FORGETS = Retention(Interval(0.04, 0.03, 0.05), Interval(0.01, -0.01, 0.02), 0.02, 0.975, 0.0)
 """Full forgets more."""
 
 

@@ -13,7 +13,7 @@ import pytest
 from study.config import StudyConfig
 from study.plan import Cell, ModelFacts, plan_study
 from study.records import Stage, TrialOutcome
-from study.training.memory import state_bytes
+from study.state_bytes import state_bytes
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.workers import run_workers

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from study.training.memory import state_bytes
+from study.state_bytes import state_bytes
 from study.training.zero import bucket_numel
 from tests.helpers.phase_memory import (
     PHASES,

@@ -14,7 +14,12 @@ from pathlib import Path
 from study.errors import ResourceError
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, Finding, Status
-from study.orchestration.preflight.memory import Devices, NodeRoom, check_memory
+from study.orchestration.preflight.memory import (
+    Devices,
+    NodeRoom,
+    check_memory,
+    or_lift_alone,
+)
 from study.orchestration.preflight.node_task import (
     Question,
     look_around,
@@ -230,7 +235,7 @@ def _memory(facts: StudyFacts, found: _Cluster, arm: str) -> Finding:
     finding, facts.footprints[arm] = check_memory(
         facts.config, facts.shape, facts.phases[arm], devices, facts.counts.longest
     )
-    return finding
+    return or_lift_alone(finding, facts.config, arm)
 
 
 def _rooms(facts: StudyFacts, found: _Cluster) -> Sequence[NodeRoom]:

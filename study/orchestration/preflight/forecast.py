@@ -19,6 +19,7 @@ from study.cost_model import (
     full_seconds,
     price_phases,
 )
+from study.orchestration.preflight.spread import spread
 from study.orchestration.switchboard import STARTUP_SHARE
 from study.plan import Cell, StudyPlan, cell_of
 from study.records import DataSummary, Stage, TrialRecord, TrialSpec, TrialState
@@ -54,6 +55,7 @@ class Forecast:
     Attributes:
         trials, of: still to run, and in the whole plan.
         seconds: wall time.
+        factor: by which it, and the device time, may be longer or shorter, see `spread`.
         device_seconds: per arm, start-up included.
         startup_known: False where start-up could not be counted.
     """
@@ -63,6 +65,12 @@ class Forecast:
     seconds: float
     device_seconds: dict[str, float] = field(default_factory=dict)
     startup_known: bool = True
+    factor: float = 1.0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Wall seconds, see `factor`."""
+        return self.seconds / self.factor, self.seconds * self.factor
 
 
 def forecast(
@@ -105,6 +113,7 @@ def forecast(
         seconds=first + _makespan(plan, specs, seconds, cluster.trials_at_once),
         device_seconds=per_arm,
         startup_known=startup is not None,
+        factor=spread(_ratios(plan, data, whole), len(specs)),
     )
 
 
@@ -170,6 +179,18 @@ def _correction(
         cost = sum(trial_cost(plan, data, r.spec) for r in whole)
         return spent / cluster.workers_per_trial / cost
     return cluster.slowdown if plan.model.probe is not None else None
+
+
+def _ratios(plan: StudyPlan, data: DataSummary, whole: Sequence[TrialRecord]) -> list[list[float]]:
+    """Of each arm's ended trials: what they took over `trial_cost`."""
+    return [
+        [
+            r.outcome.device_seconds / trial_cost(plan, data, r.spec)
+            for r in whole
+            if r.outcome and r.spec.arm == arm
+        ]
+        for arm in plan.config.arms.names
+    ]
 
 
 def _measured_startup(whole: Sequence[TrialRecord], workers: int) -> float | None:

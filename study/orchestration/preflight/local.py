@@ -13,7 +13,7 @@ from study.config import StudyConfig
 from study.errors import StoreError
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import unwritable
-from study.orchestration.prepare import Prepared, prepare_study
+from study.orchestration.prepare import Prepared, prepare_known
 from study.orchestration.tracking_needs import check_trackers
 from study.owned import check_url, claim
 from study.paths import StudyPaths
@@ -171,10 +171,7 @@ def check_plan(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, 
     Raises:
         UserError: as `prepare_study`.
     """
-    if store is None:
-        prepared = prepare_study(config)
-    else:
-        prepared = prepare_study(config, store.probe, store.fixed_warm_start)
+    prepared = prepare_known(config, store)
     plan = prepared.plan
     notes = len(prepared.warnings)
     more = f"; {notes} {'note' if notes == 1 else 'notes'} on it in `study plan`" if notes else ""

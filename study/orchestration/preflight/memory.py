@@ -6,7 +6,7 @@ On the CPU the device is the node: all workers that run there at once share its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from study.config import StudyConfig
@@ -89,6 +89,17 @@ def check_memory(
     )
     judge = _judge_gpu if devices.gpu_share else _judge_host
     return judge(demand, devices), demand.footprint
+
+
+def or_lift_alone(finding: Finding, config: StudyConfig, arm: str) -> Finding:
+    """That full does not fit may be the answer, which needs no run of it."""
+    if finding.status is not Status.FAIL or arm != "full" or len(config.arms.names) == 1:
+        return finding
+    alone = (
+        "Or run LIFT alone (arms: [lift]) with your device's memory as decision.memory_limit_gib: "
+        "the report then says whether memory decides."
+    )
+    return replace(finding, remedy=f"{finding.remedy} {alone}")
 
 
 def _heaviest(

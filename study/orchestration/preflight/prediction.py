@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from study.orchestration.preflight.base import Checklist, Finding, Status
 from study.orchestration.preflight.forecast import Cluster, Forecast, forecast
 from study.orchestration.preflight.probe_job import Probed, run_probe_by_arm
+from study.orchestration.preflight.spread import MEANING
 from study.orchestration.preflight.study_facts import StudyFacts
 from study.orchestration.worker_group import Workers
 from study.plan import with_probe
@@ -128,4 +129,8 @@ def _told(facts: StudyFacts, found: Forecast, trials: int) -> str:
     if not found.startup_known:
         notes += "; start-up of workers not counted"
     count = f"{found.trials} of {found.of} trials, {trials} at once"
-    return f"about {duration(found.seconds)} for {count}; {total:.2g} {unit}{split}{notes}"
+    low, high = map(duration, found.range)
+    return (
+        f"about {duration(found.seconds)} ({MEANING}: {low} to {high}) for {count}; {total:.2g} "
+        f"{unit}{split}{notes}"
+    )

@@ -15,7 +15,6 @@ the user cut forward passes to some thirty tokens.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,13 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from study.records import PrefixCacheUse
 from study.training.batches import collate
 from study.training.engine import PhaseEngine
 from study.training.placement import Placement
-from study.training.prefix.bypass import PREFIX_HIDDEN, BlockBypass
+from study.training.prefix.bypass import PREFIX_HIDDEN, BlockBypass, few_logits
+from study.training.prefix.rows import padded_hidden, rows_of
 from study.training.prefix.store import HiddenRows, PrefixStore
 from study.training.tokenised import StudyData, TokenisedSplit
 
@@ -124,7 +123,7 @@ class PrefixCache:
             for name in SPLITS:
                 self._rows[name, self.boundary].touch()
             engine.bypass = (self.boundary, self._bypass)
-            self._evaluate = partial(engine.evaluate, **_few_logits(engine.model))
+            self._evaluate = partial(engine.evaluate, **few_logits(engine.model))
         return self.boundary > 0
 
     def leave(self) -> None:
@@ -158,12 +157,12 @@ class PrefixCache:
             # What was read stays: computed in another batch it would differ by rounding.
             found = self._fill(name, missing if len(missing) else ids[:1]) | found
         started = time.perf_counter()
-        shape = tensors["input_ids"].shape
-        hidden = np.zeros((*shape, self._token_bytes), dtype=np.uint8)
-        for place, example in enumerate(ids):
-            row = found[int(example)]
-            hidden[place, : len(row) // self._token_bytes] = row.reshape(-1, self._token_bytes)
-        tensors[PREFIX_HIDDEN] = torch.from_numpy(hidden).view(self._dtype)
+        tensors[PREFIX_HIDDEN] = padded_hidden(
+            [found[int(i)] for i in ids],
+            tensors["input_ids"].shape[1],
+            self._token_bytes,
+            self._dtype,
+        )
         self.counts.read_seconds += time.perf_counter() - started
         return tensors
 
@@ -199,10 +198,8 @@ class PrefixCache:
             self._evaluate(tensors)
         found: dict[int, np.ndarray] = {}
         for boundary in wanted:
-            whole = hidden[boundary].to("cpu").contiguous().view(torch.uint8).numpy()
-            found = {
-                int(i): whole[place, : split.lengths[i]].reshape(-1) for place, i in enumerate(ids)
-            }
+            rows = rows_of(hidden[boundary], split.lengths[ids])
+            found = {int(i): row for i, row in zip(ids, rows, strict=True)}
             self._keep(name, boundary, found)
         counts = self.counts
         counts.fill_seconds += time.perf_counter() - started
@@ -290,9 +287,3 @@ class PrefixCache:
         self.leave()
         while self._rows:
             self._rows.popitem()[1].close()
-
-
-def _few_logits(model: PreTrainedModel) -> dict[str, Any]:
-    """Spare the head what filling does not need, where the model knows how to."""
-    known = inspect.signature(model.forward).parameters
-    return {"logits_to_keep": 1} if "logits_to_keep" in known else {}

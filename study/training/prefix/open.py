@@ -30,9 +30,9 @@ from study.training.tokenised import StudyData
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _GIB = 2**30
-_SAMPLE_EXAMPLES, _SAMPLE_TOKENS = 2, 16
+_SAMPLE_TOKENS = 16
 
 
 def open_prefix_cache(
@@ -119,7 +119,8 @@ class _Found:
         self.store = node_store(config)
         new = set(candidates) - self.store.verified(self.key)
         if new:
-            check_exact(model, self.bypass, sorted(new), sample)
+            self.store.root.mkdir(parents=True, exist_ok=True)
+            check_exact(model, self.bypass, sorted(new), sample, self.store.root)
             self.store.set_verified(self.key, new)
         with self.store.lock():
             missing = self._missing(data, candidates, subset)
@@ -193,11 +194,16 @@ def highest(kept: Collection[Boundary], boundary: Boundary) -> Boundary:
 
 
 def _sample(data: StudyData, placement: Placement) -> dict[str, Tensor]:
-    """A few short examples: padded ones among them, where lengths differ."""
-    ids = np.argsort(data.validation.lengths, kind="stable")[:: max(1, len(data.validation) - 1)]
-    batch = collate(data.validation, ids[:_SAMPLE_EXAMPLES], data.pad_token_id)
+    """The longest and the shortest example of a split, cut: the second to half of the first, so
+    that there is padding whatever their lengths are."""
+    by_length = np.argsort(data.validation.lengths, kind="stable")
+    batch = collate(data.validation, by_length[[-1, 0]], data.pad_token_id)
     batch.pop("labels")
-    return {k: v[:, :_SAMPLE_TOKENS].to(placement.device) for k, v in batch.items()}
+    batch = {k: v[:, :_SAMPLE_TOKENS] for k, v in batch.items()}
+    half = max(1, batch["input_ids"].shape[1] // 2)
+    batch["input_ids"][1, half:] = data.pad_token_id
+    batch["attention_mask"][1, half:] = 0
+    return {k: v.to(placement.device) for k, v in batch.items()}
 
 
 def _key(

@@ -9,13 +9,19 @@ import pytest
 
 from study.config import ModelConfig, StudyConfig
 from study.orchestration.preflight.base import Finding, Status
-from study.orchestration.preflight.memory import Devices, NodeRoom, check_memory
+from study.orchestration.preflight.memory import (
+    Devices,
+    NodeRoom,
+    check_memory,
+    or_lift_alone,
+)
 from study.orchestration.preflight.node_task import Gpu
 from study.strategies import make_strategy
 from study.training.footprint import Footprint
 from study.training.shape import ModelShape, model_shape
 from tests.helpers.data import study_config
 from tests.helpers.models import tiny_model_folder
+from tests.helpers.results import make_config
 
 GIB, MIB = 2**30, 2**20
 
@@ -129,3 +135,15 @@ def test_too_many_trials_at_once_are_a_warning_with_how_many_fit(shape: ModelSha
     assert finding.status is Status.WARN
     assert "8 workers at once" in finding.found
     assert finding.remedy == "Set resources.concurrent_trials to 2."
+
+
+def test_that_full_does_not_fit_may_be_the_answer() -> None:
+    fails = Finding("full needs more", Status.FAIL, "Buy more.")
+    both, alone = make_config(), make_config(arms=["full"])
+    told = or_lift_alone(fails, both, "full").remedy
+    assert told.startswith("Buy more. Or run LIFT alone (arms: [lift])")
+    assert "decision.memory_limit_gib" in told
+    for config, arm in ((both, "lift"), (alone, "full")):
+        assert or_lift_alone(fails, config, arm) == fails
+    warns = Finding("full is tight", Status.WARN, "Watch it.")
+    assert or_lift_alone(warns, both, "full") == warns

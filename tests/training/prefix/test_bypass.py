@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 from study.config import ModelConfig
 from study.errors import PrefixCacheError
 from study.training.model import load_model
 from study.training.prefix.bypass import BlockBypass
 from study.training.prefix.exact import check_exact
+from study.training.prefix.store import HiddenRows
 from tests.helpers.models import (
     ALL_ARCHITECTURES,
     BLOCKS,
@@ -89,12 +97,12 @@ def test_loss_and_gradients_are_bit_identical_without_the_lowest_blocks(
 
 @pytest.mark.parametrize("architecture", telling(ALL_ARCHITECTURES))
 def test_the_check_accepts_every_architecture_and_leaves_the_model_whole(
-    model_of: Callable[[str], PreTrainedModel], architecture: str
+    model_of: Callable[[str], PreTrainedModel], architecture: str, tmp_path: Path
 ) -> None:
     model, batch = model_of(architecture), padded_batch()
     before = loss_of(model.eval(), batch)
     bypass = BlockBypass(model, batch)
-    check_exact(model, bypass, range(1, BLOCKS), batch)
+    check_exact(model, bypass, range(1, BLOCKS), batch, tmp_path)
     assert torch.equal(loss_of(model, batch), before)
     assert all("forward" not in vars(block) for block in bypass.blocks)
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in bypass.blocks)
@@ -130,7 +138,9 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     ("overrides", "name"),
     [({"resid_pdrop": 0.1}, "gpt2"), ({"attention_dropout": 0.1}, "llama")],
 )
-def test_dropout_in_the_prefix_is_refused(overrides: dict[str, float], name: str) -> None:
+def test_dropout_in_the_prefix_is_refused(
+    overrides: dict[str, float], name: str, tmp_path: Path
+) -> None:
     model, batch = tiny_model(name), padded_batch()
     for key, value in overrides.items():
         for module in model.modules():
@@ -140,21 +150,21 @@ def test_dropout_in_the_prefix_is_refused(overrides: dict[str, float], name: str
                 setattr(module, key, value)
     bypass = BlockBypass(model.eval(), batch)
     with pytest.raises(PrefixCacheError, match="results differ"):
-        check_exact(model, bypass, [2], batch)
+        check_exact(model, bypass, [2], batch, tmp_path)
 
 
-def test_dropout_above_the_boundary_is_not() -> None:
+def test_dropout_above_the_boundary_is_not(tmp_path: Path) -> None:
     model, batch = tiny_model("gpt2"), padded_batch()
     for block in model.transformer.h[2:]:
         for module in block.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.5
-    check_exact(model, BlockBypass(model.eval(), batch), [2], batch)
+    check_exact(model, BlockBypass(model.eval(), batch), [2], batch, tmp_path)
     with pytest.raises(PrefixCacheError, match="lowest 3 blocks"):
-        check_exact(model, BlockBypass(model.eval(), batch), [2, 3], batch)
+        check_exact(model, BlockBypass(model.eval(), batch), [2, 3], batch, tmp_path)
 
 
-def test_noise_on_the_embeddings_is_refused() -> None:
+def test_noise_on_the_embeddings_is_refused(tmp_path: Path) -> None:
     model, batch = tiny_model(), padded_batch()
 
     def noise(module: torch.nn.Module, _args: object, output: Tensor) -> Tensor:
@@ -163,7 +173,57 @@ def test_noise_on_the_embeddings_is_refused() -> None:
     model.get_input_embeddings().register_forward_hook(noise)
     bypass = BlockBypass(model.eval(), batch)
     with pytest.raises(PrefixCacheError, match="results differ"):
-        check_exact(model, bypass, [1], batch)
+        check_exact(model, bypass, [1], batch, tmp_path)
+
+
+PADDING_COUNTS = {
+    "convbert": {"embedding_size": 16, "head_ratio": 1, "conv_kernel_size": 9},
+    "fnet": {},
+}
+"""Encoders that convolve over, or transform, whole rows of tokens."""
+
+
+@pytest.mark.parametrize("architecture", PADDING_COUNTS)
+def test_blocks_in_which_padding_counts_are_refused(architecture: str, tmp_path: Path) -> None:
+    options = {**ENCODERS["bert"], **PADDING_COUNTS[architecture]}
+    config = AutoConfig.for_model(
+        architecture, vocab_size=261, pad_token_id=0,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **options,
+    )  # fmt: skip
+    model, batch = AutoModelForSequenceClassification.from_config(config).eval(), padded_batch()
+    bypass = BlockBypass(model, batch)
+    # They are right to be: what would be served gives another loss.
+    hidden = hidden_without_padding(model, bypass, batch, 2)
+    with bypass.from_block(2, hidden):
+        served = loss_of(model, batch)
+    assert not torch.allclose(served, loss_of(model, batch), rtol=1e-5)
+    with pytest.raises(PrefixCacheError, match="in which padding counts"):
+        check_exact(model, bypass, [2], batch, tmp_path)
+
+
+def test_rows_that_depend_on_the_batch_they_were_computed_in_are_refused(tmp_path: Path) -> None:
+    model, batch = tiny_model(), padded_batch()
+    # As a norm over the batch does. What is above has its mask, so no served row looks wrong.
+    model.model.layers[0].register_forward_hook(lambda _m, _a, out: out + 0.1 * out.mean((0, 1)))
+    bypass = BlockBypass(model.eval(), batch)
+    with pytest.raises(PrefixCacheError, match="results differ when the lowest 2"):
+        check_exact(model, bypass, [2], batch, tmp_path)
+
+
+def test_what_is_served_comes_from_the_disk(tmp_path: Path) -> None:
+    model, batch = tiny_model(), padded_batch()
+    bypass = BlockBypass(model.eval(), batch)
+    read = HiddenRows.read
+
+    def damaged(rows: HiddenRows, example: int) -> np.ndarray | None:
+        row = read(rows, example)
+        return None if row is None else row[::-1].copy()
+
+    for broken in (lambda *_: None, damaged):
+        with patch.object(HiddenRows, "read", broken), pytest.raises(PrefixCacheError):
+            check_exact(model, bypass, [2], batch, tmp_path)
+    check_exact(model, bypass, [2], batch, tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing is left there"
 
 
 def test_a_block_that_hands_on_more_than_a_hidden_state_is_refused() -> None:
@@ -176,7 +236,7 @@ def test_a_block_that_hands_on_more_than_a_hidden_state_is_refused() -> None:
         BlockBypass(model.eval(), batch)
 
 
-def test_a_second_stream_from_a_lower_block_is_refused() -> None:
+def test_a_second_stream_from_a_lower_block_is_refused(tmp_path: Path) -> None:
     model, batch = tiny_model(), padded_batch()
     memory: list[Tensor] = []
     low, high = model.model.layers[0], model.model.layers[3]
@@ -184,16 +244,16 @@ def test_a_second_stream_from_a_lower_block_is_refused() -> None:
     high.register_forward_hook(lambda _m, _a, output: output + memory[-1])
     bypass = BlockBypass(model.eval(), batch)
     with pytest.raises(PrefixCacheError, match="results differ"):
-        check_exact(model, bypass, [2], batch)
+        check_exact(model, bypass, [2], batch, tmp_path)
 
 
 @pytest.mark.parametrize("boundary", [1, 2, 3])
-def test_blocks_that_share_keys_with_lower_ones_are_refused(boundary: int) -> None:
+def test_blocks_that_share_keys_with_lower_ones_are_refused(boundary: int, tmp_path: Path) -> None:
     model, batch = tiny_model("gemma4_text", num_kv_shared_layers=2), padded_batch()
     bypass = BlockBypass(model.eval(), batch)
     before = loss_of(model, batch)
     with pytest.raises(PrefixCacheError, match="cannot be left out"):
-        check_exact(model, bypass, [boundary], batch)
+        check_exact(model, bypass, [boundary], batch, tmp_path)
     assert torch.equal(loss_of(model, batch), before)
 
 

@@ -17,6 +17,7 @@ from study.training.placement import Placement
 from study.training.prefix.bypass import PREFIX_HIDDEN
 from study.training.prefix.cache import PrefixCache
 from study.training.prefix.open import open_prefix_cache
+from study.training.tokenised import StudyData, TokenisedSplit
 from tests.helpers.models import tiny_model
 from tests.helpers.prefix_runs import (
     EXAMPLES,
@@ -28,6 +29,15 @@ from tests.helpers.prefix_runs import (
     shared_folder,
 )
 from tests.helpers.workers import group_phases, phase_engine, run_workers
+
+
+def long_data() -> StudyData:
+    """Every example is longer than the check's sample."""
+    pool, validation = (
+        TokenisedSplit(np.tile(split.tokens, 5), split.offsets * 5, split.targets, None, 5 * 24)
+        for split in (make_data().pool, make_data().validation)
+    )
+    return dataclasses.replace(make_data(), pool=pool, validation=validation, test=validation)
 
 
 def check_limits(rank: int, world_size: int) -> dict[str, Any]:
@@ -51,6 +61,14 @@ def check_limits(rank: int, world_size: int) -> dict[str, Any]:
             sharing = tiny_model("gemma4_text", num_kv_shared_layers=2)
             config = make_config(folder / "g", **cache)
             found[f"shared keys, {name}"] = once(config, model=sharing)
+
+        for name, cache in (("plain", {"enabled": False}), ("cached", {})):
+            mixing = tiny_model()
+            for layer in mixing.model.layers:
+                # As a convolution over tokens does, padding included.
+                layer.register_forward_hook(lambda _m, _a, out: out + 0.1 * out.roll(-1, 1))
+            config = make_config(folder / "h", **cache)
+            found[f"mixing tokens, {name}"] = once(config, long_data(), model=mixing)
 
         def take_away(cache: PrefixCache | None, step: int) -> None:
             assert cache is not None
@@ -199,9 +217,15 @@ def test_a_row_that_was_read_stays_when_another_rank_has_to_fill(alone: dict[str
     assert torch.equal(batches["alone"], batches["in step"])
 
 
+def test_a_model_in_which_padding_counts_trains_without_a_cache(alone: dict[str, Any]) -> None:
+    cached = alone["limits"]["mixing tokens, cached"]
+    assert cached["status"].startswith("off: results differ")
+    assert cached["losses"] == alone["limits"]["mixing tokens, plain"]["losses"]
+
+
 def test_a_model_that_fails_without_its_lowest_blocks_trains_without_a_cache(
     alone: dict[str, Any],
 ) -> None:
     cached = alone["limits"]["shared keys, cached"]
-    assert cached["status"].startswith("off: its blocks cannot be left out (KeyError")
+    assert cached["status"].startswith("off: its blocks cannot be left out (they drop tokens")
     assert cached["losses"] == alone["limits"]["shared keys, plain"]["losses"]
