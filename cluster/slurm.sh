@@ -96,12 +96,12 @@ run() {
 }
 
 # Ray on a node until it is stopped. The operating system picks the ports that nobody needs to
-# know; dashboards answer on their own node alone.
+# know; dashboards answer on their own node alone. One CPU of a node is Ray's own.
 start_ray() {
     local node=$1
     shift
     srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-        ray start --block --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats \
+        ray start --block --num-cpus=$((SLURM_CPUS_PER_TASK - 1)) --disable-usage-stats \
         --temp-dir="$ray_files" --min-worker-port=0 --max-worker-port=0 \
         --dashboard-agent-listen-port=0 "$@" &
     steps+=($!)

@@ -9,6 +9,7 @@ open a store as it is.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 
@@ -33,6 +34,7 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
+from study.results import published_config
 from study.storage import connect, make_parent, sqlite_path
 from study.store_facts import SCHEMA_VERSION, read_config
 from study.store_notes import (
@@ -79,12 +81,12 @@ class StudyStore(StudyReader):
         if config.name not in {s.study_name for s in storage.get_all_studies()}:
             study_id = storage.create_new_study([StudyDirection.MINIMIZE], config.name)
             storage.set_study_user_attr(study_id, "schema_version", SCHEMA_VERSION)
-            storage.set_study_user_attr(study_id, "config", config.to_dict())
+            storage.set_study_user_attr(study_id, "config", published_config(config))
         store = cls(read_config(storage, config.name, config.database_url), storage)
         store.extension = store.extension_to(config)
         store.set_info("config", config.to_dict())
         store.config = config
-        describe(storage, store._root, study_note(config))
+        describe(storage, store._root, without_password(study_note(config)))
         store.begin_session()
         return store
 
@@ -213,6 +215,7 @@ class StudyStore(StudyReader):
     def finish(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """Tell how a trial ended: COMPLETE with its score, PRUNED, or FAIL with its reason."""
         trial_id = self._trial_ids[spec.trial_id]
+        outcome = dataclasses.replace(outcome, reason=without_password(outcome.reason))
         for name, value in columns_at_end(outcome).items():
             self._storage.set_trial_user_attr(trial_id, name, value)
         self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())

@@ -16,6 +16,7 @@ from study.plan import ModelFacts, StudyPlan, plan_study
 from study.reading import read_study
 from study.records import DataSummary, StepCosts, WarmStart
 from study.results import StudyResults
+from study.urls import without_password
 from study.warm_start import warm_start
 
 
@@ -71,5 +72,5 @@ def _earlier(source: str) -> StudyResults:
 
 def _name(source: str) -> str:
     """What an earlier study is called in notes: a results folder's own name."""
-    path = Path(source)
+    path = Path(without_password(source))
     return path.parent.name if path.suffix in (".yaml", ".yml") else path.name

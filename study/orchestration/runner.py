@@ -22,7 +22,7 @@ from study.orchestration.prepare import Prepared, prepare_study
 from study.orchestration.tracking_needs import check_trackers
 from study.paths import StudyPaths
 from study.plan import with_probe
-from study.results import StudyResults
+from study.results import StudyResults, published_config
 from study.shared_results import SharedResults, share_data
 from study.steps import prefix_cache_pays
 from study.store import StudyStore
@@ -190,7 +190,8 @@ def make_pool(
     from study.orchestration.worker_group import group_worker
 
     payload = {
-        "config": config.to_dict(),
+        # Ray's dashboard shows it, and workers never open the database.
+        "config": published_config(config),
         "cpus_per_worker": capacity.workers.cpus,
     }
     reuse = config.resources.reuse_workers
