@@ -244,3 +244,11 @@ def test_the_examples_study_is_a_study() -> None:
     found = documents((CLUSTER / "kuberay-rayjob.yaml").read_text())["ConfigMap"]
     config = parse_config(found["data"]["study.yaml"])
     assert config.resources.workers_per_trial == 8
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cpu"])
+def test_an_image_has_what_kuberay_looks_after_its_pods_with(name: str) -> None:
+    """KubeRay 1.5 asks a pod how it is by running wget in it, and kills one that has none."""
+    text = (CLUSTER / name).read_text()
+    installed = re.search(r"apt-get install -y --no-install-recommends (.+) \\\n", text)
+    assert installed is not None and "wget" in installed[1].split()
