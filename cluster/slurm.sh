@@ -130,7 +130,7 @@ keep_ray() {
 
 # Ray on a node, in a step of its own, out of reach of a signal to this script's processes. The
 # operating system picks the ports that nobody needs to know; dashboards answer on their own node
-# alone.
+# alone. One CPU of a node is Ray's own.
 start_ray() {
     local node=$1
     shift
@@ -138,7 +138,7 @@ start_ray() {
         --cpus-per-task="$SLURM_CPUS_PER_TASK" \
         bash -c "$(declare -f keep_ray)"'; keep_ray "$@"' keep_ray \
         "$ray_files" $((CANCEL_SECONDS + 4)) \
-        --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats --min-worker-port=0 \
+        --num-cpus=$((SLURM_CPUS_PER_TASK - 1)) --disable-usage-stats --min-worker-port=0 \
         --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" &
     steps+=($!)
 }

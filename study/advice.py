@@ -8,7 +8,6 @@ from study.config import StudyConfig
 from study.lift_options import read_always_active
 from study.plan import StudyPlan, full_steps
 from study.records import KEPT_HEAD, DataSummary
-from study.records import DataSummary
 from study.steps import least_steps
 
 

@@ -18,6 +18,7 @@ from study.data_formats import FORMATS, data_format
 from study.errors import Fault
 from study.paths import StudyPaths
 from study.remote import is_remote
+from study.urls import has_password, without_password
 from study.yaml_source import did_you_mean
 
 GENERAL_TEXT = "general"
@@ -98,10 +99,11 @@ def _results_faults(results: str | None) -> Iterator[Fault]:
         return
     scheme, _, rest = results.partition("://")
     path, remedy = "storage.results", "E.g. `s3://bucket/study`, `gs://bucket/study` or a folder."
-    if "@" in rest.partition("/")[0]:
+    if "@" in rest.partition("/")[0] or has_password(results):
         rule = "no credentials in a study file."
         remedy = "Leave them out of the URL; they are taken from the environment."
-        yield Fault(path, None, f"{scheme}://***@{rest.rpartition('@')[2]}", rule, remedy)
+        shown = without_password(f"{scheme}://***@{rest.rpartition('@')[2]}")
+        yield Fault(path, None, shown, rule, remedy)
         return
     if not rest.strip("/"):
         yield Fault(path, None, results, "the URL names no bucket or folder.", remedy)
@@ -134,10 +136,15 @@ def database_faults(database: str | None) -> Iterator[Fault]:
     try:
         url = make_url(database)
     except (ArgumentError, ValueError):
-        hidden = re.sub(r":[^:@/]*@", ":***@", database)
+        hidden = re.sub(r":.*@", ":***@", database)
         yield Fault(path, None, hidden, "not a database URL.", remedy)
         return
-    shown = url.render_as_string(hide_password=True)
+    shown = without_password(database)
+    if database.partition("?")[0].count("@") > 1:
+        # SQLAlchemy would take what follows the first one for the host, and tell it.
+        rule = "an `@` in a user's name or password is written %40."
+        yield Fault(path, None, shown, rule, "Better leave the password out and set PGPASSWORD.")
+        return
     backend = url.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         rule = f"must be a sqlite or postgresql URL, not `{backend}`."

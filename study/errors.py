@@ -20,11 +20,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from study.urls import without_password, without_passwords
+
 
 class StudyError(Exception):
-    """Base of every error the package raises on purpose."""
+    """Base of every error the package raises on purpose. Its text has no password of a URL in it,
+    wherever it is shown."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return without_password(super().__str__())
 
 
 class UserError(StudyError):
@@ -60,7 +66,7 @@ class Fault:
 
 def _shorten(value: object, limit: int = 80) -> str:
     """Without its middle, if it is long: the end of a path tells most."""
-    text = repr(value)
+    text = repr(without_passwords(value))
     head = limit // 3
     return text if len(text) <= limit else f"{text[:head]}...{text[head + 3 - limit :]}"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from study.config import StudyConfig
 from study.errors import StoreError
+from study.results import published_config
 
 _GROWING = ("search.trials", "search.replicates", "confirm.seeds")
 _NO_RESULT_DEPENDS_ON = (
@@ -86,8 +87,9 @@ class Change:
 
 
 def changes(old: StudyConfig, new: StudyConfig) -> tuple[Change, ...]:
-    """Every setting that results depend on and that differs, in the order of the file."""
-    return tuple(_changes(old.to_dict(), new.to_dict(), ""))
+    """Every setting that results depend on and that differs, in the order of the file. Passwords
+    are none: they are not on record."""
+    return tuple(_changes(published_config(old), published_config(new), ""))
 
 
 def extension(old: StudyConfig, new: StudyConfig) -> str | None:

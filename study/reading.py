@@ -9,16 +9,17 @@ from study.errors import StoreError
 from study.paths import StudyPaths
 from study.remote import is_remote
 from study.results import StudyResults
-from study.shared_results import read_results
+from study.shared_results import RESULTS, read_results
 from study.store import StudyStore
+from study.urls import without_password
 
 
 def read_study(source: str | Path) -> StudyResults:
     """Everything on record of a study, from any machine.
 
     Args:
-        source: the URL of a results folder (``s3://bucket/study``), or what `open_study` takes. A
-            study file whose results are at a URL is read there.
+        source: the URL of a results folder (``s3://bucket/study``), a local copy of one, or what
+            `open_study` takes. A study file whose results are at a URL is read there.
 
     Raises:
         UserError: there is no study.
@@ -27,12 +28,20 @@ def read_study(source: str | Path) -> StudyResults:
         return read_results(str(source))
     path = Path(source)
     if path.is_dir() and not StudyPaths(path).database.is_file():
+        if (path / RESULTS).is_file():
+            return read_results(f"file://{path.absolute()}")
         path = path / "study.yaml"
     if path.suffix in (".yaml", ".yml") and path.is_file():
         config = load_config(path)
         if config.results_url is not None:
             return read_results(config.results_url)
     return open_study(source).results()
+
+
+def label_of(source: str) -> str:
+    """What an earlier study is called in notes: a results folder's own name."""
+    path = Path(without_password(source))
+    return path.parent.name if path.suffix in (".yaml", ".yml") else path.name
 
 
 def open_study(source: str | Path) -> StudyStore:

@@ -15,7 +15,7 @@ from study.records import (
     TrialState,
     WarmStart,
 )
-from study.urls import without_password
+from study.urls import without_passwords
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class StudyResults:
     tied: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back, but for a database's password."""
+        """Plain values for JSON; `from_dict` reads them back, but for passwords of URLs."""
 
         def plain(record: Any) -> Any:
             return None if record is None else record.to_dict()
@@ -138,8 +138,6 @@ def spent_device_seconds_of(trial: TrialRecord) -> float:
 
 
 def published_config(config: StudyConfig) -> dict[str, Any]:
-    """A study file as plain values that anybody may read: without the database's password."""
-    found = config.to_dict()
-    if found["storage"]["database"]:
-        found["storage"]["database"] = without_password(found["storage"]["database"])
+    """A study file as plain values that anybody may read: without the passwords of its URLs."""
+    found: dict[str, Any] = without_passwords(config.to_dict())
     return found

@@ -56,6 +56,12 @@ def read_results(url: str) -> StudyResults:
         ) from error
 
 
+def record_of(results: StudyResults) -> bytes:
+    """What ``results.json.gz`` says; `read_results` reads it back."""
+    content = json.dumps(results.to_dict()).encode()
+    return gzip.compress(content, compresslevel=6, mtime=0)
+
+
 def fetch_data(url: str, folder: Path) -> None:
     """Copy the study's tokenised data to this node, unless they are there; processes of one node
     wait for each other.
@@ -179,8 +185,7 @@ class SharedResults:
             return
         began = time.monotonic()
         try:
-            content = json.dumps(results().to_dict()).encode()
-            self._remote.write(RESULTS, gzip.compress(content, compresslevel=6, mtime=0))
+            self._remote.write(RESULTS, record_of(results()))
             self._publish_database()
         except (StoreError, OSError, sqlite3.Error) as error:
             if now:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from study.domains import CategoricalDomain, Domain, FixedDomain, FloatDomain, IntDomain
 from study.errors import ConfigError, Fault
@@ -104,6 +104,11 @@ def load_space(
     if faults:
         raise ConfigError(source.name, source.locate(faults))
     return space
+
+
+def is_space_file(spec: object) -> TypeGuard[str]:
+    """Whether a study's search space is the path of a file, rather than a name or the space."""
+    return isinstance(spec, str) and ("/" in spec or spec.endswith((".yaml", ".yml")))
 
 
 def space_names() -> list[str]:
@@ -212,7 +217,7 @@ def _unknown_section(section: str, path: str) -> Fault:
 def _find_space(spec: str | Mapping[str, Any], base_dir: Path) -> YamlSource:
     if isinstance(spec, Mapping):
         return YamlSource("inline search space", spec)
-    if "/" in spec or spec.endswith((".yaml", ".yml")):
+    if is_space_file(spec):
         return read_yaml(base_dir / os.path.expanduser(spec))
     path = spaces_folder() / f"{spec}.yaml"
     if not path.is_file():

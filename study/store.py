@@ -9,6 +9,7 @@ open a store as it is.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 
@@ -33,6 +34,7 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
+from study.results import published_config
 from study.storage import connect, make_parent, sqlite_path, stored_study_names
 from study.store_facts import SCHEMA_VERSION, read_config
 from study.store_notes import (
@@ -81,14 +83,14 @@ class StudyStore(StudyReader):
         else:
             study_id = storage.get_study_id_from_name(config.name)
         if _is_bare(storage, study_id):
-            storage.set_study_user_attr(study_id, "config", config.to_dict())
+            storage.set_study_user_attr(study_id, "config", published_config(config))
             # Last, for it says that the rest is there.
             storage.set_study_user_attr(study_id, "schema_version", SCHEMA_VERSION)
         store = cls(read_config(storage, config.name, config.database_url), storage)
         store.extension = store.extension_to(config)
         store.set_info("config", config.to_dict())
         store.config = config
-        describe(storage, store._root, study_note(config))
+        describe(storage, store._root, without_password(study_note(config)))
         store.begin_session()
         return store
 
@@ -220,6 +222,7 @@ class StudyStore(StudyReader):
     def finish(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """Tell how a trial ended: COMPLETE with its score, PRUNED, or FAIL with its reason."""
         trial_id = self._trial_ids[spec.trial_id]
+        outcome = dataclasses.replace(outcome, reason=without_password(outcome.reason))
         for name, value in columns_at_end(outcome).items():
             self._storage.set_trial_user_attr(trial_id, name, value)
         self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())

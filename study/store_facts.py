@@ -11,7 +11,7 @@ from study.config import StudyConfig
 from study.errors import StoreError
 from study.plan import ModelFacts, StudyPlan, plan_study
 from study.records import BaseModelRecord, DataSummary, StepCosts, WarmStart
-from study.urls import without_password
+from study.urls import without_password, without_passwords
 
 if TYPE_CHECKING:  # half a second to import, and reading needs none of it
     import optuna
@@ -50,7 +50,7 @@ class StudyFacts:
 
     def set_info(self, key: str, value: Any) -> None:
         """Keep a JSON value that belongs to the whole study."""
-        self._storage.set_study_user_attr(self._root, key, value)
+        self._storage.set_study_user_attr(self._root, key, without_passwords(value))
 
     def info(self, key: str, default: Any = None) -> Any:
         return self._storage.get_study_user_attrs(self._root).get(key, default)

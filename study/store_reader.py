@@ -6,9 +6,15 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from study.config import StudyConfig
 from study.plan import Cell, StudyPlan, cell_of, with_space
 from study.records import Stage, TrialRecord, TrialState, WarmStart
-from study.results import StudyResults, spent_device_seconds_of, winner_of
+from study.results import (
+    StudyResults,
+    published_config,
+    spent_device_seconds_of,
+    winner_of,
+)
 from study.store_facts import StudyFacts
 from study.store_records import SPEC, VOID, to_record
 
@@ -70,7 +76,7 @@ class StudyReader(StudyFacts):
         """Everything on record, waiting trials included."""
         warm_start = self.warm_start
         return StudyResults(
-            config=with_space(self.config, warm_start),
+            config=StudyConfig.from_dict(published_config(with_space(self.config, warm_start))),
             trials=self._trials(),
             base=self.base,
             data=self.data,

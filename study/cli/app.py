@@ -175,8 +175,9 @@ def submit(
         ),
     ] = None,
 ) -> None:
-    """Send a study to a Ray cluster and run it there, or continue it. Model and data files travel
-    with it where they have at most 90 MiB together; larger ones must be on the cluster."""
+    """Send a study to a Ray cluster and run it there, or continue it. Model and data files and the
+    records of earlier studies travel with it where they have at most 90 MiB together; larger ones
+    must be on the cluster."""
     from study.cli.submit import submit_and_print
 
     code = submit_and_print(

@@ -43,7 +43,9 @@ def render(
     gpus_per_node: Annotated[
         int | None,
         typer.Option(
-            min=0, help="GPUs of a machine (default: what the workers use, at most 8); 0: none."
+            min=0,
+            help="GPUs of a machine (default: what the workers use, at most 8, or none where Slurm "
+            "says that it has none); 0: none.",
         ),
     ] = None,
     cpus_per_node: Annotated[
@@ -56,7 +58,11 @@ def render(
         ),
     ] = None,
     accelerator: Annotated[
-        str | None, typer.Option(help="The kind of GPU, as the cluster names it (default: any).")
+        str | None,
+        typer.Option(
+            help="The kind of GPU, as the cluster names it; aws, gcp: or as Ray does (default: "
+            "resources.accelerator_type there, else any)."
+        ),
     ] = None,
     image: Annotated[
         str | None, typer.Option(help="kuberay: container image; aws, gcp: machine image.")

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.errors import UserError
+from study.urls import LogFormatter
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def libraries_to(path: Path) -> Iterator[Console]:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LogFormatter())
     logging.getLogger().addHandler(handler)
     try:
         yield Console(file=terminal, highlight=False, markup=False)

@@ -138,9 +138,10 @@ def _variables(pairs: list[str]) -> dict[str, str]:
 
 def _notes(packed: PackedStudy) -> list[str]:
     """What travels and what does not."""
-    size = sum(file.stat().st_size for file in packed.inputs.values())
     count = len(packed.inputs)
-    files = f"{count} file{'' if count == 1 else 's'} ({byte_size(size)})" if count else "no files"
+    files = "no files"
+    if count:
+        files = f"{count} file{'' if count == 1 else 's'} ({byte_size(packed.size)})"
     notes = [f"The study takes {files} along."]
     if packed.on_cluster:
         notes.append("Expected on every node:")

@@ -6,7 +6,8 @@ A line that ends in ``# <-- key`` holds one value that may be replaced::
     #SBATCH --nodes=2                        # <-- nodes
 
 A marked line that is commented out is off until it gets a value. In YAML, a marked ``|`` stands for
-the whole block of text below it.
+the whole block of text below it. Every value arrives byte for byte, whichever version of YAML its
+reader speaks.
 """
 
 from __future__ import annotations
@@ -73,8 +74,7 @@ def fill(text: str, values: Mapping[str, Any], *, shell: bool) -> Filled:
             indent = len(match["indent"])
             while at < len(lines) and (not lines[at].strip() or _indent(lines[at]) > indent):
                 at += 1
-            block = str(values[match["key"]]).splitlines()
-            filled += [line, *(f"{' ' * (indent + 2)}{row}".rstrip() for row in block)]
+            filled += _filled_block(match, str(values[match["key"]]))
         else:
             filled.append(_filled_line(match, values[match["key"]], shell))
     return Filled("\n".join(filled) + "\n", tuple(left))
@@ -111,11 +111,31 @@ def _filled_line(match: re.Match[str], value: Any, shell: bool) -> str:
     return f"{match['head']}{value}{mark}"
 
 
+def _filled_block(match: re.Match[str], text: str) -> list[str]:
+    """A text for people to read, line by line, or in quotes where a reader of YAML might change a
+    blank, a line's end or an invisible character."""
+    *rows, last = text.split("\n")
+    readable = all(row.isprintable() and not row.endswith(" ") for row in rows)
+    ends_well = rows and rows[0] and rows[-1] and not last and not text.startswith(" ")
+    if not readable or not ends_well:
+        return [_filled_line(match, text, shell=False)]
+    indent = f"{match['indent']}  "
+    return [match[0], *(f"{indent}{row}" if row else "" for row in rows)]
+
+
 def _yaml_value(value: Any) -> str:
     """As JSON, which is YAML; without quotes where a text is plainly a text."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    # YAML 1.1 takes some of what JSON leaves as it is for line breaks, or for nothing.
+    return "".join(
+        c if c.isprintable() else _escaped(c) for c in json.dumps(value, ensure_ascii=False)
+    )
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    return f"\\u{number:04x}" if number < 2**16 else f"\\U{number:08x}"
 
 
 def _shell_value(value: str) -> str:

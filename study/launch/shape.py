@@ -26,6 +26,7 @@ class ClusterShape:
         nodes_per_trial: machines without which no trial can start.
         trials: how many run at once when all machines are up.
         cpus_per_node, gpus_per_node: what each machine must have for the study.
+        worker_cpus: what Ray may hand out of a machine's CPUs; the rest is its own.
     """
 
     nodes: int
@@ -33,6 +34,10 @@ class ClusterShape:
     trials: int
     cpus_per_node: int
     gpus_per_node: int
+
+    @property
+    def worker_cpus(self) -> int:
+        return self.cpus_per_node - _DRIVER_CPUS
 
 
 def cluster_shape(

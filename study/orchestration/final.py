@@ -24,6 +24,7 @@ from study.paths import StudyPaths
 from study.recipe import FinalRun, Recipe
 from study.records import BaseModelRecord, DataSummary, Measurement, TrialOutcome, TrialSpec
 from study.remote import RemoteFolder
+from study.results import published_config
 from study.text_files import write_text
 
 if TYPE_CHECKING:  # it imports Ray
@@ -142,7 +143,7 @@ def _begin(config: StudyConfig, spec: TrialSpec, data: DataSummary) -> dict[str,
 
 def _decisive(config: StudyConfig) -> dict[str, Any]:
     """The settings that the result depends on."""
-    sections = config.to_dict()
+    sections = published_config(config)
     names = ("model", "task", "data", "arms", "training", "zero")
     return {name: sections[name] for name in names} | {
         "workers_per_trial": config.resources.workers_per_trial

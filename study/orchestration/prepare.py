@@ -6,7 +6,6 @@ No Ray in here: `study plan` uses it on a laptop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from study.advice import plan_warnings
 from study.config import StudyConfig
@@ -14,7 +13,7 @@ from study.errors import StoreError, UserError
 from study.owned import claim
 from study.paths import StudyPaths
 from study.plan import ModelFacts, StudyPlan, plan_study
-from study.reading import read_study
+from study.reading import label_of, read_study
 from study.records import DataSummary, StepCosts, WarmStart
 from study.results import StudyResults
 from study.store import StudyStore
@@ -62,7 +61,8 @@ def prepare_study(
     cached = config.prefix_cache.enabled is not False
     start = known_start
     if start is None and config.search.warm_start:
-        start = warm_start(config, {_name(s): _earlier(s) for s in config.search.warm_start})
+        earlier = {label_of(s): earlier_study(s) for s in config.search.warm_start}
+        start = warm_start(config, earlier)
     plan = plan_study(config, ModelFacts(blocks, probe, cached, tied), start)
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))
 
@@ -79,14 +79,13 @@ def prepare_known(config: StudyConfig, store: StudyStore | None) -> Prepared:
     return prepare_study(config, store.probe, store.fixed_warm_start)
 
 
-def _earlier(source: str) -> StudyResults:
+def earlier_study(source: str) -> StudyResults:
+    """What is on record of a study that `search.warm_start` names.
+
+    Raises:
+        StoreError: there is no such study, or it cannot be read.
+    """
     try:
         return read_study(source)
     except UserError as error:
         raise StoreError(f"search.warm_start: {source} cannot be read. {error}") from error
-
-
-def _name(source: str) -> str:
-    """What an earlier study is called in notes: a results folder's own name."""
-    path = Path(source)
-    return path.parent.name if path.suffix in (".yaml", ".yml") else path.name

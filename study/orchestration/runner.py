@@ -24,7 +24,7 @@ from study.owned import claim, claim_url
 from study.paths import StudyPaths
 from study.plan import with_probe
 from study.records import DataSummary
-from study.results import StudyResults
+from study.results import StudyResults, published_config
 from study.shared_results import SharedResults, share_data
 from study.steps import prefix_cache_pays
 from study.store import StudyStore
@@ -204,7 +204,8 @@ def make_pool(
     from study.orchestration.worker_group import group_worker
 
     payload = {
-        "config": config.to_dict(),
+        # Ray's dashboard shows it, and workers never open the database.
+        "config": published_config(config),
         "cpus_per_worker": capacity.workers.cpus,
         "data": data,
     }

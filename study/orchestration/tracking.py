@@ -115,7 +115,6 @@ class Tracking(Callback):
             step()
         except Exception as error:  # each tracker raises its own
             self._rests_until = self._clock() + REST_SECONDS
-            # What a server's client raises names the server, and its password.
             log.warning("%s: %s", self._tool.label, without_password(traceback.format_exc()))
             if not self._has_told:
                 self._has_told = True
@@ -140,7 +139,8 @@ def track(ledger: Ledger, observer: Told) -> list[Tracking]:
     if not config.tracking:
         return []
     mark = ledger.store.tracking_mark
-    about = {"study": config.name, "model": config.model.path, "comparison": config.comparison}
+    model = without_password(config.model.path)
+    about = {"study": config.name, "model": model, "comparison": config.comparison}
 
     def show(trial_id: str) -> ShownTrial:
         return ShownTrial(ledger.running(trial_id), mark, about)

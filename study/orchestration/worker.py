@@ -27,6 +27,7 @@ from study.records import Measurement, TrialOutcome, TrialSpec
 from study.remote import RemoteFolder
 from study.shared_results import fetch_data
 from study.text_files import write_text
+from study.urls import LogFormatter
 
 
 def work(payload: dict[str, Any]) -> None:
@@ -327,9 +328,7 @@ class _logging_to:
     def __enter__(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._handler = logging.FileHandler(self._path)
-        self._handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        )
+        self._handler.setFormatter(LogFormatter())
         root = logging.getLogger()
         root.addHandler(self._handler)
         root.setLevel(logging.INFO)

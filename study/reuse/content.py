@@ -17,7 +17,7 @@ from study.steps import (
     lift_strategy,
     trial_steps,
 )
-from study.urls import without_password
+from study.urls import without_passwords
 
 FORMAT = 1
 
@@ -34,13 +34,13 @@ def content(
     training = config.training.model_dump(mode="json")
     strategy = {key: chosen.get(key, value) for key, value in section.items()}
     trials = [choice.trial] if choice.other is None else [choice.trial, choice.other]
-    return {
+    found = {
         "format": FORMAT,
         "study": {
             "name": config.name,
             "seed": config.seed,
             "comparison": config.comparison,
-            "results": without_password(config.results_url or str(config.results_dir.absolute())),
+            "results": config.results_url or str(config.results_dir.absolute()),
         },
         "arm": spec.arm,
         "dataset_size": choice.dataset_size,
@@ -82,6 +82,8 @@ def content(
         "deepspeed": outcome.deepspeed_config,
         "versions": outcome.versions,
     }
+    published: dict[str, Any] = without_passwords(found)
+    return published
 
 
 def _prefix_cache(results: StudyResults, outcome: TrialOutcome) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _study(url: str, name: str, facts: Mapping[str, Any], place: str) -> PastStu
         name=name,
         config=config,
         place=place,
-        source=url if path is None else str(path.resolve()),
+        source=without_password(url) if path is None else str(path.resolve()),
         model_fingerprint=facts.get("model_fingerprint"),
         train_fingerprint=facts.get("train_fingerprint"),
         results=lambda: read_snapshot(url, name, facts).results(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_without_output_the_file_alone_is_on_standard_output(folder: Path) -> No
     assert [d["kind"] for d in yaml.safe_load_all(ran.stdout)] == ["ConfigMap", "RayJob"]
     assert "1 node of 33 CPUs, 8 GPUs: 1 trial at once." in ran.stderr
     assert "claim (line" in ran.stderr and "image (line" not in ran.stderr
-    assert "/shared/big-study-1/train.jsonl" in ran.stderr
+    assert re.search(r"/shared/big-study-1-[0-9a-f]{8}/train\.jsonl", ran.stderr)
 
 
 def test_a_study_of_one_gpu_type_asks_for_the_clusters_name_of_it(folder: Path) -> None:

@@ -4,9 +4,10 @@
   against the JSON Schema.
 - `bash`: each command line. `study` verbs that need no training run for real on a study on record
   (`RUN`); the others, and those that name a cluster or a bucket, go through the real argument
-  parser, as `ray`'s do. Of every other tool (`PARSED`) only the shell's syntax, shellcheck and the
-  files of this repository that a line names are checked. What the parsed verbs do has tests of its
-  own; `run` and `train` are run for real by the tutorial's test.
+  parser, as `ray`'s do, and `aws` is held against Amazon's description of itself. Of every other
+  tool (`PARSED`) only the shell's syntax, shellcheck and the files of this repository that a line
+  names are checked. What the parsed verbs do has tests of its own; `run` and `train` are run for
+  real by the tutorial's test.
 - The tutorial and the Python of the README: `test_tutorial.py`.
 - Output is compared with real output there; here only the words of `study check` are.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -23,10 +25,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import click
 import pytest
 import typer
 import yaml
+from botocore import xform_name
 from typer.testing import CliRunner
 
 from study.cli.app import app
@@ -44,7 +48,9 @@ RUN = {
     "clean", "cluster",
 }  # fmt: skip
 ANSWERS = {"clean": "n\n"}
-PARSED = {"docker", "kubectl", "sbatch", "export", "optuna-dashboard", "tensorboard", "mlflow"}
+PARSED = {
+    "docker", "kubectl", "gcloud", "sbatch", "export", "optuna-dashboard", "tensorboard", "mlflow",
+}  # fmt: skip
 
 
 def test_every_block_has_a_test() -> None:
@@ -102,11 +108,25 @@ def test_every_command_runs_or_parses(block: Block, folder: Path) -> None:
             _parse(cli, "ray", words[1:])
         elif tool in ("python", "python3") and words[1] == "-m":
             _module(words[2], words[3:])
+        elif tool == "aws":
+            _aws(*words[1:])
         else:
             assert tool in PARSED or tool == "pip", f"{block}: nothing tests `{tool}`"
         for word in words[1:]:
             if word.startswith(("cluster/", "search_spaces/", "study/")) and word != "study/":
                 assert (ROOT / word).exists(), f"{block}: {word}"
+
+
+def _aws(service: str, operation: str, *options: str) -> None:
+    """Amazon's own description of its services knows the operation and the options."""
+    model = botocore.session.get_session().get_service_model(service)
+    names = {xform_name(name, "-"): name for name in model.operation_names}
+    shape = model.operation_model(names[operation]).input_shape
+    known = {f"--{xform_name(name, '-')}" for name in shape.members}
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        assert option in known
+        if option.endswith("-document"):
+            assert {"Version", "Statement"} == json.loads(value).keys()
 
 
 def _study(arguments: list[str], folder: Path) -> None:

@@ -31,6 +31,7 @@ def text_of(target: str, form: str, folder: Path) -> str:
     if form == "unedited":
         return (CLUSTER / TARGETS[target].file).read_text()
     resources, options, _ = SHAPES[form]
+    options = options if TARGETS[target].takes_machines else {}
     return render_cluster_file(target, write_study(folder, resources), **options).text
 
 
@@ -123,9 +124,11 @@ def test_rays_own_autoscaler_reads_the_cluster_from_the_manifest(form: str, tmp_
     shape = SHAPES["8-gpus-one-node" if form == "unedited" else form][2]
     workers = config["available_node_types"]["workers"]
     assert (workers["min_workers"], workers["max_workers"]) == (shape.nodes_per_trial, shape.nodes)
-    assert workers["resources"]["CPU"] == shape.cpus_per_node
+    # One CPU of a pod is Ray's own, and all of the head's are the study's.
+    assert workers["resources"]["CPU"] == shape.cpus_per_node - 1
     assert workers["resources"].get("GPU", 0) == shape.gpus_per_node
-    assert config["available_node_types"]["headgroup"]["resources"]["GPU"] == 0
+    head = config["available_node_types"]["headgroup"]["resources"]
+    assert (head["CPU"], head["GPU"]) == (0, 0)
     assert config["idle_timeout_minutes"] == 10
 
 
@@ -151,7 +154,8 @@ def test_rays_launcher_accepts_its_file(target: str, form: str, tmp_path: Path) 
         worker = config["available_node_types"]["worker"]
         assert config["max_workers"] == worker["max_workers"] == shape.nodes
         gpus = {"GPU": shape.gpus_per_node} if shape.gpus_per_node else {}
-        assert worker["resources"] == {"CPU": shape.cpus_per_node} | gpus
+        assert worker["resources"] == {"CPU": shape.cpus_per_node - 1} | gpus
+        assert config["available_node_types"]["head"]["resources"] == {"CPU": 0, "GPU": 0}
 
 
 @pytest.mark.parametrize("target", LAUNCHERS)
@@ -240,3 +244,11 @@ def test_the_examples_study_is_a_study() -> None:
     found = documents((CLUSTER / "kuberay-rayjob.yaml").read_text())["ConfigMap"]
     config = parse_config(found["data"]["study.yaml"])
     assert config.resources.workers_per_trial == 8
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cpu"])
+def test_an_image_has_what_kuberay_looks_after_its_pods_with(name: str) -> None:
+    """KubeRay 1.5 asks a pod how it is by running wget in it, and kills one that has none."""
+    text = (CLUSTER / name).read_text()
+    installed = re.search(r"apt-get install -y --no-install-recommends (.+) \\\n", text)
+    assert installed is not None and "wget" in installed[1].split()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import re
 import subprocess
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from study.errors import UserError
 from study.launch.marked import fill, marked_keys
@@ -44,10 +49,44 @@ def test_any_value_comes_back_from_the_yaml_as_it_went_in(value: object) -> None
 
 
 def test_a_block_is_replaced_up_to_the_next_key() -> None:
-    text = "a: 1\n\n  deeper: # <-- name\nlast"
-    filled = yaml.safe_load(fill(YAML, {"text": text}, shell=False).text)
-    assert filled["text"].rstrip("\n") == text
-    assert filled["after"] == 1
+    text = "a: 1\n\n  deeper: # <-- name\nlast é\n"
+    written = fill(YAML, {"text": text}, shell=False).text
+    assert "\n  a: 1\n\n    deeper: # <-- name\n  last é\nafter: 1\n" in written  # for people
+    assert yaml.safe_load(written)["text"] == text
+
+
+# What readers of YAML are known to change, and what tells a block of text where it ends.
+PIECES = [
+    "a", "b: c", " ", "  ", "\n", "\n\n", "\r\n", "\r", "\t", "\u2028", "\u2029", "\x85", "\xa0",
+    "\ufeff", "é", "\U0001f600", "\U000e0001", "---\n", "# <-- name", '"', "\\", "'", "%", "{",
+    "|", "\x7f", "\x00", "\u200b", "- x\n", "name: y \n", "\ue000", "\x1b[31m", "...\n", "#",
+]  # fmt: skip
+
+
+def read_as_yaml_1_2(written: str) -> str:
+    """The value of `text`. In YAML 1.2 quoted JSON is what JSON says, and a block's lines end at
+    line feeds alone."""
+    lines = written.split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("text: "))
+    value = lines[start].removeprefix("text: ")
+    if value.startswith('"'):
+        wide = re.sub(r"(?<!\\)((?:\\\\)*)\\U([0-9a-f]{8})",
+                      lambda m: m[1] + chr(int(m[2], 16)), value)  # fmt: skip
+        return str(json.JSONDecoder().raw_decode(wide)[0])
+    if value != "|  # <-- text":  # a word
+        return value.removesuffix("  # <-- text")
+    block = itertools.takewhile(lambda line: not line or line.startswith("  "), lines[start + 1 :])
+    return "".join(f"{line[2:]}\n" for line in block)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(text=st.one_of(st.lists(st.sampled_from(PIECES)).map("".join), st.text()))
+def test_a_text_arrives_byte_for_byte_whichever_yaml_is_spoken(text: str) -> None:
+    written = fill(YAML, {"text": text, "name": text}, shell=False).text
+    found = yaml.safe_load(written)  # YAML 1.1
+    assert found["text"] == found["name"] == text
+    assert found["after"] == 1 and found["again"] == {"name": 2}
+    assert read_as_yaml_1_2(written) == text
 
 
 def test_an_optional_line_is_off_until_it_gets_a_value() -> None:
@@ -60,7 +99,7 @@ def test_what_was_filled_can_be_filled_again() -> None:
     once = fill(YAML, {"name": None, "kind": {"x": 1}, "text": "a\nb"}, shell=False).text
     twice = fill(once, {"name": "back", "kind": None, "text": "c"}, shell=False).text
     assert yaml.safe_load(twice) == {
-        "name": "back", "list": ["one"], "text": "c\n", "after": 1, "again": {"name": 2},
+        "name": "back", "list": ["one"], "text": "c", "after": 1, "again": {"name": 2},
     }  # fmt: skip
 
 

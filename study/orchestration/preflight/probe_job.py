@@ -23,6 +23,7 @@ from study.orchestration.worker_group import Workers, failure_reason, run_job
 from study.paths import StudyPaths
 from study.records import StepCosts
 from study.remote import RemoteFolder
+from study.results import published_config
 from study.shared_results import fetch_data, share_data
 from study.strategies.base import Phase
 from study.training.tokenised import version_folder
@@ -62,7 +63,7 @@ def run_probe(
     name = f"check-{uuid.uuid4().hex[:8]}"
     paths = StudyPaths(config.results_dir)
     payload: dict[str, Any] = {
-        "config": config.to_dict(),
+        "config": published_config(config),
         "cpus_per_worker": workers.cpus,
         "phases": [[arm, phase.name, list(phase.parameters)] for arm, phase in phases],
         "scratch": name,

@@ -16,8 +16,12 @@ import yaml
 from study.config import StudyConfig, load_config, parse_config
 from study.errors import ConfigError, UserError
 from study.extension import PACKED
+from study.orchestration.prepare import earlier_study
+from study.reading import label_of
+from study.shared_results import RESULTS, record_of
+from study.storage import sqlite_path
 from study.text_format import byte_size
-from study.urls import has_password
+from study.urls import settings_with_password
 from study.yaml_source import read_yaml
 
 TRAVEL_LIMIT = 90 * 2**20
@@ -25,8 +29,10 @@ TRAVEL_LIMIT = 90 * 2**20
 _PATHS = (
     ("model", ("path", "tokenizer")),
     ("data", ("train", "validation", "test", "retention")),
+    ("search", ("warm_start",)),
 )
 """The settings that name files, by section."""
+_WARM_START = "search.warm_start"
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,34 @@ class Input:
 
 
 @dataclass(frozen=True)
+class EarlierStudy:
+    """A study that a warm start names: what is on record of it travels.
+
+    Attributes:
+        key, value: as of an `Input`.
+        record: what a results folder in a bucket has, see `study.shared_results`.
+    """
+
+    key: str
+    value: str
+    record: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.record)
+
+    @property
+    def root(self) -> str:
+        return self.value
+
+    @property
+    def folder(self) -> str:
+        """By its name, not its content: a study goes on when an earlier one has grown."""
+        digest = hashlib.sha256(self.value.encode()).hexdigest()
+        return f"{PACKED}/{digest[:16]}/{label_of(self.value)}"
+
+
+@dataclass(frozen=True)
 class PackedStudy:
     """A study as a job runs it.
 
@@ -73,7 +107,7 @@ class PackedStudy:
         results: its results, a path or URL that outlives the job.
         file_name: of the study file in the package.
         text: the study file: nothing left to look up, and files that travel by relative paths.
-        inputs: what travels, the content of each file by its path in the package.
+        inputs: what travels, each file or its content by its path in the package.
         on_cluster: files and folders that the nodes must see, by setting.
         database: the study's storage URL; None: a file in the results.
         trackers: where else the job shows its trials.
@@ -83,10 +117,18 @@ class PackedStudy:
     results: str
     file_name: str
     text: str
-    inputs: Mapping[str, Path]
+    inputs: Mapping[str, Path | bytes]
     on_cluster: tuple[tuple[str, str], ...]
     database: str | None
     trackers: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of what travels."""
+        return sum(
+            len(file) if isinstance(file, bytes) else file.stat().st_size
+            for file in self.inputs.values()
+        )
 
 
 def read_study(path: Path, results: str | None = None, shared: Sequence[str] = ()) -> PackedStudy:
@@ -114,20 +156,24 @@ def read_study(path: Path, results: str | None = None, shared: Sequence[str] = (
     base_dir = path.absolute().parent
     config = parse_config({**written, "storage": storage}, base_dir, str(path))
     kept = [Path(os.path.abspath(os.path.expanduser(folder))) for folder in shared]
-    inputs, on_cluster = list[Input](), list[tuple[str, str]]()
+    inputs, earlier = list[Input](), list[EarlierStudy]()
+    on_cluster = list[tuple[str, str]]()
     for key, value in _local_values(config):
-        found = None if _is_below(value, kept) else _find(key, value)
-        if found is None:
+        if _is_below(value, kept) or not _is_here(value):
             on_cluster.append((key, value))
+        elif key == _WARM_START:
+            earlier.append(EarlierStudy(key, value, record_of(earlier_study(value))))
         else:
-            inputs.append(found)
-    _check_size(inputs)
+            inputs.append(_find(key, value))
+    _check_size([*inputs, *earlier])
     moved = {i.value: f"./{i.folder}/{i.rest}".rstrip("/") for i in inputs}
-    files = {
+    moved |= {study.value: f"./{study.folder}" for study in earlier}
+    files: dict[str, Path | bytes] = {
         f"{i.folder}/{file.relative_to(i.root).as_posix()}": file
         for i in inputs
         for file in i.files
     }
+    files |= {f"{study.folder}/{RESULTS}": study.record for study in earlier}
     text = yaml.safe_dump(
         _settings(written, config, moved, storage), sort_keys=False, allow_unicode=True
     )
@@ -207,15 +253,9 @@ def _check_cache(path: Path, folder: object) -> None:
         )
 
 
-def _check_passwords(path: Path, written: object, key: str = "") -> None:
+def _check_passwords(path: Path, written: object) -> None:
     """A job's files and settings can be read by everyone who reaches the dashboard."""
-    if isinstance(written, Mapping):
-        for name, value in written.items():
-            _check_passwords(path, value, f"{key}.{name}" if key else str(name))
-    elif isinstance(written, list):
-        for index, value in enumerate(written):
-            _check_passwords(path, value, f"{key}.{index}")
-    elif isinstance(written, str) and has_password(written):
+    for key in settings_with_password(written):
         remedy = "Leave it out and set it in the environment of the cluster's nodes"
         if key == "storage.database":
             remedy += ", as PGPASSWORD or in a pgpass file"
@@ -230,17 +270,25 @@ def _local_values(config: StudyConfig) -> Iterator[tuple[str, str]]:
     for section, keys in _PATHS:
         for key in keys:
             value: str | list[str] | None = getattr(getattr(config, section), key)
+            named = f"{section}.{key}"
             for path in [value] if isinstance(value, str) else value or []:
-                if os.path.isabs(path) or "://" in path:
-                    yield f"{section}.{key}", path
+                reached = named == _WARM_START and sqlite_path(path) is None and "://" in path
+                if os.path.isabs(path) or ("://" in path and not reached):
+                    yield named, path
 
 
 def _is_below(value: str, folders: Iterable[Path]) -> bool:
     return any(Path(value).is_relative_to(folder) for folder in folders)
 
 
-def _find(key: str, value: str) -> Input | None:
-    """The files that a path means here; None where there are none."""
+def _is_here(value: str) -> bool:
+    """Whether a path, a pattern, or the URL of an SQLite file, means something on this machine."""
+    path = sqlite_path(value.partition("#")[0]) or value
+    return os.path.exists(path) or any(map(os.path.isfile, glob.iglob(value, recursive=True)))
+
+
+def _find(key: str, value: str) -> Input:
+    """The files that a path means here."""
     path = Path(value)
     if path.is_file():
         return Input(key, value, path.parent, (path,), path.name)
@@ -248,8 +296,6 @@ def _find(key: str, value: str) -> Input | None:
         below = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)))
         return Input(key, value, path, tuple(sorted(p for p in below if p.is_file())), "")
     files = tuple(sorted(p for p in map(Path, glob.glob(value, recursive=True)) if p.is_file()))
-    if not files:
-        return None
     root = next(p for p in path.parents if not glob.has_magic(str(p)))
     return Input(key, value, root, files, path.relative_to(root).as_posix())
 
@@ -258,7 +304,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
-def _check_size(inputs: Sequence[Input]) -> None:
+def _check_size(inputs: Sequence[Input | EarlierStudy]) -> None:
     by_place = {i.value: i for i in inputs}
     total = sum(i.size for i in by_place.values())
     if total <= TRAVEL_LIMIT:
@@ -290,5 +336,5 @@ def _settings(
                 else moved.get(value, value)
             )
         settings[section] = changed
-    settings["search"] = _section(written, "search") | {"space": config.search.space}
+    settings["search"] = {**settings["search"], "space": config.search.space}
     return settings

@@ -180,7 +180,7 @@ def _is_of(job: Job, packed: PackedStudy) -> bool:
 def _new_id(packed: PackedStudy, number: int) -> str:
     """Counted up, not drawn: of two people who submit at the same moment, one gets it."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", packed.name).strip("-.") or "study"
-    place = hashlib.sha256(f"{packed.name}\0{packed.results}".encode()).hexdigest()[:4]
+    place = hashlib.sha256(f"{packed.name}\0{packed.results}".encode()).hexdigest()[:8]
     return f"{name[:40]}-{place}-{number}"
 
 

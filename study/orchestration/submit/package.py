@@ -42,7 +42,8 @@ def zip_study(packed: PackedStudy, target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr(_entry(packed.file_name), packed.text)
         for name, file in sorted(packed.inputs.items()):
-            archive.writestr(_entry(name), file.read_bytes())
+            content = file if isinstance(file, bytes) else file.read_bytes()
+            archive.writestr(_entry(name), content)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

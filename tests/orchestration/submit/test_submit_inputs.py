@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ import yaml
 from study.config import StudyConfig, load_config
 from study.errors import ConfigError, UserError
 from study.extension import changes
+from study.orchestration.prepare import earlier_study
 from study.orchestration.submit import inputs
 from study.orchestration.submit.inputs import PackedStudy, read_study
 from study.orchestration.submit.package import zip_study
+from study.reading import label_of
+from study.store import StudyStore
+from study.warm_start import warm_start
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.real_studies import write_study
+from tests.helpers.stores import finished_study, write_store
 
 RESULTS = "/shared/results/small"
 
@@ -68,6 +74,66 @@ def test_the_search_space_is_written_out(folder: Path) -> None:
     packed = read_study(study_in(folder, search={"space": "spaces/mine.yaml", "trials": 2}))
     assert yaml.safe_load(packed.text)["search"]["space"]["shared"]["learning_rate"] == 1e-3
     assert not any("spaces" in name for name in packed.inputs)
+
+
+@pytest.fixture(scope="module")
+def on_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a study."""
+    storage = {"results": str(tmp_path_factory.mktemp("on_record"))}
+    write_store(finished_study(sizes=[64], trials=2, replicates=2, storage=storage))
+    return Path(storage["results"])
+
+
+@pytest.fixture
+def earlier(folder: Path, on_record: Path) -> Path:
+    """The same as ``earlier/results``."""
+    return shutil.copytree(on_record, folder / "earlier" / "results")
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["earlier/results", "{folder}/earlier/results", "sqlite:///{folder}/earlier/results/study.db"],
+)
+def test_earlier_studies_travel_with_one_that_starts_from_them(
+    folder: Path, tmp_path: Path, earlier: Path, named: str
+) -> None:
+    search = {"trials": 4, "warm_start": [named.format(folder=folder), "s3://bucket/another"]}
+    path = study_in(folder, search=search)
+    packed = read_study(path)
+    assert packed.on_cluster == ()  # a bucket is reached from everywhere
+    there = unpacked(packed, tmp_path / "there")
+    travelled, bucket = there.search.warm_start
+    assert bucket == "s3://bucket/another"
+    assert Path(travelled).is_relative_to(tmp_path / "there" / "job")
+    here = load_config(path).search.warm_start[0]
+    starts = [
+        warm_start(there, {label_of(source): earlier_study(source)}) for source in (here, travelled)
+    ]
+    assert starts[0] == starts[1]
+    assert starts[0].trials == 2
+    # What trained it, its data and its checkpoints stay at home.
+    assert len([name for name in packed.inputs if "results" in name]) == 1
+
+
+def test_a_study_goes_on_when_the_one_it_started_from_has_grown(
+    folder: Path, tmp_path: Path, earlier: Path
+) -> None:
+    path = study_in(folder, search={"trials": 4, "warm_start": ["earlier/results"]})
+    first = unpacked(read_study(path), tmp_path / "a")
+    store = StudyStore.open(f"sqlite:///{earlier}/study.db")
+    store.set_info("seconds", 99.0)
+    again = unpacked(read_study(path), tmp_path / "b")
+    assert changes(first, again) == ()
+
+
+def test_an_earlier_study_that_cannot_travel_is_named_or_refused(folder: Path) -> None:
+    path = study_in(folder, search={"trials": 4, "warm_start": ["/shared/results/earlier"]})
+    assert read_study(path).on_cluster == (("search.warm_start", "/shared/results/earlier"),)
+    (folder / "empty").mkdir()
+    with pytest.raises(UserError, match=r"search\.warm_start: .*/empty cannot be read"):
+        read_study(study_in(folder, search={"trials": 4, "warm_start": ["empty"]}))
+    with pytest.raises(ConfigError, match=r"search\.warm_start\.0.*no such study"):
+        read_study(study_in(folder, search={"trials": 4, "warm_start": ["missing"]}))
 
 
 def test_two_jobs_of_the_same_files_are_one_study(folder: Path, tmp_path: Path) -> None:
@@ -181,8 +247,13 @@ def test_a_job_s_own_folder_is_no_place_to_keep_things(
 
 
 @pytest.mark.parametrize(
-    "database", ["postgresql://me:hunter2@db/s", "postgresql://db/s?password=hunter2"]
-)
+    "database",
+    [
+        "postgresql://me:hunter2@db/s", "postgresql://db/s?password=hunter2",
+        "postgresql://me:hun/hunter2@db/s", "postgresql://me:my hunter2@db/s",
+        "postgresql://db/s?pass%77ord=hunter2",
+    ],
+)  # fmt: skip
 def test_a_password_is_refused_and_not_repeated(folder: Path, database: str) -> None:
     path = study_in(folder, storage={"results": RESULTS, "database": database})
     with pytest.raises(UserError, match=r"storage\.database has a password.*PGPASSWORD") as caught:

@@ -68,7 +68,7 @@ def write(project: Path, **changes: Any) -> None:
 
 
 def job_in(text: str) -> str:
-    found = re.search(r"\bsmall-[0-9a-f]{4}-\d+\b", text)
+    found = re.search(r"\bsmall-[0-9a-f]{8}-\d+\b", text)
     assert found, text
     return found[0]
 
