@@ -8,7 +8,7 @@ from typing import Any
 
 from study.plan import Cell, StudyPlan, cell_of, with_space
 from study.records import Stage, TrialRecord, TrialState, WarmStart
-from study.results import StudyResults, spent_device_seconds_of, winner_of
+from study.results import StudyResults, spent_device_seconds_of, winner_of, with_paused
 from study.store_facts import StudyFacts
 from study.store_records import SPEC, VOID, to_record
 
@@ -71,7 +71,7 @@ class StudyReader(StudyFacts):
         warm_start = self.warm_start
         return StudyResults(
             config=with_space(self.config, warm_start),
-            trials=self._trials(),
+            trials=with_paused(self._trials(), self.running_since),
             base=self.base,
             data=self.data,
             probe=self.probe,

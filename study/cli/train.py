@@ -155,7 +155,7 @@ def _publish(recipe: Recipe, run: FinalRun, place: str) -> None:
     if url is not None:
         # The record last: it says that the model is whole.
         for path in sorted(run.folder.iterdir(), key=lambda path: path.name == RECORD):
-            RemoteFolder(place).upload(path, path.name)
+            RemoteFolder(place).upload(path, path.name, marked=path.name != RECORD)
         RemoteFolder(url).remove("")
     else:
         target = Path(place)

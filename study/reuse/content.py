@@ -40,7 +40,7 @@ def content(
             "name": config.name,
             "seed": config.seed,
             "comparison": config.comparison,
-            "results": without_password(config.results_url or str(config.results_dir.absolute())),
+            "results": without_password(results.place or config.database_url),
         },
         "arm": spec.arm,
         "dataset_size": choice.dataset_size,

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from study.config import StudyConfig, load_config, parse_config
+from study.database_url import sqlite_path
 from study.errors import ConfigError, UserError
 from study.extension import PACKED
 from study.text_format import byte_size
@@ -190,8 +191,9 @@ def _check_storage(path: Path, storage: Mapping[str, Any], name: str) -> None:
             f"/shared/results/{name}, or a URL, such as s3://bucket/{name}; or write it into the "
             "study file."
         )
-    database = str(storage.get("database") or "")
-    if database.startswith("sqlite:///") and not database.startswith("sqlite:////"):
+    database = storage.get("database")
+    file = None if database is None else sqlite_path(database)
+    if file is not None and not file.is_absolute():
         raise UserError(
             f"{path}: storage.database is {database}; a file in the job's own folder is lost when "
             "the job ends. Name one that every node sees (sqlite:////shared/study.db), or leave "
