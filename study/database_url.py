@@ -5,6 +5,7 @@ SQLAlchemy takes a fifth of a second to import, so only who has a URL does.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -50,7 +51,8 @@ def parse_database_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise DatabaseUrlError(without_password(text), "not a database URL.", _REMEDY) from None
+        hidden = re.sub(r":[^:@]*@", ":***@", without_password(text))
+        raise DatabaseUrlError(hidden, "not a database URL.", _REMEDY) from None
     broken = _broken_rule(url)
     if broken is not None:
         raise DatabaseUrlError(without_password(text), *broken)

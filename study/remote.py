@@ -54,6 +54,8 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        # Of parts: the next try replaces what an outage has left.
+        self._mark = uuid.uuid4().hex
         with self._told("opened"):
             self._files, self._root = _open(self.url)
 
@@ -126,7 +128,7 @@ class RemoteFolder:
         It gets another name first. Object storages do with a stream that an error closes what they
         do with any other: what has been written becomes the file, and Arrow knows no way out.
         """
-        begun = f"{name}.{uuid.uuid4().hex}.part"
+        begun = f"{name}.{self._mark}.part"
         place = self._begun(begun)
         try:
             with place as stream:
