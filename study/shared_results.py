@@ -159,9 +159,8 @@ class SharedResults:
             if not self._remote.download(_DATABASE, found):
                 return
             published = _fingerprint(found)
-            if self._database.is_file():
-                if published in self._marks():
-                    return  # nobody else has published since: what is here is as new, or newer
+            if self._database.is_file() and published in self._marks():
+                return  # nobody else has published since: what is here is as new, or newer
             # Event files and runs of Weights & Biases have names of their own; this is added to.
             self._remote.download(self._paths.mlflow.name, self._paths.mlflow)
             self._set_aside()
