@@ -117,8 +117,8 @@ class RemoteFolder:
             return bytes(stream.read())
 
     def _upload(self, local: Path, name: str, marked: bool) -> None:
-        place = self._begun(name) if marked else self._replacing(name)
-        with local.open("rb") as source, place as stream:
+        begin = self._begun if marked else self._replacing
+        with local.open("rb") as source, begin(name) as stream:
             shutil.copyfileobj(source, stream, _CHUNK)
 
     @contextmanager

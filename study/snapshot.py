@@ -129,7 +129,7 @@ def _connected(database: str | Path) -> Iterator[Query]:
     path = database if isinstance(database, Path) else sqlite_path(database)
     try:
         if path is not None:
-            with closing(existing_file(path, "rw")) as connection:
+            with closing(existing_file(path)) as connection:
                 yield lambda text, values: connection.execute(text, values).fetchall()
             return
         from sqlalchemy import text

@@ -34,9 +34,9 @@ def connect(url: str) -> BaseStorage:
     # A reader (report, status) must not make the running study's writer fail.
     patient = {"timeout": 60} if sqlite_path(url) is not None and not parsed.query else {}
     # Written out anew, no character of it means something to Optuna, which fills a template in.
-    shown = parsed.render_as_string(hide_password=False)
+    written = parsed.render_as_string(hide_password=False)
     try:
-        return get_storage(RDBStorage(shown, engine_kwargs={"connect_args": patient}))
+        return get_storage(RDBStorage(written, engine_kwargs={"connect_args": patient}))
     except Exception as error:  # SQLAlchemy, its drivers and alembic each raise their own
         raise unreachable(url, error) from error
 
@@ -56,7 +56,7 @@ def stored_study_names(url: str) -> list[str]:
         return []
     try:
         if path is not None:
-            engine = create_engine("sqlite://", creator=lambda: existing_file(path, "ro"))
+            engine = create_engine("sqlite://", creator=lambda: existing_file(path))
         else:
             engine = server_engine(url)
         try:
@@ -70,13 +70,10 @@ def stored_study_names(url: str) -> list[str]:
         raise unreachable(url, error) from error
 
 
-def existing_file(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection to an SQLite file that makes none.
-
-    Args:
-        mode: ``ro``, or ``rw`` to mend what a killed writer left.
-    """
-    place = f"file:{quote(str(path.absolute()))}?mode={mode}"
+def existing_file(path: Path) -> sqlite3.Connection:
+    """A connection to an SQLite file that makes none; it may write, to mend what a killed writer
+    left."""
+    place = f"file:{quote(str(path.absolute()))}?mode=rw"
     return sqlite3.connect(place, _TIMEOUT_SECONDS, uri=True)
 
 

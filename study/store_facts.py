@@ -116,7 +116,7 @@ class StudyFacts:
         """When the driver that runs the study now began, seconds since the epoch; infinite where
         none does."""
         sign = self.info(_DRIVER)
-        return float(sign["since"]) if is_alive(sign) else math.inf
+        return float(sign.get("since", math.inf)) if is_alive(sign) else math.inf
 
     def begin_session(self) -> None:
         """From now on this process runs the study."""

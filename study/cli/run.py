@@ -101,10 +101,10 @@ def report_and_print(
     from study.report import write_summary
 
     summary = summarise(results, dataset_sizes, memory_limit_gib)
-    beside = None if results.place is None or is_remote(results.place) else Path(results.place)
-    if folder is None:
-        name = f"{results.config.name}-report"
-        folder = Path(name) if beside is None else StudyPaths(beside).report
+    if folder is None and (results.place is None or is_remote(results.place)):
+        folder = Path(f"{results.config.name}-report")
+    elif folder is None:
+        folder = StudyPaths(results.config.results_dir).report
     with written_to(folder):
         paths = write_summary(results, summary, folder)
     console = Console(highlight=False, markup=False)

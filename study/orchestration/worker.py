@@ -135,7 +135,8 @@ def fetch_log(config: StudyConfig, path: Path) -> None:
     try:
         found = RemoteFolder(config.results_url).read(f"{path.parent.name}/{path.name}") or b""
         own = path.read_bytes() if path.is_file() else b""
-        if not own.startswith(found):  # else the last attempt was here, or never told
+        if not own.startswith(found):  # the last attempt was elsewhere
+            # One that was killed here has told nobody.
             write_bytes(path, found if found.startswith(own) else found + own)
     except (StoreError, OSError) as error:
         logging.getLogger(__name__).warning("%s", error)
