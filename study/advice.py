@@ -52,6 +52,8 @@ def _about_classes(data: DataSummary) -> Iterator[str]:
             f"{len(few)} classes have fewer than two training examples: {', '.join(few[:8])}"
             f"{', ...' if len(few) > 8 else ''}. Small subsets will lack them."
         )
+
+
 def _one_step_phases(plan: StudyPlan) -> list[str]:
     """A phase of one step trains next to nothing, and one more than was asked for costs more."""
     sizes = sorted(

@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 from study.config_arms import ArmsConfig
 from study.config_section import PositiveInt, Section
+from study.database_url import file_url
+from study.paths import StudyPaths
 from study.remote import is_remote, working_folder
 from study.space import SearchSpace, load_space
 
@@ -308,7 +310,12 @@ class StudyConfig(Section):
     @property
     def database_url(self) -> str:
         """Optuna storage URL."""
-        return self.storage.database or f"sqlite:///{self.results_dir.absolute()}/study.db"
+        return self.storage.database or file_url(StudyPaths(self.results_dir.absolute()).database)
+
+    def at(self, storage: StorageConfig) -> Self:
+        """The same study with its files where its reader was pointed to: what a record says of them
+        may have been true elsewhere, or never."""
+        return self.model_copy(update={"storage": storage})
 
     def space(self) -> SearchSpace:
         """The search space with the study's overrides.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from study.config_models import DataConfig, StudyConfig
 from study.data_formats import FORMATS, data_format
+from study.database_url import DatabaseUrlError, parse_database_url, sqlite_path
 from study.errors import Fault
 from study.paths import StudyPaths
 from study.remote import is_remote
@@ -125,35 +126,11 @@ def _blocked_faults(path: str, folder: Path) -> Iterator[Fault]:
 
 def database_faults(database: str | None) -> Iterator[Fault]:
     """What is wrong with an Optuna storage URL. Passwords are not repeated."""
-    if database is None:
-        return
-    from sqlalchemy.engine import make_url  # a third of a second, for the few who set it
-    from sqlalchemy.exc import ArgumentError
-
-    path = "storage.database"
-    remedy = "E.g. `postgresql://user@host:5432/study` or `sqlite:///study.db`; null: a file "
-    remedy += "in the results folder."
     try:
-        url = make_url(database)
-    except (ArgumentError, ValueError):
-        hidden = re.sub(r":.*@", ":***@", database)
-        yield Fault(path, None, hidden, "not a database URL.", remedy)
-        return
-    shown = without_password(database)
-    if database.partition("?")[0].count("@") > 1:
-        # SQLAlchemy would take what follows the first one for the host, and tell it.
-        rule = "an `@` in a user's name or password is written %40."
-        yield Fault(path, None, shown, rule, "Better leave the password out and set PGPASSWORD.")
-        return
-    backend = url.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        rule = f"must be a sqlite or postgresql URL, not `{backend}`."
-        yield Fault(path, None, shown, rule, remedy)
-    elif backend == "sqlite" and url.database in (None, "", ":memory:"):
-        rule = "a database in memory is lost when the study stops."
-        yield Fault(path, None, shown, rule, "Name a file: `sqlite:///study.db`.")
-    elif backend == "postgresql" and not url.database:
-        yield Fault(path, None, shown, "the URL names no database.", remedy)
+        if database is not None:
+            parse_database_url(database)
+    except DatabaseUrlError as error:
+        yield Fault("storage.database", None, error.shown, error.rule, error.remedy)
 
 
 def _absolute_model(path: str, base_dir: Path) -> str:
@@ -189,11 +166,14 @@ def _is_local(path: str, base_dir: Path) -> bool:
 
 def _absolute_database(database: str | None, base_dir: Path) -> str | None:
     """SQLite's relative paths are relative to the working directory otherwise."""
-    prefix = "sqlite:///"
-    if database is None or not database.startswith(prefix):
+    try:
+        path = None if database is None else sqlite_path(database)
+    except DatabaseUrlError:  # a fault, which is told elsewhere
         return database
-    file = database.removeprefix(prefix)
-    return database if file in ("", ":memory:") else f"{prefix}{base_dir / file}"
+    if database is None or path is None or path.is_absolute():
+        return database
+    url = parse_database_url(database).set(database=str(_local(str(path), base_dir)))
+    return url.render_as_string(hide_password=False)
 
 
 def _model_faults(path: str, value: str) -> Iterator[Fault]:

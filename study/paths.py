@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from study.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,16 @@ class StudyPaths:
 
     def trial_log(self, trial_id: str) -> Path:
         """Log of a trial's rank 0."""
-        return self.logs / f"{trial_id}.log"
+        return self.logs / f"{_one_name(trial_id)}.log"
 
     def checkpoint(self, trial_id: str) -> Path:
         """Folder of a running trial's checkpoint; gone when the trial has ended."""
-        return self.root / "checkpoints" / trial_id
+        return self.root / "checkpoints" / _one_name(trial_id)
+
+
+def _one_name(trial_id: str) -> str:
+    """A trial's id, which names its files: a record that somebody tampered with must not make it
+    name others."""
+    if not re.fullmatch(r"\w[\w.-]*", trial_id):
+        raise StoreError(f"The store is damaged: {trial_id!r} is no trial's name.")
+    return trial_id

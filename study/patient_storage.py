@@ -26,7 +26,7 @@ class _Patient:
     """Repeats a storage's calls with growing pauses until they succeed or patience is used up.
 
     Args:
-        inner: the storage.
+        inner: the storage, for who would not wait.
         patience_seconds: for one outage; after one that was longer no call waits any more, so that
             the study can stop.
         on_wait: told once per outage.
@@ -44,7 +44,7 @@ class _Patient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inner, self.patience_seconds, self.on_wait = inner, patience_seconds, on_wait
+        self.inner, self.patience_seconds, self.on_wait = inner, patience_seconds, on_wait
         self._sleep, self._clock = sleep, clock
         # Pauses need no seed: nothing of a study depends on them.
         self._jitter = random.Random()
@@ -53,7 +53,7 @@ class _Patient:
         began, pause, tries = self._clock(), _FIRST_PAUSE_SECONDS, 0
         while True:
             try:
-                return getattr(self._inner, name)(*args, **kwargs)
+                return getattr(self.inner, name)(*args, **kwargs)
             except UpdateFinishedTrialError:
                 if not tries:
                     raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.config import load_config
+from study.config import StorageConfig, load_config
+from study.database_url import file_url
 from study.errors import StoreError
 from study.paths import StudyPaths
 from study.remote import is_remote
@@ -45,7 +46,8 @@ def label_of(source: str) -> str:
 
 
 def open_study(source: str | Path) -> StudyStore:
-    """Open a study's store for reading.
+    """Open a study's store for reading. Its files are where `source` says, whatever the record
+    does: the folder may be a copy.
 
     Args:
         source: a study file, a results folder, a folder with a ``study.yaml``, or an Optuna
@@ -61,7 +63,8 @@ def open_study(source: str | Path) -> StudyStore:
     if path.is_dir():
         database = StudyPaths(path).database
         if database.is_file():
-            return StudyStore.open(f"sqlite:///{database.resolve()}")
+            place = StorageConfig(results=str(path.absolute()))
+            return StudyStore.open(file_url(database.absolute()), place=place)
         if not (path / "study.yaml").is_file():
             raise StoreError(
                 f"No study in {path}: neither study.db nor study.yaml is there. Name a study "
@@ -69,4 +72,4 @@ def open_study(source: str | Path) -> StudyStore:
             )
         path = path / "study.yaml"
     config = load_config(path)
-    return StudyStore.open(config.database_url, config.name)
+    return StudyStore.open(config.database_url, config.name, config.storage)

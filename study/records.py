@@ -21,13 +21,19 @@ class Stage(StrEnum):
 
 
 class TrialState(StrEnum):
-    """Optuna's trial states, plus WAITING for what the plan holds and nobody started."""
+    """Optuna's trial states, plus WAITING for what the plan holds and nobody started, and PAUSED
+    for what is RUNNING there though its driver is gone: it goes on when the study is run again."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
     COMPLETE = "COMPLETE"
     PRUNED = "PRUNED"
     FAIL = "FAIL"
+
+    @property
+    def has_ended(self) -> bool:
+        return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 class _Record:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,8 +43,8 @@ def working_folder(url: str, name: str) -> Path:
 
 
 class RemoteFolder:
-    """Files below one URL; names are relative, with ``/``. In S3, Google's storage and on a local
-    disk a file is there whole or not at all.
+    """Files below one URL; names are relative, with ``/``. A file is there whole or not at all, and
+    one that cannot be replaced stays as it was.
 
     Every call tries again for a few seconds before it gives up.
 
@@ -53,6 +54,8 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        # Of parts: the next try replaces what an outage has left.
+        self._mark = uuid.uuid4().hex
         with self._told("opened"):
             self._files, self._root = _open(self.url)
 
@@ -64,13 +67,19 @@ class RemoteFolder:
         """A file's content; None if there is none."""
         return self._tried("read", lambda: self._read(name))
 
-    def upload(self, local: Path, name: str) -> None:
-        """Copy a local file, or a folder with all that is in it."""
+    def upload(self, local: Path, name: str, *, marked: bool = False) -> None:
+        """Copy a local file, or a folder with all that is in it.
+
+        Args:
+            marked: another file, which is written last, says that all are there: a part of one may
+                be left by an error, and large ones cost no second copy inside the storage.
+        """
         if local.is_dir():
             for path in sorted(p for p in local.rglob("*") if p.is_file()):
-                self.upload(path, f"{name}/{path.relative_to(local).as_posix()}")
+                below = path.relative_to(local).as_posix()
+                self.upload(path, f"{name}/{below}", marked=marked)
             return
-        self._tried("written", lambda: self._upload(local, name))
+        self._tried("written", lambda: self._upload(local, name, marked))
 
     def download(self, name: str, local: Path) -> bool:
         """Copy a file, or a folder with all that is in it, to a local path that is replaced file
@@ -107,25 +116,36 @@ class RemoteFolder:
         with self._files.open_input_stream(self._path(name), compression=None) as stream:
             return bytes(stream.read())
 
-    def _upload(self, local: Path, name: str) -> None:
-        with local.open("rb") as source, self._replacing(name) as stream:
-            while chunk := source.read(_CHUNK):
-                stream.write(chunk)
+    def _upload(self, local: Path, name: str, marked: bool) -> None:
+        begin = self._begun if marked else self._replacing
+        with local.open("rb") as source, begin(name) as stream:
+            shutil.copyfileobj(source, stream, _CHUNK)
 
     @contextmanager
     def _replacing(self, name: str) -> Iterator[Any]:
-        """A stream to a file that appears when it is whole, where the filesystem can do that."""
+        """A stream to a file that appears when it is whole.
+
+        It gets another name first. Object storages do with a stream that an error closes what they
+        do with any other: what has been written becomes the file, and Arrow knows no way out.
+        """
+        begun = f"{name}.{self._mark}.part"
+        place = self._begun(begun)
+        try:
+            with place as stream:
+                yield stream
+            self._files.move(self._path(begun), self._path(name))
+        except BaseException:
+            with suppress(Exception):  # what went wrong is told, not what followed
+                self._remove(begun)
+            raise
+
+    def _begun(self, name: str) -> Any:
         self._make_parent(name)
-        path = self._path(name)
-        begun = f"{path}.{os.getpid()}" if self._files.type_name == "local" else path
-        with self._files.open_output_stream(begun, compression=None) as stream:
-            yield stream
-        if begun != path:
-            self._files.move(begun, path)
+        return self._files.open_output_stream(self._path(name), compression=None)
 
     def _download(self, name: str, local: Path) -> None:
         local.parent.mkdir(parents=True, exist_ok=True)
-        begun = local.with_name(f".{local.name}.{os.getpid()}")
+        begun = local.with_name(f".{local.name}.{uuid.uuid4().hex}.part")
         try:
             with (
                 self._files.open_input_stream(self._path(name), compression=None) as stream,
@@ -218,9 +238,24 @@ def _open(url: str) -> tuple[Any, str]:
         return fs.LocalFileSystem(), rest
     import fsspec
 
+    class Handler(fs.FSSpecHandler):
+        """Arrow's, without its extras that not every filesystem has, and believing no list of
+        files twice: other machines write too."""
+
+        def move(self, src: str, dest: str) -> None:
+            self.fs.mv(src, dest)
+
+        def get_file_info(self, paths: list[str]) -> Any:
+            self.fs.invalidate_cache()
+            return super().get_file_info(paths)
+
+        def get_file_info_selector(self, selector: Any) -> Any:
+            self.fs.invalidate_cache()
+            return super().get_file_info_selector(selector)
+
     # `url_to_fs` also reads hosts and ports out of the URL, where a filesystem has them.
     found, path = fsspec.core.url_to_fs(url)
-    return fs.PyFileSystem(fs.FSSpecHandler(found)), path
+    return fs.PyFileSystem(Handler(found)), path
 
 
 @lru_cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -106,6 +108,11 @@ class StudyResults:
         )
 
     @property
+    def place(self) -> str | None:
+        """The results folder that was read, or its URL; None where only a database is known."""
+        return self.config.storage.results
+
+    @property
     def cost_ratio(self) -> float | None:
         """LIFT steps, nothing cached, that cost what one full step costs; None without a probe."""
         return None if self.probe is None else self.probe.cost_ratio
@@ -116,11 +123,27 @@ def winner_of(search: Sequence[TrialRecord], trials: int) -> TrialRecord | None:
 
     None while any of its `trials` has not ended, or when none completed.
     """
-    ended = [r for r in search if r.state not in (TrialState.WAITING, TrialState.RUNNING)]
+    ended = [r for r in search if r.state.has_ended]
     complete = [r for r in ended if r.state is TrialState.COMPLETE and r.score is not None]
     if len(ended) < trials or not complete:
         return None
     return min(complete, key=lambda r: (r.score or 0.0, r.spec.index))
+
+
+def with_paused(
+    trials: Sequence[TrialRecord], running_since: float = math.inf
+) -> tuple[TrialRecord, ...]:
+    """The same trials, with those PAUSED that began before the driver did which runs now.
+
+    Args:
+        running_since: when that was, seconds since the epoch; infinite: there is none.
+    """
+    return tuple(
+        dataclasses.replace(trial, state=TrialState.PAUSED)
+        if trial.state is TrialState.RUNNING and (trial.started or 0.0) < running_since
+        else trial
+        for trial in trials
+    )
 
 
 def device_seconds_of(trial: TrialRecord) -> float:

@@ -8,29 +8,32 @@ At the URL lie ``results.json.gz`` (everything on record, what reports are made 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
+import hashlib
 import json
 import os
-import socket
 import sqlite3
 import tempfile
-import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from study.config import StudyConfig
+from study.database_url import sqlite_path
 from study.errors import StoreError
+from study.heartbeat import SILENT_SECONDS, beating, is_alive, sign_of_life
 from study.paths import StudyPaths
 from study.remote import RemoteFolder
-from study.results import StudyResults
-from study.storage import sqlite_path
+from study.results import StudyResults, with_paused
+from study.text_files import write_text
 
 RESULTS = "results.json.gz"
 _DATABASE, _LEASE, _MARK = "study.db", "driver.json", ".published"
-_HEARTBEAT_SECONDS, _LEASE_SECONDS, _SETTLE_SECONDS = 30.0, 120.0, 0.5
+_SETTLE_SECONDS = 0.5
 _LEAST_SECONDS, _SHARE = 30.0, 0.03
 """Between two publications: at least so long, and so long that they take no more than this."""
 _AFTER_TROUBLE_SECONDS = 60.0
@@ -42,18 +45,26 @@ def read_results(url: str) -> StudyResults:
     Raises:
         StoreError: nothing is there, or it cannot be read.
     """
-    content = RemoteFolder(url).read(RESULTS)
+    remote = RemoteFolder(url)
+    content = remote.read(RESULTS)
     if content is None:
         raise StoreError(
             f"No study at {url}: {RESULTS} is not there. It appears when the first trial ends; "
             "is this the storage.results of the study file?"
         )
     try:
-        return StudyResults.from_dict(json.loads(gzip.decompress(content)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        results = StudyResults.from_dict(json.loads(gzip.decompress(content)))
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{url}/{RESULTS} is damaged, or of another version of this program: {error}."
         ) from error
+    config = results.config
+    # They may have been copied from elsewhere.
+    here = config.at(config.storage.model_copy(update={"results": url.rstrip("/")}))
+    # Its driver says that trials run, and cannot say so when it is killed.
+    running = is_alive(_lease_in(remote.read(_LEASE)))
+    trials = results.trials if running else with_paused(results.trials)
+    return dataclasses.replace(results, config=here, trials=trials)
 
 
 def record_of(results: StudyResults) -> bytes:
@@ -102,7 +113,7 @@ def share_data(url: str, version: Path) -> None:
     remote = RemoteFolder(url)
     current = remote.read("data/current")
     if current is None or current.decode().strip() != version.name:
-        remote.upload(version, f"data/{version.name}")
+        remote.upload(version, f"data/{version.name}", marked=True)
         remote.write("data/current", version.name.encode())
 
 
@@ -121,8 +132,7 @@ class SharedResults:
         path = sqlite_path(config.database_url)
         self._database = path if path == self._paths.database.absolute() else None
         self._owner = uuid.uuid4().hex
-        self._next, self._in_trouble = 0.0, False
-        self._taken_over = threading.Event()
+        self._next, self._in_trouble, self._taken_over = 0.0, False, False
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
@@ -132,39 +142,35 @@ class SharedResults:
             StoreError: another one does, on this machine or any other.
         """
         self._refuse_second_driver()
-        left = threading.Event()
         self._write_lease()
         time.sleep(_SETTLE_SECONDS)  # two that claimed at once: the one that wrote last has it
-        if not self._is_ours():
+        if self._owner_now() != self._owner:
             raise StoreError(f"The study at {self._url} was started elsewhere at this moment.")
-        beats = threading.Thread(target=self._beat_until, args=(left,), daemon=True)
-        beats.start()
         try:
-            yield
+            with beating(self._beat):
+                yield
         finally:
-            left.set()
-            beats.join()
             with contextlib.suppress(StoreError):
-                if self._is_ours():
+                if self._owner_now() == self._owner:
                     self._remote.remove(_LEASE)
 
     def pull(self) -> None:
         """Take up the published record, if another machine wrote it or this one lost its own."""
         if self._database is None:
             return
-        published = self._remote.modified(_DATABASE)
-        if published is None:
-            return
-        if self._database.is_file():
-            if _read(self._mark) == repr(published):
-                return  # nobody has published since: what is here is as new, or newer
-            os.replace(self._database, self._database.with_suffix(".replaced"))
-            for suffix in ("-journal", "-wal", "-shm"):  # they belong to the one that is replaced
-                self._database.with_name(self._database.name + suffix).unlink(missing_ok=True)
-        self._remote.download(_DATABASE, self._database)
-        # Event files and runs of Weights & Biases have names of their own; this one is added to.
-        self._remote.download(self._paths.mlflow.name, self._paths.mlflow)
-        self._mark.write_text(repr(published))
+        self._paths.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._paths.root, prefix=".pull-") as scratch:
+            found = Path(scratch) / _DATABASE
+            if not self._remote.download(_DATABASE, found):
+                return
+            published = _fingerprint(found)
+            if self._database.is_file() and published in self._marks():
+                return  # nobody else has published since: what is here is as new, or newer
+            # Event files and runs of Weights & Biases have names of their own; this is added to.
+            self._remote.download(self._paths.mlflow.name, self._paths.mlflow)
+            self._set_aside()
+            os.replace(found, self._database)
+        self._mark(published)
 
     def publish(self, results: Callable[[], StudyResults], *, now: bool = False) -> None:
         """Write what is on record to the URL, unless that was just done.
@@ -176,17 +182,18 @@ class SharedResults:
         Raises:
             StoreError: another driver has taken the study over, whatever `now` is.
         """
-        if self._taken_over.is_set():
-            raise StoreError(
-                f"Another driver runs the study at {self._url} by now: this one was silent for too "
-                "long. Watch that one with `study status`."
-            )
+        self._refuse_if_taken_over()
         if not now and time.monotonic() < self._next:
             return
         began = time.monotonic()
         try:
-            self._remote.write(RESULTS, record_of(results()))
-            self._publish_database()
+            # One that was stopped for a while learns only here that it was taken over.
+            if self._owner_now() not in (None, self._owner):
+                self._taken_over = True
+            if not self._taken_over:
+                # The record first: what reports are made from is never newer.
+                self._publish_database()
+                self._remote.write(RESULTS, record_of(results()))
         except (StoreError, OSError, sqlite3.Error) as error:
             if now:
                 raise StoreError(
@@ -198,6 +205,7 @@ class SharedResults:
             self._in_trouble = True
             self._next = time.monotonic() + _AFTER_TROUBLE_SECONDS
         else:
+            self._refuse_if_taken_over()
             self._in_trouble = False
             took = time.monotonic() - began
             self._next = time.monotonic() + max(_LEAST_SECONDS, took / _SHARE)
@@ -208,15 +216,11 @@ class SharedResults:
         Raises:
             StoreError: it cannot be written.
         """
+        self.publish(results, now=True)
         if self._paths.log.is_file():
             self._remote.upload(self._paths.log, f"logs/{self._paths.log.name}")
         for kept in filter(Path.exists, self._paths.trackers):
             self._remote.upload(kept, kept.name)
-        self.publish(results, now=True)
-
-    @property
-    def _mark(self) -> Path:
-        return self._paths.root / _MARK
 
     def _publish_database(self) -> None:
         if self._database is None or not self._database.is_file():
@@ -229,52 +233,76 @@ class SharedResults:
                 contextlib.closing(sqlite3.connect(copy)) as target,
             ):
                 source.backup(target)
+            published = _fingerprint(copy)
+            # Before: an upload whose answer is lost has come through all the same.
+            self._mark(*self._marks(), published)
             self._remote.upload(copy, _DATABASE)
-        self._mark.write_text(repr(self._remote.modified(_DATABASE)))
+        self._mark(published)
+
+    def _marks(self) -> list[str]:
+        """Fingerprints of what this machine has published or taken up, as far as that may still be
+        what is published."""
+        try:
+            found = json.loads((self._paths.root / _MARK).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return []
+        return found if isinstance(found, list) else []
+
+    def _mark(self, *fingerprints: str) -> None:
+        write_text(self._paths.root / _MARK, json.dumps(fingerprints))
+
+    def _set_aside(self) -> None:
+        """Keep the database that another one replaces, with what SQLite needs to open it."""
+        assert self._database is not None
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            path = self._database.with_name(f"{self._database.name}{suffix}")
+            aside = self._database.with_name(f"{self._database.stem}.replaced{suffix}")
+            aside.unlink(missing_ok=True)
+            if path.exists():
+                os.replace(path, aside)
 
     def _refuse_second_driver(self) -> None:
-        found = self._remote.read(_LEASE)
-        if found is None:
-            return
-        try:
-            lease: dict[str, Any] = json.loads(found)
-            age = time.time() - float(lease["time"])
-            here = lease["host"] == socket.gethostname()
-            gone = here and not os.path.exists(f"/proc/{int(lease['pid'])}")
-        except (ValueError, KeyError, TypeError):
-            return  # of no use to anybody
-        if age < _LEASE_SECONDS and not gone:
+        lease = _lease_in(self._remote.read(_LEASE))
+        if is_alive(lease):
+            age = max(0, round(time.time() - lease["time"]))
             raise StoreError(
                 f"The study at {self._url} is already running: process {lease['pid']} on "
-                f"{lease['host']} said so {max(0, round(age))} s ago. Watch it with `study status "
-                f"{self._url}`; if that machine is gone, wait {_LEASE_SECONDS:.0f} s."
+                f"{lease['host']} said so {age} s ago. Watch it with `study status "
+                f"{self._url}`; if that machine is gone, wait {SILENT_SECONDS:.0f} s."
             )
 
-    def _is_ours(self) -> bool:
-        """Whether nobody else has taken the lease."""
-        found = self._remote.read(_LEASE)
-        try:
-            return found is not None and json.loads(found)["owner"] == self._owner
-        except (ValueError, KeyError, TypeError):
-            return False
+    def _refuse_if_taken_over(self) -> None:
+        if self._taken_over:
+            raise StoreError(
+                f"Another driver runs the study at {self._url} by now: this one was silent for too "
+                "long. Watch that one with `study status`."
+            )
+
+    def _owner_now(self) -> str | None:
+        """Who has the lease; None: nobody."""
+        owner = _lease_in(self._remote.read(_LEASE)).get("owner")
+        return None if owner is None else str(owner)
 
     def _write_lease(self) -> None:
-        lease = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "owner": self._owner,
-            "time": time.time(),
-        }
-        self._remote.write(_LEASE, json.dumps(lease).encode())
+        self._remote.write(_LEASE, json.dumps(sign_of_life(self._owner)).encode())
 
-    def _beat_until(self, left: threading.Event) -> None:
-        while not left.wait(_HEARTBEAT_SECONDS):
-            with contextlib.suppress(StoreError):  # `publish` tells
-                if not self._is_ours():
-                    self._taken_over.set()
-                    return
+    def _beat(self) -> None:
+        with contextlib.suppress(StoreError):  # `publish` tells
+            if self._owner_now() != self._owner:
+                self._taken_over = True
+            if not self._taken_over:
                 self._write_lease()
 
 
-def _read(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
+def _lease_in(content: bytes | None) -> dict[str, Any]:
+    """A driver's sign of life; empty where there is none, or it is of no use to anybody."""
+    try:
+        found = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _fingerprint(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,15 +8,16 @@ their user attributes (see `study.store`).
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
+from study.config import StorageConfig
+from study.database_url import file_url, sqlite_path
 from study.records import TrialState
-from study.storage import sqlite_path, unreachable
+from study.storage import existing_file, server_engine, unreachable
 from study.store_facts import read_config
 from study.store_reader import StudyReader
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 Query = Callable[[str, Mapping[str, Any]], list[tuple[Any, ...]]]
-_TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,17 @@ class Snapshot:
         return self._trials.get(study_id, [])
 
 
-def facts_at(url: str) -> dict[str, dict[str, Any]]:
+def facts_at(database: str | Path) -> dict[str, dict[str, Any]]:
     """Of every study in a database, the facts that belong to the whole, by its name.
 
+    Args:
+        database: a URL, or an SQLite file, which takes no time to make out.
+
     Raises:
+        DatabaseUrlError: it is no database's URL.
         StoreError: the database cannot be reached.
     """
-    with _connected(url) as query:
+    with _connected(database) as query:
         rows = query(
             "SELECT s.study_name, a.key, a.value_json FROM studies s "
             "JOIN study_user_attributes a ON a.study_id = s.study_id "
@@ -83,16 +87,19 @@ def facts_at(url: str) -> dict[str, dict[str, Any]]:
     return {name: facts for name, facts in found.items() if "schema_version" in facts}
 
 
-def read_snapshot(url: str, name: str, facts: Mapping[str, Any]) -> StudyReader:
+def read_snapshot(
+    database: str | Path, name: str, facts: Mapping[str, Any], place: StorageConfig | None = None
+) -> StudyReader:
     """A study with all its trials.
 
     Args:
-        facts: as `facts_at` gave them.
+        database, facts: as `facts_at` took and gave them.
+        place: where its files are; None: a database alone does not tell.
 
     Raises:
         StoreError: the database cannot be reached, or is of an unknown version.
     """
-    with _connected(url) as query:
+    with _connected(database) as query:
         # `LIKE` would take an underscore of the name for any letter.
         mine = {"name": name, "prefix": f"{name}/", "length": len(name) + 1}
         which = "(s.study_name = :name OR substr(s.study_name, 1, :length) = :prefix)"
@@ -112,26 +119,26 @@ def read_snapshot(url: str, name: str, facts: Mapping[str, Any]) -> StudyReader:
     for number, study_id, _ in trials:
         of_study.setdefault(study_id, []).append(by_id[number])
     storage = cast("BaseStorage", Snapshot({str(n): int(i) for n, i in studies}, facts, of_study))
-    return StudyReader(read_config(storage, name, url), storage)
+    url = file_url(database.absolute()) if isinstance(database, Path) else database
+    return StudyReader(read_config(storage, name, url, place), storage)
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[Query]:
+def _connected(database: str | Path) -> Iterator[Query]:
     """A function that runs a query with named values; makes no file and no table."""
-    path = sqlite_path(url)
+    path = database if isinstance(database, Path) else sqlite_path(database)
     try:
         if path is not None:
-            place = f"file:{quote(str(path.absolute()))}?mode=rw"
-            with closing(sqlite3.connect(place, _TIMEOUT_SECONDS, uri=True)) as connection:
+            with closing(existing_file(path)) as connection:
                 yield lambda text, values: connection.execute(text, values).fetchall()
             return
-        from sqlalchemy import create_engine, text
+        from sqlalchemy import text
 
-        engine = create_engine(url, connect_args={"connect_timeout": _TIMEOUT_SECONDS})
+        engine = server_engine(str(database))
         try:
             with engine.connect() as server:
                 yield lambda sql, values: [tuple(r) for r in server.execute(text(sql), values)]
         finally:
             engine.dispose()
     except Exception as error:  # SQLite, SQLAlchemy and its drivers each raise their own
-        raise unreachable(url, error) from error
+        raise unreachable(str(database), error) from error

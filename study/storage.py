@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from study.database_url import parse_database_url, sqlite_path
 from study.errors import StoreError
 from study.urls import without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from sqlalchemy import Engine
+
+_TIMEOUT_SECONDS = 10
 
 _ATTEMPTS = 20
 
@@ -22,6 +27,7 @@ def connect(url: str) -> BaseStorage:
     """The storage at an SQLAlchemy URL, its tables made if there are none.
 
     Raises:
+        DatabaseUrlError: it is no database's URL.
         StoreError: it cannot be reached or is no Optuna storage.
     """
     import optuna
@@ -29,12 +35,14 @@ def connect(url: str) -> BaseStorage:
 
     # Optuna prints each new study and trial on stderr, over the live view.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    parsed = parse_database_url(url)
+    # A reader (report, status) must not make the running study's writer fail.
+    patient = {"timeout": 60} if sqlite_path(url) is not None and not parsed.query else {}
+    # Written out anew, no character of it means something to Optuna, which fills a template in.
+    written = parsed.render_as_string(hide_password=False)
     for attempt in itertools.count(1):
         try:
-            if sqlite_path(url) is not None:
-                # A reader (report, status) must not make the running study's writer fail.
-                return get_storage(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}))
-            return get_storage(url)
+            return get_storage(RDBStorage(written, engine_kwargs={"connect_args": patient}))
         except Exception as error:  # SQLAlchemy, its drivers and alembic each raise their own
             # Somebody else makes the same tables, and each attempt gets further.
             if attempt < _ATTEMPTS and re.search("already exists|UNIQUE|duplicate key", str(error)):
@@ -49,6 +57,7 @@ def stored_study_names(url: str) -> list[str]:
     file and no table is made. Empty where there is no storage yet.
 
     Raises:
+        DatabaseUrlError: it is no database's URL.
         StoreError: it cannot be reached, or not within 10 seconds.
     """
     from sqlalchemy import create_engine, inspect, text
@@ -58,9 +67,9 @@ def stored_study_names(url: str) -> list[str]:
         return []
     try:
         if path is not None:
-            engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
+            engine = create_engine("sqlite://", creator=lambda: existing_file(path))
         else:
-            engine = create_engine(url, connect_args={"connect_timeout": 10})
+            engine = server_engine(url)
         try:
             with engine.connect() as connection:
                 if not inspect(connection).has_table("studies"):
@@ -70,6 +79,22 @@ def stored_study_names(url: str) -> list[str]:
             engine.dispose()
     except Exception as error:
         raise unreachable(url, error) from error
+
+
+def existing_file(path: Path) -> sqlite3.Connection:
+    """A connection to an SQLite file that makes none; it may write, to mend what a killed writer
+    left."""
+    place = f"file:{quote(str(path.absolute()))}?mode=rw"
+    return sqlite3.connect(place, _TIMEOUT_SECONDS, uri=True)
+
+
+def server_engine(url: str) -> Engine:
+    """Connections to a database server that wait for at most 10 seconds, or what the URL says."""
+    from sqlalchemy import create_engine
+
+    known = "connect_timeout" in parse_database_url(url).query
+    patience = {} if known else {"connect_timeout": _TIMEOUT_SECONDS}
+    return create_engine(url, connect_args=patience)
 
 
 def unreachable(url: str, error: Exception) -> StoreError:
@@ -84,11 +109,6 @@ def unreachable(url: str, error: Exception) -> StoreError:
         f"Cannot open the study storage {without_password(url)}: {first.rstrip('.')}. Check "
         "storage.database."
     )
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file of an SQLite URL, None for a server's."""
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
 def make_parent(url: str) -> None:

@@ -21,7 +21,8 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial
 from optuna.trial import TrialState as OptunaState
 
-from study.config import StudyConfig
+from study.config import StorageConfig, StudyConfig
+from study.database_url import sqlite_path
 from study.errors import StoreError
 from study.extension import extension
 from study.patient_storage import PatientStorage, Waiting
@@ -35,7 +36,7 @@ from study.records import (
     TrialState,
 )
 from study.results import published_config
-from study.storage import connect, make_parent, sqlite_path, stored_study_names
+from study.storage import connect, make_parent, stored_study_names
 from study.store_facts import SCHEMA_VERSION, read_config
 from study.store_notes import (
     cell_columns,
@@ -95,12 +96,15 @@ class StudyStore(StudyReader):
         return store
 
     @classmethod
-    def open(cls, database_url: str, name: str | None = None) -> StudyStore:
+    def open(
+        cls, database_url: str, name: str | None = None, place: StorageConfig | None = None
+    ) -> StudyStore:
         """Open an existing store for reading.
 
         Args:
             database_url: Optuna storage URL.
             name: the study; may be left out when the storage holds one only.
+            place: where its files are; None: a database alone does not tell.
 
         Raises:
             StoreError: there is no such storage or study.
@@ -122,7 +126,7 @@ class StudyStore(StudyReader):
             if name is None and len(names) == 1:
                 name = names[0]
             if name in names:
-                return cls(read_config(storage, name, database_url), storage)
+                return cls(read_config(storage, name, database_url, place), storage)
         known = ", ".join(names) or "none"
         raise StoreError(
             f"No study {name!r} in {without_password(database_url)}. Studies there: {known}."

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from study.config import StudyConfig
-from study.errors import StoreError
+from study.config import StorageConfig, StudyConfig
+from study.errors import StorageLostError, StoreError
+from study.heartbeat import beating, is_alive, sign_of_life
 from study.plan import ModelFacts, StudyPlan, plan_study
 from study.records import BaseModelRecord, DataSummary, StepCosts, WarmStart
 from study.urls import without_password, without_passwords
@@ -17,11 +21,17 @@ if TYPE_CHECKING:  # half a second to import, and reading needs none of it
     import optuna
 
 SCHEMA_VERSION = 2
-_STOP = "stop/"
+_DRIVER, _STOP = "driver", "stop/"
 
 
-def read_config(storage: optuna.storages.BaseStorage, name: str, url: str) -> StudyConfig:
+def read_config(
+    storage: optuna.storages.BaseStorage, name: str, url: str, place: StorageConfig | None = None
+) -> StudyConfig:
     """The study file that a study was last run with.
+
+    Args:
+        url: of the database.
+        place: where its files are; None: nobody but the record says, and that is not believed.
 
     Raises:
         StoreError: the store has a schema version that this program does not know.
@@ -33,7 +43,7 @@ def read_config(storage: optuna.storages.BaseStorage, name: str, url: str) -> St
             f"The store {without_password(url)} has schema version {version}; this program reads "
             f"{SCHEMA_VERSION}. Use the program version that wrote it, or start a new study."
         )
-    return StudyConfig.from_dict(attrs["config"])
+    return StudyConfig.from_dict(attrs["config"]).at(place or StorageConfig(database=url))
 
 
 class StudyFacts:
@@ -98,11 +108,41 @@ class StudyFacts:
             self.set_info("tracking_mark", mark)
         return str(mark)
 
-    # Wall time. A driver that is killed cannot say how long it ran, so it says so all along.
+    # The driver. One that is killed cannot say so, nor how long it ran, so it says all along that
+    # it runs.
+
+    @property
+    def running_since(self) -> float:
+        """When the driver that runs the study now began, seconds since the epoch; infinite where
+        none does."""
+        sign = self.info(_DRIVER)
+        return float(sign.get("since", math.inf)) if is_alive(sign) else math.inf
 
     def begin_session(self) -> None:
         """From now on this process runs the study."""
         self._opened, self._seconds_before = time.time(), self.info("seconds", 0.0)
+        self.set_info(_DRIVER, self._sign)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Says that this process runs the study until the block ends."""
+        storage = getattr(self._storage, "inner", self._storage)
+
+        def beat() -> None:
+            with suppress(Exception):  # whoever needs the database waits for it, and tells
+                storage.set_study_user_attr(self._root, _DRIVER, self._sign)
+
+        try:
+            with beating(beat):
+                yield
+        finally:
+            with suppress(StorageLostError):
+                self.keep_wall_seconds(time.time())
+                self.set_info(_DRIVER, None)
+
+    @property
+    def _sign(self) -> dict[str, Any]:
+        return sign_of_life() | {"since": self._opened}
 
     def wall_seconds(self, now: float) -> float:
         """Seconds spent running the study, over all its sessions, at `now` (since the epoch)."""

@@ -14,6 +14,7 @@ from study.results import (
     published_config,
     spent_device_seconds_of,
     winner_of,
+    with_paused,
 )
 from study.store_facts import StudyFacts
 from study.store_records import SPEC, VOID, to_record
@@ -77,7 +78,7 @@ class StudyReader(StudyFacts):
         warm_start = self.warm_start
         return StudyResults(
             config=StudyConfig.from_dict(published_config(with_space(self.config, warm_start))),
-            trials=self._trials(),
+            trials=with_paused(self._trials(), self.running_since),
             base=self.base,
             data=self.data,
             probe=self.probe,

@@ -25,7 +25,8 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(params=["s3", "file", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(study.remote, "_PAUSE_SECONDS", 0.0)
     if request.param == "s3":
         return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
     return f"file://{tmp_path}/there" if request.param == "file" else f"memory://{tmp_path.name}"
@@ -43,6 +44,14 @@ def test_files_are_written_replaced_read_listed_and_removed(url: str) -> None:
     folder.remove("a")
     folder.remove("a")
     assert folder.names() == ["c"]
+
+
+def test_a_file_that_cannot_be_read_to_its_end_replaces_none(url: str) -> None:
+    folder = RemoteFolder(url)
+    folder.write("a", b"the old one")
+    with pytest.raises(StoreError, match=r"cannot be written: .*Input/output error"):
+        folder.upload(Path("/proc/self/mem"), "a")
+    assert folder.read("a") == b"the old one" and folder.names() == ["a"]
 
 
 def test_folders_travel_both_ways(url: str, tmp_path: Path) -> None:

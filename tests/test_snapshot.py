@@ -10,6 +10,7 @@ import pytest
 
 from study.config import StudyConfig
 from study.errors import StoreError
+from study.paths import StudyPaths
 from study.records import TrialState
 from study.results import StudyResults
 from study.snapshot import facts_at, read_snapshot
@@ -95,8 +96,9 @@ def test_no_optuna_is_needed_to_read_a_finished_study(finished: StudyResults) ->
     code = (
         "from study.snapshot import facts_at, read_snapshot\n"
         "import sys\n"
-        f"url = {finished.config.database_url!r}\n"
-        "results = read_snapshot(url, 'synthetic', facts_at(url)['synthetic']).results()\n"
+        "from pathlib import Path\n"
+        f"file = Path({str(StudyPaths(finished.config.results_dir).database)!r})\n"
+        "results = read_snapshot(file, 'synthetic', facts_at(file)['synthetic']).results()\n"
         "slow = ('optuna', 'sqlalchemy', 'torch', 'ray', 'scipy.stats')\n"
         "print(len(results.trials), *(m for m in slow if m in sys.modules))"
     )

@@ -78,12 +78,14 @@ class StateCounts:
 
     Attributes:
         waiting: nobody started them; confirm runs of winners not yet known are among them.
+        paused: begun, and their driver is gone; they go on when the study is run again.
         stopped_early: of `complete`: ended by patience.
         diverged: of `failed`: ended by a loss that was not finite.
     """
 
     waiting: int = 0
     running: int = 0
+    paused: int = 0
     complete: int = 0
     pruned: int = 0
     failed: int = 0
@@ -92,7 +94,7 @@ class StateCounts:
 
     @property
     def planned(self) -> int:
-        return self.waiting + self.running + self.ended
+        return self.waiting + self.running + self.paused + self.ended
 
     @property
     def ended(self) -> int:

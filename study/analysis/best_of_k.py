@@ -114,8 +114,7 @@ def best_of_k(results: StudyResults) -> tuple[BestOfK, ...]:
 def _cell(
     arm: str, size: int, searches: Sequence[Sequence[TrialRecord]], base: float | None
 ) -> BestOfK | None:
-    open_states = (TrialState.WAITING, TrialState.RUNNING)
-    ended = [s for s in searches if not any(t.state in open_states for t in s)]
+    ended = [s for s in searches if all(t.state.has_ended for t in s)]
     drawn = [(losses, s) for s in ended if len(losses := _draws(s, base))]
     if not drawn:
         return None

@@ -29,17 +29,17 @@ def count_states(trials: Sequence[TrialRecord], confirm_seeds: int) -> StateCoun
         confirm_seeds: confirm runs per replicate; those of a replicate whose search has not ended
             are not on record yet and count as waiting.
     """
-    open_states = (TrialState.WAITING, TrialState.RUNNING)
     searching = {
         (t.spec.arm, t.spec.size, t.spec.replicate)
         for t in trials
-        if t.spec.stage is Stage.SEARCH and t.state in open_states
+        if t.spec.stage is Stage.SEARCH and not t.state.has_ended
     }
     states = [t.state for t in trials]
     ends = [(t.state, t.outcome.status) for t in trials if t.outcome is not None]
     return StateCounts(
         waiting=states.count(TrialState.WAITING) + confirm_seeds * len(searching),
         running=states.count(TrialState.RUNNING),
+        paused=states.count(TrialState.PAUSED),
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),

@@ -202,6 +202,7 @@ def _nothing_found(summary: StudySummary) -> tuple[str, str]:
         f"{number} {name}"
         for number, name in (
             (counts.running, "running"),
+            (counts.paused, "paused"),
             (counts.waiting, "waiting"),
             (counts.pruned, "pruned"),
             (counts.failed, "failed"),

@@ -64,9 +64,7 @@ def importances(results: StudyResults) -> tuple[Importance, ...]:
             [
                 t
                 for t in results.trials
-                if t.spec.arm == arm
-                and t.spec.stage is Stage.SEARCH
-                and t.state not in (TrialState.WAITING, TrialState.RUNNING)
+                if t.spec.arm == arm and t.spec.stage is Stage.SEARCH and t.state.has_ended
             ],
         )
         for arm in results.config.arms.names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import math
 from pathlib import Path
 
 import typer
@@ -10,12 +10,13 @@ from filelock import FileLock, Timeout
 
 from study import owned
 from study.config import StudyConfig, load_config
+from study.database_url import sqlite_path
 from study.errors import StoreError, UserError
 from study.owned import REMAKEABLE, check_place, made, remove
 from study.paths import StudyPaths
 from study.remote import is_remote
 from study.results import StudyResults
-from study.storage import sqlite_path, stored_study_names
+from study.storage import stored_study_names
 from study.store import StudyStore
 from study.text_files import write_text
 from study.text_format import byte_size
@@ -61,7 +62,7 @@ def store_of(config: StudyConfig) -> StudyStore | None:
     if path is None or not path.is_file():  # a database server is not asked about a plan
         return None
     try:
-        return StudyStore.open(config.database_url, config.name)
+        return StudyStore.open(config.database_url, config.name, config.storage)
     except StoreError:  # other studies are in that file; `study run` says so if it is unreadable
         return None
 
@@ -90,14 +91,13 @@ def driven_here(study: str) -> StudyStore:
     if is_remote(study):
         raise UserError(f"{study}: this works where the study runs. Name its study file there.")
     store = open_named(study)
-    url = store.config.results_url
-    if url is not None and store.config.storage.database is None:
-        lock = FileLock(StudyPaths(store.config.results_dir).lock)
-        with suppress(Timeout), lock.acquire(timeout=0):
-            raise UserError(
-                f"The study at {url} is not running on this machine, and this works where it "
-                "runs; as a job, `study stop JOB --address` stops it as a whole."
-            )
+    recorded = store.info("config")["storage"]
+    published = recorded["database"] is None and is_remote(recorded["results"])
+    if published and math.isinf(store.running_since):
+        raise UserError(
+            f"The study at {recorded['results']} is not running on this machine, and this works "
+            "where it runs; as a job, `study stop JOB --address` stops it as a whole."
+        )
     return store
 
 

@@ -19,6 +19,7 @@ from study.text_format import duration
 _COLOURS = {
     TrialState.COMPLETE: "green",
     TrialState.RUNNING: "cyan",
+    TrialState.PAUSED: "magenta",
     TrialState.PRUNED: "yellow",
     TrialState.FAIL: "red",
     TrialState.WAITING: "dim",
@@ -66,9 +67,7 @@ class LiveView:
         self._pace = Pace(plan, self._pace.took if self._pace else {})
         self._states = {r.spec.trial_id: r.state for r in records}
         for record in records:
-            if record.state is TrialState.RUNNING:  # left over from a driver that was killed
-                self._states[record.spec.trial_id] = TrialState.WAITING
-            elif record.state is TrialState.COMPLETE and record.score is not None:
+            if record.state is TrialState.COMPLETE and record.score is not None:
                 self._keep_best(record.spec, record.score)
 
     def message(self, text: str) -> None:
@@ -118,7 +117,7 @@ class LiveView:
         return line
 
     def _ended(self) -> int:
-        return sum(state in _OVER for state in self._states.values())
+        return sum(state.has_ended for state in self._states.values())
 
     def _total(self) -> int:
         return self._plan.trials if self._plan else 0
@@ -151,7 +150,8 @@ class LiveView:
 
     def _summary(self) -> Text:
         counts = Counter(self._states.values())
-        counts[TrialState.WAITING] = self._total() - self._ended() - len(self._running)
+        begun = len(self._running) + counts[TrialState.PAUSED]
+        counts[TrialState.WAITING] = self._total() - self._ended() - begun
         text = Text(" ")
         for state in _COLOURS:
             if counts[state]:

@@ -19,7 +19,7 @@ from study.errors import StudyError, UserError
 from study.owned import claim
 from study.paths import StudyPaths
 from study.records import TrialState
-from study.remote import RemoteFolder
+from study.remote import RemoteFolder, is_remote
 from study.results import StudyResults
 from study.text_format import duration
 
@@ -95,19 +95,20 @@ def report_and_print(
     """Print the verdicts and write the report.
 
     Args:
-        folder: to write to; None: in the results folder or, where that is a URL, a folder of the
-            study's name in the working directory.
+        folder: to write to; None: in the results folder or, where that is a URL or only a database
+            is known, a folder of the study's name in the working directory.
         dataset_sizes, memory_limit_gib: see `summarise`.
     """
     from study.analysis import summarise
     from study.report import write_summary
 
     summary = summarise(results, dataset_sizes, memory_limit_gib)
-    if folder is None and results.config.results_url is not None:
+    if folder is None and (results.place is None or is_remote(results.place)):
         folder = Path(f"{results.config.name}-report")
-    place = folder or StudyPaths(results.config.results_dir).report
-    with written_to(place):
-        paths = write_summary(results, summary, place)
+    elif folder is None:
+        folder = StudyPaths(results.config.results_dir).report
+    with written_to(folder):
+        paths = write_summary(results, summary, folder)
     console = Console(highlight=False, markup=False)
     print_verdicts(console, results, summary)
     for path in (paths.html, paths.markdown, paths.json):

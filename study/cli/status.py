@@ -12,6 +12,7 @@ from study.cli.output import print_facts
 from study.records import TrialRecord, TrialState
 from study.results import StudyResults
 from study.text_format import byte_size, duration
+from study.urls import without_password
 from study.warm_start import warm_start_effect
 
 
@@ -30,7 +31,7 @@ def print_status(results: StudyResults) -> None:
     cache = summarise_prefix_cache(results.trials)
     if cache is not None:
         facts["Prefix cache"] = _cache_status(cache)
-    facts["Results"] = results.config.results_url or str(results.config.results_dir)
+    facts["Results"] = results.place or without_password(results.config.database_url)
     print_facts(console, facts)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("arm")
@@ -44,9 +45,12 @@ def print_status(results: StudyResults) -> None:
     for sentence in warm_start_effect(results):
         console.print(sentence)
     for record in results.trials:
-        if record.state is TrialState.RUNNING:
+        if record.state in (TrialState.RUNNING, TrialState.PAUSED):
             done = record.measurements[-1].step if record.measurements else 0
-            console.print(f"running {record.spec.trial_id}: step {done}/{record.spec.steps}")
+            state = record.state.value.lower()
+            console.print(f"{state} {record.spec.trial_id}: step {done}/{record.spec.steps}")
+    if any(record.state is TrialState.PAUSED for record in results.trials):
+        console.print("What is paused goes on when the study is run or submitted again.")
 
 
 def _budget(results: StudyResults) -> str | None:
@@ -82,7 +86,7 @@ def _cache_status(cache: PrefixCacheSummary) -> str:
 
 
 def _cell_status(cell: list[TrialRecord]) -> tuple[str, str, str, str]:
-    ended = [r for r in cell if r.state not in (TrialState.WAITING, TrialState.RUNNING)]
+    ended = [r for r in cell if r.state.has_ended]
     scores = [r.score for r in cell if r.state is TrialState.COMPLETE and r.score is not None]
     tests = [r.outcome.test_loss for r in cell if r.outcome and r.outcome.test_loss is not None]
     failed = sum(r.state is TrialState.FAIL for r in cell)

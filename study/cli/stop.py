@@ -24,7 +24,7 @@ def stop_trial(store: StudyStore, trial_id: str) -> str:
         raise UserError(f"No trial {trial_id!r} in study {store.config.name}. {remedy}")
     states = {r.spec.trial_id: r.state for r in store.results().trials}
     state = states.get(trial_id, TrialState.WAITING)
-    if state not in (TrialState.WAITING, TrialState.RUNNING):
+    if state.has_ended:
         raise UserError(f"{trial_id} has already ended ({state.value}): nothing is left to stop.")
     store.request_stop(trial_id)
     if state is TrialState.WAITING:
@@ -32,10 +32,9 @@ def stop_trial(store: StudyStore, trial_id: str) -> str:
             f"{trial_id} will be skipped. It is booked as failed when its turn comes: until then "
             "`study status` shows it waiting."
         )
-    return (
-        f"{trial_id} will be stopped at its next evaluation and booked as failed. If the study "
-        "does not run now, that happens when `study run` continues it."
-    )
+    if state is TrialState.PAUSED:
+        return f"{trial_id} is paused. It is booked as failed when the study is run again."
+    return f"{trial_id} will be stopped at its next evaluation and booked as failed."
 
 
 def _trial_ids(plan: StudyPlan) -> list[str]:

@@ -157,7 +157,7 @@ def _publish(recipe: Recipe, run: FinalRun, place: str) -> None:
     if url is not None:
         # The record last: it says that the model is whole.
         for path in sorted(run.folder.iterdir(), key=lambda path: path.name == RECORD):
-            RemoteFolder(place).upload(path, path.name)
+            RemoteFolder(place).upload(path, path.name, marked=path.name != RECORD)
         remove_url(url)
     else:
         target = Path(place)

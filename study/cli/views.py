@@ -16,7 +16,7 @@ from study.errors import UserError
 from study.orchestration.prepare import Prepared
 from study.paths import StudyPaths
 from study.plan import StudyPlan, full_steps, trial_steps
-from study.records import PrefixCacheUse, TrialRecord
+from study.records import PrefixCacheUse, TrialRecord, TrialState
 from study.remote import RemoteFolder
 from study.results import StudyResults
 from study.text_format import byte_size, duration, short_count
@@ -150,7 +150,7 @@ def _trial_facts(record: TrialRecord) -> dict[str, str]:
     spec, outcome = record.spec, record.outcome
     facts = {
         "Trial": spec.trial_id,
-        "State": record.state.value + (f": {outcome.reason}" if outcome and outcome.reason else ""),
+        "State": _state(record),
         "Cell": f"{spec.arm}, {spec.size} examples, replicate {spec.replicate + 1}, {spec.stage}",
         "Steps": str(spec.steps),
         "Seeds": f"trial {spec.seed}, subset {spec.subset_seed}, order {spec.order_seed}",
@@ -173,6 +173,13 @@ def _trial_facts(record: TrialRecord) -> dict[str, str]:
     if outcome and outcome.versions:
         facts["Versions"] = ", ".join(f"{k} {v}" for k, v in outcome.versions.items())
     return facts
+
+
+def _state(record: TrialRecord) -> str:
+    if record.state is TrialState.PAUSED:
+        return f"{record.state.value}: no driver runs it; it goes on when the study is run again"
+    reason = record.outcome.reason if record.outcome else ""
+    return f"{record.state.value}: {reason}" if reason else record.state.value
 
 
 def _cache_use(use: PrefixCacheUse) -> str:
@@ -231,10 +238,13 @@ def _phases(record: TrialRecord) -> Table:
 
 
 def _print_log(console: Console, results: StudyResults, trial_id: str, lines: int) -> None:
-    paths = StudyPaths(results.config.results_dir)
-    path, url = paths.trial_log(trial_id), results.config.results_url
     if not lines:
         return
+    if results.place is None:
+        console.print(Text("Its log is in the study's results folder.", style="dim"))
+        return
+    paths = StudyPaths(results.config.results_dir)
+    path, url = paths.trial_log(trial_id), results.config.results_url
     if url is not None:
         name = path.relative_to(paths.root).as_posix()
         content, place = RemoteFolder(url).read(name), f"{url}/{name}"

@@ -105,8 +105,8 @@ class MeteredObserver(PassingOn):
         self._spend(record)
         if cell not in self._planned:  # of an arm or size that the study has no more
             return
-        if record.state is not TrialState.RUNNING:
-            self._states[cell][record.spec.trial_id] = record.state
+        left = record.state is TrialState.RUNNING
+        self._states[cell][record.spec.trial_id] = TrialState.PAUSED if left else record.state
         outcome = record.outcome
         if outcome is None:
             return

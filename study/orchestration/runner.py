@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
-from study.errors import StorageLostError, StoreError, StudyError, TrialError
+from study.errors import StoreError, StudyError, TrialError
 from study.fingerprints import is_content, model_fingerprint
 from study.orchestration import cluster
 from study.orchestration.capacity import Capacity, find_capacity
@@ -88,7 +87,7 @@ def _run_published(config: StudyConfig, observer: Observer) -> StudyStore:
 
 
 def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> None:
-    try:
+    with store.session():
         if store.extension:
             observer.message(store.extension)
         observer.message("Preparing data and model")
@@ -99,9 +98,6 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         if told is not None:
             observer.message(told)
         _run(config, store, prepared, observer)
-    finally:
-        with suppress(StorageLostError):
-            store.keep_wall_seconds(time.time())
 
 
 def _keep_facts(store: StudyStore, prepared: Prepared) -> None:

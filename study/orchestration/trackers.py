@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import ray
 from ray.tune.logger import LoggerCallback
 
+from study.database_url import file_url
 from study.paths import StudyPaths
 from study.records import TrialSpec
 from study.urls import without_password
@@ -140,7 +141,7 @@ class MLflow(Tool):
 
     def __init__(self, study: str, mark: str, paths: StudyPaths) -> None:
         super().__init__(study, mark, paths)
-        own = f"sqlite:///{paths.mlflow.absolute()}"
+        own = file_url(paths.mlflow.absolute())
         self._uri = os.environ.get("MLFLOW_TRACKING_URI") or own
         self.where = f"mlflow ui --backend-store-uri {without_password(self._uri)}"
         if self._uri != own:

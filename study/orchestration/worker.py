@@ -26,7 +26,7 @@ from study.paths import StudyPaths
 from study.records import Measurement, TrialOutcome, TrialSpec
 from study.remote import RemoteFolder
 from study.shared_results import fetch_data
-from study.text_files import write_text
+from study.text_files import write_bytes, write_text
 from study.urls import LogFormatter
 
 
@@ -116,7 +116,7 @@ def _model_keeper(
         write_text(record, json.dumps({"outcome": outcome.to_dict(), "measurements": curve}))
         if config.results_url is not None:
             remote = RemoteFolder(config.results_url)
-            remote.upload(folder, folder.name)
+            remote.upload(folder, folder.name, marked=True)
             remote.upload(record, record.name)  # last: it says that all is there
 
     return keep
@@ -136,11 +136,15 @@ def log_of_rank(path: Path, rank: int) -> Path:
 
 
 def fetch_log(config: StudyConfig, path: Path) -> None:
-    """Take up the log of an attempt on another node, so that it is not lost."""
-    if config.results_url is None or path.is_file():
+    """Take up the log of attempts on other nodes, so that it is not lost."""
+    if config.results_url is None:
         return
     try:
-        RemoteFolder(config.results_url).download(f"{path.parent.name}/{path.name}", path)
+        found = RemoteFolder(config.results_url).read(f"{path.parent.name}/{path.name}") or b""
+        own = path.read_bytes() if path.is_file() else b""
+        if not own.startswith(found):  # the last attempt was elsewhere
+            # One that was killed here has told nobody.
+            write_bytes(path, found if found.startswith(own) else found + own)
     except (StoreError, OSError) as error:
         logging.getLogger(__name__).warning("%s", error)
 

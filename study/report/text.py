@@ -35,9 +35,10 @@ def banner(summary: StudySummary) -> str:
     counts = summary.counts
     if summary.finished:
         return ""
+    paused = "" if not counts.paused else f"{counts.paused} paused until the study is run again, "
     return (
         f"Unfinished: {counts.ended} of {counts.planned} trials have ended, "
-        f"{counts.running} running, {counts.waiting} waiting. All numbers below are so far."
+        f"{counts.running} running, {paused}{counts.waiting} waiting. All numbers below are so far."
     )
 
 

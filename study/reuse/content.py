@@ -40,7 +40,7 @@ def content(
             "name": config.name,
             "seed": config.seed,
             "comparison": config.comparison,
-            "results": config.results_url or str(config.results_dir.absolute()),
+            "results": results.place or config.database_url,
         },
         "arm": spec.arm,
         "dataset_size": choice.dataset_size,

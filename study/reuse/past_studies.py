@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.config import StudyConfig, load_config
+from study.config import StorageConfig, StudyConfig, load_config
+from study.database_url import sqlite_path
 from study.errors import StoreError, StudyError, UserError
 from study.paths import StudyPaths
 from study.remote import is_remote
 from study.results import StudyResults
 from study.shared_results import read_results
 from study.snapshot import facts_at, read_snapshot
-from study.storage import sqlite_path
 from study.store_facts import SCHEMA_VERSION
 from study.urls import without_password
 
@@ -85,7 +85,7 @@ def _sources(place: str) -> Iterator[Callable[[], list[PastStudy]]]:
         yield partial(_published, place)
         return
     if "://" in place:
-        yield partial(_in_database, place, place)
+        yield partial(_in_database, place, place, StorageConfig(database=place))
         return
     path = Path(place)
     if path.suffix in (".yaml", ".yml") and path.is_file():
@@ -94,8 +94,8 @@ def _sources(place: str) -> Iterator[Callable[[], list[PastStudy]]]:
         if (path / "study.yaml").is_file():
             yield partial(_of_file, path / "study.yaml")
         for folder in _results_below(path):
-            database = StudyPaths(folder).database
-            yield partial(_in_database, f"sqlite:///{database.absolute()}", str(folder))
+            here = StorageConfig(results=str(folder.absolute()))
+            yield partial(_in_database, StudyPaths(folder).database, str(folder), here)
     else:
         raise UserError(
             f"--studies {place}: there is no such folder or study file. Give a results folder, a "
@@ -119,10 +119,11 @@ def _of_file(path: Path) -> list[PastStudy]:
     config = load_config(path)
     if config.results_url is not None:
         return _published(config.results_url)
-    database = sqlite_path(config.database_url)
-    if database is not None and not database.is_file():
+    url, database = config.storage.database, StudyPaths(config.results_dir).database
+    file = database if url is None else sqlite_path(url)
+    if file is not None and not file.is_file():
         return []
-    return _in_database(config.database_url, str(path), config.name)
+    return _in_database(file or config.database_url, str(path), config.storage, config.name)
 
 
 def _published(url: str) -> list[PastStudy]:
@@ -140,19 +141,23 @@ def _published(url: str) -> list[PastStudy]:
     ]
 
 
-def _in_database(url: str, place: str, only: str | None = None) -> list[PastStudy]:
-    """The studies of a database, or one of them."""
-    everything = facts_at(url)
+def _in_database(
+    database: str | Path, place: str, storage: StorageConfig, only: str | None = None
+) -> list[PastStudy]:
+    """The studies of a database, or one of them; `storage` says where their files are."""
+    everything = facts_at(database)
     studies = []
     for name, facts in everything.items():
         if only in (None, name):
-            several = place == url and len(everything) > 1
+            several = place == database and len(everything) > 1
             shown = without_password(f"{place}#{name}" if several else place)
-            studies.append(_study(url, name, facts, shown))
+            studies.append(_study(database, name, facts, shown, storage))
     return studies
 
 
-def _study(url: str, name: str, facts: Mapping[str, Any], place: str) -> PastStudy:
+def _study(
+    database: str | Path, name: str, facts: Mapping[str, Any], place: str, storage: StorageConfig
+) -> PastStudy:
     if facts["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
             f"{place}: study {name!r} has schema version {facts['schema_version']}; this program "
@@ -162,13 +167,13 @@ def _study(url: str, name: str, facts: Mapping[str, Any], place: str) -> PastStu
         config = StudyConfig.from_dict(facts["config"])
     except (ValidationError, KeyError) as error:
         raise StoreError(f"{place}: study {name!r} is of another version: {error}") from error
-    path = sqlite_path(url)
+    path = database if isinstance(database, Path) else sqlite_path(database)
     return PastStudy(
         name=name,
         config=config,
         place=place,
-        source=without_password(url) if path is None else str(path.resolve()),
+        source=without_password(str(database)) if path is None else str(path.resolve()),
         model_fingerprint=facts.get("model_fingerprint"),
         train_fingerprint=facts.get("train_fingerprint"),
-        results=lambda: read_snapshot(url, name, facts).results(),
+        results=lambda: read_snapshot(database, name, facts, storage).results(),
     )

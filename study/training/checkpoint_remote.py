@@ -90,7 +90,9 @@ class RemoteCheckpointFolder(Checkpoints):
             if self._placement.rank == 0:
                 save_file(dict(common), Path(scratch) / COMMON)
             (Path(scratch) / document).write_text(json.dumps(content), encoding="utf-8")
-            self._folder.upload(Path(scratch), f"step-{step}")
+            # One that is complete already, before the trial was paused there, stays so.
+            complete = self._folder.modified(f"step-{step}/{_COMPLETE}") is not None
+            self._folder.upload(Path(scratch), f"step-{step}", marked=not complete)
 
     def _publish(self, step: int) -> None:
         if self._placement.rank:

@@ -296,6 +296,7 @@ def test_two_real_ray_nodes_join_under_a_token_that_goes_with_the_job(
     study = f"python {look} && python stranger.py"
     code, output = ended(start(REAL_RAY | {"study": study}))
     assert code == 0, output
+    seen, _, token = (tmp_path / "seen.log").read_text().rpartition(" ")
     assert seen == "2 nodes, 2 CPUs" and len(token) == 64  # of two CPUs a node, one is Ray's own
     # Without a token, with a wrong one, with the job's own.
     assert (tmp_path / "stranger.log").read_text() == "[401, 403, 200]"

@@ -19,7 +19,7 @@ import psutil
 import yaml
 
 from study import open_study
-from study.records import TrialRecord, TrialState
+from study.records import TrialRecord
 
 KINDS = ("driver", "trial", "controller", "worker", "node")
 _TITLES = {
@@ -187,7 +187,7 @@ class Tormentor:
         if not (self.path.parent / "results" / "study.db").is_file():
             return
         for record in open_study(self.path).results().trials:
-            if record.state in (TrialState.WAITING, TrialState.RUNNING):
+            if not record.state.has_ended:
                 if record.spec.trial_id in self.found.ended:
                     self.found.changed.append(record.spec.trial_id)
                 continue

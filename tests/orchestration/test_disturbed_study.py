@@ -149,7 +149,9 @@ def test_a_study_stopped_with_ctrl_c_goes_on_where_it_was(
     command.send(signal.SIGINT)
     assert command.wait(60) == 130 and "Traceback" not in command.output, command.output
     assert "write checkpoints" in command.output and "study run" in command.output
-    assert open_study(path).results().trials[0].state is TrialState.RUNNING
+    assert open_study(path).results().trials[0].state is TrialState.PAUSED
+    told = study("status", path.name, cwd=path.parent).stdout
+    assert "paused full-n24-r0-s0: step" in told and "running" not in told
     run(path, **ray_head.environment)
     log = (path.parent / "results" / "logs" / "full-n24-r0-s0.log").read_text()
     assert "going on after step" in log

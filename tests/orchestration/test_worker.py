@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from study.errors import AuditError, ModelError
-from study.orchestration.worker import MemoryWatch, failure_kind, read_only, with_micro_batch_size
+from study.orchestration.worker import (
+    MemoryWatch,
+    failure_kind,
+    fetch_log,
+    read_only,
+    share_log,
+    with_micro_batch_size,
+)
+from study.paths import StudyPaths
+from study.remote import RemoteFolder
 from tests.helpers.results import make_config
 
 MIB = 2**20
@@ -68,3 +79,30 @@ def test_shared_bytes_come_back_as_the_tensor_they_were(dtype: torch.dtype) -> N
     shared.flags.writeable = False
     assert torch.equal(read_only(shared).view(dtype).reshape(3, 5), tensor)
     assert isinstance(shared, np.ndarray)
+
+
+def test_a_trial_that_comes_back_to_a_node_loses_no_attempts_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path}/bucket"
+    config = make_config(storage={"results": url})
+
+    def attempt(node: str, line: str, shared: bool = True) -> None:
+        monkeypatch.setenv("STUDY_CACHE", str(tmp_path / node))
+        log = StudyPaths(config.results_dir).trial_log("full-n64-r0-s0")
+        fetch_log(config, log)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(line)
+        if shared:
+            share_log(config, log)
+
+    attempt("one", "first\n")
+    attempt("two", "second\n")
+    attempt("one", "third\n")
+    attempt("two", "fourth, killed\n", shared=False)
+    attempt("one", "fifth\n")
+    attempt("two", "sixth\n")
+    lines = (RemoteFolder(url).read("logs/full-n64-r0-s0.log") or b"").decode().splitlines()
+    assert set(lines) == {"first", "second", "third", "fourth, killed", "fifth", "sixth"}
+    assert lines[:3] == ["first", "second", "third"] and lines[-1] == "sixth"

@@ -14,6 +14,7 @@ from study.remote import RemoteFolder
 from study.training.checkpoint_files import Saved
 from study.training.checkpoint_remote import RemoteCheckpointFolder
 from study.training.placement import Placement
+from tests.helpers.faulty_store import FaultyFileSystem
 from tests.helpers.workers import run_workers
 
 ALONE = Placement(torch.device("cpu"), 0, 1)
@@ -107,6 +108,25 @@ def test_storage_that_cannot_be_read_now_costs_no_checkpoint(
         open_folder(url).read()
     monkeypatch.undo()
     assert step_of(open_folder(url).read()) == 5
+
+
+def test_one_that_is_written_again_over_itself_is_never_in_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A trial that is paused where it was paused before writes the same step again."""
+    monkeypatch.setattr("study.remote._PAUSE_SECONDS", 0.0)
+    url = "faulty://bucket/checkpoints/trial"
+    failed, after = True, 0
+    while failed:
+        FaultyFileSystem.forget()
+        folder = open_folder(url)
+        write(folder, 5)
+        FaultyFileSystem.break_down(after)
+        write(folder, 5)
+        failed = FaultyFileSystem.recover()
+        assert step_of(open_folder(url).read()) == 5, f"call {after}"
+        after += 1
+    FaultyFileSystem.forget()
 
 
 def two_ranks(rank: int, world_size: int, url: str) -> tuple[int, float]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from study.database_url import sqlite_path
 from study.errors import ResourceError
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, Finding, Status
@@ -27,7 +28,6 @@ from study.orchestration.preflight.node_task import (
     prepare,
 )
 from study.orchestration.preflight.study_facts import StudyFacts
-from study.storage import sqlite_path
 
 with warnings.catch_warnings():
     # Ray, Tune and Train warn about their own deprecations on import.

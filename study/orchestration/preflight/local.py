@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.config import StudyConfig
+from study.database_url import sqlite_path
 from study.errors import StoreError
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import unwritable
@@ -18,7 +19,7 @@ from study.orchestration.tracking_needs import check_trackers
 from study.owned import check_url, claim
 from study.paths import StudyPaths
 from study.remote import RemoteFolder
-from study.storage import make_parent, sqlite_path, stored_study_names
+from study.storage import make_parent, stored_study_names
 from study.store import StudyStore
 from study.text_format import byte_size, short_count
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.database_url import sqlite_path
 from study.orchestration.cluster import accelerator_type
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import Answer, Question
 from study.orchestration.worker_group import Workers
-from study.storage import sqlite_path
 from study.text_format import duration
 
 

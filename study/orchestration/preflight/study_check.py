@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from study.config import StudyConfig
+from study.database_url import sqlite_path
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import (
     Checklist,
@@ -14,7 +15,6 @@ from study.orchestration.preflight.base import (
     Finding,
 )
 from study.orchestration.preflight.study_facts import StudyFacts
-from study.storage import sqlite_path
 
 _FALLBACK = "See the log that was named at the start."
 

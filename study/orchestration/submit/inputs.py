@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 
 from study.config import StudyConfig, load_config, parse_config
+from study.database_url import sqlite_path
 from study.errors import ConfigError, UserError
 from study.extension import PACKED
 from study.orchestration.prepare import earlier_study
 from study.reading import label_of
 from study.shared_results import RESULTS, record_of
-from study.storage import sqlite_path
 from study.text_format import byte_size
 from study.urls import settings_with_password
 from study.yaml_source import read_yaml
@@ -236,8 +236,9 @@ def _check_storage(path: Path, storage: Mapping[str, Any], name: str) -> None:
             f"/shared/results/{name}, or a URL, such as s3://bucket/{name}; or write it into the "
             "study file."
         )
-    database = str(storage.get("database") or "")
-    if database.startswith("sqlite:///") and not database.startswith("sqlite:////"):
+    database = storage.get("database")
+    file = None if database is None else sqlite_path(database)
+    if file is not None and not file.is_absolute():
         raise UserError(
             f"{path}: storage.database is {database}; a file in the job's own folder is lost when "
             "the job ends. Name one that every node sees (sqlite:////shared/study.db), or leave "

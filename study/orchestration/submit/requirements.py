@@ -9,6 +9,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from study.database_url import sqlite_path
+
 PACKAGE = "finetune-study"
 # The cluster's own stays: Ray refuses an environment that replaces it.
 _OF_THE_CLUSTER = frozenset({"ray"})
@@ -26,7 +28,7 @@ def pinned_requirements(database: str | None = None, trackers: Sequence[str] = (
     """
     found = dict[str, str]()
     walk = [(PACKAGE, frozenset(trackers))]
-    if database is not None and database.startswith("postgresql"):
+    if database is not None and sqlite_path(database) is None:
         walk += [(name, frozenset[str]()) for name in _POSTGRESQL_DRIVERS]
     done = set[tuple[str, frozenset[str]]]()
     while walk:
