@@ -32,6 +32,7 @@ from study.analysis.costs import (
 from study.analysis.curve import Curve
 from study.analysis.estimates import (
     cell_losses,
+    cell_metrics,
     count_states,
     paired_difference,
     summarise_replicate,
@@ -40,6 +41,7 @@ from study.analysis.evidence import Evidence, evidence_of
 from study.analysis.findings import BASIS_PHRASES, caveats, crossover_sentence, found_sentences
 from study.analysis.gates import REACH, plan_gates
 from study.analysis.prefix_cache import summarise_prefix_cache
+from study.analysis.ranking import Ranking, rankings
 from study.analysis.verdict import decide
 from study.analysis.verdict_records import (
     Gate,
@@ -63,6 +65,7 @@ __all__ = [
     "Interval",
     "NextRuns",
     "PrefixCacheSummary",
+    "Ranking",
     "ReplicateSummary",
     "Retention",
     "Split",
@@ -112,7 +115,6 @@ def summarise(
     cells = _cells(results)
     evidence = evidence_of(config, cells, results.base)
     asked = dataset_sizes or (config.decision.dataset_size or config.dataset_sizes[-1],)
-    both = len(config.arms.names) == 2
     return StudySummary(
         config=config,
         base=results.base,
@@ -123,11 +125,14 @@ def summarise(
         unlearned=_unlearned(cells, results.base),
         prefix_cache=summarise_prefix_cache(results.trials),
         curve=evidence.curve,
-        verdicts=tuple(decide(evidence, size, memory_limit_gib) for size in asked) if both else (),
+        verdicts=tuple(
+            decide(evidence, size, memory_limit_gib) for size in (asked if config.compares else ())
+        ),
         grid=tuple(
             decide(evidence, size, memory_limit_gib, with_next_runs=False)
             for size in (_grid_sizes(evidence) if with_grid else ())
         ),
+        rankings=() if config.compares else rankings(results, cells),
     )
 
 
@@ -166,7 +171,7 @@ def _cell(arm: str, size: int, trials: list[TrialRecord], results: StudyResults)
     for trial in trials:
         by_replicate[trial.spec.replicate].append(trial)
     replicates = tuple(summarise_replicate(by_replicate[r], base) for r in sorted(by_replicate))
-    validation, test, rise, metrics = cell_losses(replicates)
+    validation, test, rise = cell_losses(replicates)
     return CellSummary(
         arm=arm,
         size=size,
@@ -175,7 +180,8 @@ def _cell(arm: str, size: int, trials: list[TrialRecord], results: StudyResults)
         validation=validation,
         test=test,
         retention_rise=rise,
-        metrics=metrics,
+        metrics=cell_metrics(replicates, "test"),
+        validation_metrics=cell_metrics(replicates, "validation"),
         cost=cell_cost(trials, results.model_parameters),
     )
 

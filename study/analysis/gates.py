@@ -15,7 +15,7 @@ from study.analysis.learning_rates import NAME, rate_range
 from study.analysis.rates import wilson
 from study.analysis.verdict_records import SURE, Gate, GateStatus
 from study.config import StudyConfig
-from study.records import TrialRecord, TrialState
+from study.records import TrialRecord, TrialState, base_name
 
 if TYPE_CHECKING:
     from study.analysis.evidence import Evidence
@@ -187,7 +187,7 @@ def _trials_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
 def _learned_gate(evidence: Evidence, size: int) -> Gate:
     rho = evidence.config.decision.rho
     needed = (
-        f"each arm beats the base model on test by more than {rho:g} nats with "
+        f"each arm beats the {base_name(evidence.config.task)} on test by more than {rho:g} nats with "
         f"{_percent(SURE)} probability, at the asked size"
     )
     remedy = "Train longer (`training.epochs`), or search higher learning rates."

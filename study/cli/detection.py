@@ -8,10 +8,11 @@ from rich.text import Text
 
 from study.analysis.noise import ASSUMED_SD, Noise, SplitError, noise_on_record, split_error
 from study.analysis.power import ENOUGH, Power, PowerAt, predict_power
-from study.cli.output import chance, print_facts
+from study.cli.output import print_facts
 from study.orchestration.prepare import Prepared
 from study.plan import with_probe
 from study.results import StudyResults
+from study.text_format import percent
 
 _SOURCES = {
     "runs": "from the confirm runs on record",
@@ -21,13 +22,13 @@ _SOURCES = {
 
 
 def print_detection(console: Console, prepared: Prepared, results: StudyResults | None) -> None:
-    """Power, test split and cost of a plan; nothing about power where one arm runs alone.
+    """Power, test split and cost of a plan; nothing about power where it compares nothing.
 
     Args:
         results: what the study has on record, if anything.
     """
     config = prepared.plan.config
-    if len(config.arms.names) < 2:
+    if not config.compares:
         print_facts(console, {"Cost": _cost(prepared, results)})
         return
     power = predict(prepared, results)
@@ -93,7 +94,7 @@ def _advice(power: Power) -> str | None:
             f"No growth within reach finds 2 rho in {ENOUGH:.0%} of studies {middle}. Is a "
             "difference as small as decision.rho what matters to you?"
         )
-    found = f"2 rho would be found in {chance(power.advised)} of studies {middle}"
+    found = f"2 rho would be found in {percent(power.advised)} of studies {middle}"
     split = "so many test examples" if power.test_examples_needed is not None else ""
     if not power.advice.change:
         return f"With {split} {found}."
@@ -116,7 +117,7 @@ def _chances(power: Power) -> Table:
         name = "largest" if place.size == power.largest.size else "middle"
         width = "-" if place.half_width is None else f"+/- {place.half_width:.4f}"
         chances = (place.claim, place.claim_at_rho, place.lean_at_rho)
-        table.add_row(f"{place.size:,} ({name})", width, *map(chance, chances))
+        table.add_row(f"{place.size:,} ({name})", width, *map(percent, chances))
     return table
 
 

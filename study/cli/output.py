@@ -69,10 +69,3 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(name, Text(value))
     console.print(table)
-
-
-def chance(probability: float) -> str:
-    """``84%``; never quite ``100%``, nor ``0%`` where it is not."""
-    if 0.0 < probability < 0.01:
-        return "<1%"
-    return ">99%" if probability > 0.99 else f"{probability:.0%}"

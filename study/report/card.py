@@ -5,7 +5,7 @@ from __future__ import annotations
 from study.analysis import BASIS_PHRASES, arm_label
 from study.analysis.verdict_records import Interval, NextRuns, Retention, Verdict
 from study.report.base import MISSING, Column, Table, Tile, VerdictCard, count
-from study.report.phrases import directed, likelihood, percent, scaled, span, with_span
+from study.report.phrases import directed, likelihood, scaled, span, with_span
 from study.report.verdict import (
     Setting,
     forgets_more,
@@ -15,7 +15,7 @@ from study.report.verdict import (
     other_arm,
 )
 from study.report.what_changes import what_changes
-from study.text_format import duration
+from study.text_format import duration, percent
 
 _RATIO = ".2f"
 

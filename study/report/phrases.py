@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-from study.analysis.verdict_records import MAX_CONFIDENCE, Interval
+from study.analysis.verdict_records import Interval
+from study.text_format import percent
 
 VERY_LIKELY, LIKELY = 0.95, 0.80
-
-
-def percent(probability: float) -> str:
-    """Rounded down and never above `MAX_CONFIDENCE`, so that no rule's bound seems reached that
-    is not: ``94 %`` for 0.949."""
-    return f"{math.floor(100 * min(probability, MAX_CONFIDENCE) + 1e-9)} %"
 
 
 def likelihood(probability: float) -> str:

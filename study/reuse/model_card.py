@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from study.recipe import FinalRun, Recipe
-from study.text_format import short_count
+from study.text_format import percent, short_count
 
 _TASKS = {
     "causal-lm": ("text-generation", "Text generation"),
@@ -157,7 +157,7 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
     arm, confidence = verdict.get("arm"), verdict.get("confidence")
     said = _ANSWERS[verdict["answer"]].format(rho=verdict["rho"])
     told = f"{arm}, {said}" if arm else said
-    sure = "" if confidence is None else f" (confidence {confidence:.0%})"
+    sure = "" if confidence is None else f" (confidence {percent(confidence)})"
     return f"Verdict at {verdict['dataset_size']:,} examples: {told}{sure}."
 
 

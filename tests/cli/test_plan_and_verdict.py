@@ -51,7 +51,7 @@ def test_a_plan_that_cannot_answer_names_the_gate_and_the_cheapest_change() -> N
     plan = prepared(sizes=(250, 1000), replicates=2)
     text = told(plan)
     assert "No verdict at 500 examples, whatever the runs show: 2 sizes from 250 to 1,000" in text
-    assert "0% 0% 0%" in text
+    assert "0 % 0 % 0 %" in text
     assert "advice: With dataset_sizes: [125, " in text
     advice = predict(plan, None).advice
     assert advice is not None and f"{advice.trials} more trials" in text

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from study.reuse.formats.base import Run
+from study.text_format import percent
 
 _ARMS = {"full": "full fine-tuning", "lift": "LIFT"}
 _BASES = {
@@ -80,7 +81,7 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
         return []
     arm, confidence = verdict.get("arm"), verdict.get("confidence")
     said = _ANSWERS.get(str(verdict.get("answer")), str(verdict.get("answer")))
-    sure = f", confidence {100 * confidence:.0f} %" if confidence is not None else ""
+    sure = f", confidence {percent(confidence)}" if confidence is not None else ""
     about = f"{_ARMS.get(str(arm), arm)} " if arm else ""
     return [f"The study's answer at {verdict['dataset_size']:,} examples: {about}{said}{sure}."]
 
