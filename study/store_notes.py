@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 
 from study.config import StudyConfig
 from study.plan import Cell
-from study.records import Stage, TrialOutcome, TrialSpec
+from study.records import Stage, TrialOutcome, TrialSpec, base_name
 
 _METRICS, _METRIC = "study:metric_names", "validation loss"
 _NOTE_VERSION, _NOTE_PIECE = "dashboard:note_ver", "dashboard:note_str:"
@@ -54,7 +54,7 @@ def study_note(config: StudyConfig) -> str:
 {arms} fine-tuning of {_code(config.model.path)}{_basis(config)}, at
 {", ".join(f"{size:,}" for size in config.dataset_sizes)} training examples.
 
-This study holds what belongs to the whole: the study file, the base model's losses, what a step
+This study holds what belongs to the whole: the study file, the {base_name(config.task)}'s losses, what a step
 costs. The trials are in the others:
 
 - {_code(f"{config.name}/<arm>/n<examples>/r<replicate>")}: one search. A replicate is one whole

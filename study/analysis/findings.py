@@ -209,7 +209,8 @@ def _nothing_found(summary: StudySummary) -> tuple[str, str]:
         )
         if number
     )
-    first = f"No trial is complete yet: {state}." if state else "The study has no trials."
+    what = "No search has ended yet" if counts.complete else "No trial is complete yet"
+    first = f"{what}: {state}." if state else "The study has no trials."
     return first, "Nothing can be said about the arms yet."
 
 

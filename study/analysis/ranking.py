@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from scipy import special
+
 from study.analysis.base import CellSummary, score_of
 from study.analysis.best_of_k import best_of_k
 from study.analysis.estimates import mean_metrics, pooled_sd, validation_metrics_of
@@ -17,8 +19,8 @@ from study.records import Stage, TrialRecord, TrialState
 from study.results import StudyResults
 from study.space import ARMS
 
-_APART = 2.0
-"""Standard deviations of what seeds alone make of a difference, from which two losses differ."""
+_LEVEL = 0.95
+"""Of all differences that seeds alone make, so many are smaller than what tells losses apart."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Ranked:
         runs: confirm runs behind it; 0: the search trial's own loss.
         metrics: classification: validation metrics at the same evaluations, by name.
         behind: nats above the best one.
-        told_apart: whether it is behind by more than seeds alone are likely to do.
+        told_apart: whether seeds alone are unlikely to put it so far behind.
     """
 
     trial: TrialRecord
@@ -50,8 +52,8 @@ class Ranking:
     Attributes:
         ranked: the lowest loss first: the replicates' winners where they have confirm runs, else
             every complete search trial.
-        seed_sd: standard deviation of a configuration's loss over seeds, nats.
-        seed_runs: degrees of freedom behind it that confirm runs measured; 0: it is assumed.
+        seed_sd: standard deviation of one run's loss over seeds, nats.
+        seed_freedom: its degrees of freedom, by confirm runs; 0: it is assumed.
         last_doubling: see `BestOfK`; None where no search has ended.
     """
 
@@ -59,7 +61,7 @@ class Ranking:
     size: int
     ranked: tuple[Ranked, ...]
     seed_sd: float
-    seed_runs: int
+    seed_freedom: int
     last_doubling: float | None
 
     @property
@@ -73,8 +75,9 @@ class Ranking:
 
     @property
     def reach(self) -> float:
-        """Nats by which seeds alone are likely to part the two best, at most."""
-        return _reach(self.seed_sd, self.best, self.ranked[min(1, len(self.ranked) - 1)])
+        """Nats that seeds alone are unlikely to put between the two best."""
+        second = self.ranked[min(1, len(self.ranked) - 1)]
+        return _reach(self.seed_sd, self.seed_freedom, self.best, second)
 
 
 def rankings(results: StudyResults, cells: Sequence[CellSummary]) -> tuple[Ranking, ...]:
@@ -113,15 +116,18 @@ def _ranking(
     ascending = sorted(found, key=lambda one: (one.loss, one.trial.spec.trial_id))
     best = ascending[0]
     ranked = tuple(
-        replace(one, behind=gap, told_apart=gap > _reach(sd, best, one))
+        replace(one, behind=gap, told_apart=gap > _reach(sd, freedom, best, one))
         for one in ascending
         for gap in (one.loss - best.loss,)
     )
     return Ranking(cell.arm, cell.size, ranked, sd, freedom, last_doubling)
 
 
-def _reach(sd: float, one: Ranked, other: Ranked) -> float:
-    return _APART * sd * math.sqrt(1 / max(one.runs, 1) + 1 / max(other.runs, 1))
+def _reach(sd: float, freedom: int, one: Ranked, other: Ranked) -> float:
+    """By Student's t, or the normal distribution where the deviation is assumed."""
+    side = 0.5 + _LEVEL / 2
+    quantile = float(special.stdtrit(freedom, side) if freedom else special.ndtri(side))
+    return quantile * sd * math.sqrt(1 / max(one.runs, 1) + 1 / max(other.runs, 1))
 
 
 def _confirmed(cell: CellSummary) -> list[Ranked]:

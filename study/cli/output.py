@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.errors import UserError
+from study.text_format import metric_title
 
 
 @contextmanager
@@ -69,3 +70,12 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(name, Text(value))
     console.print(table)
+
+
+def told_metrics(metrics: Mapping[str, float]) -> str:
+    """What follows a classifier's loss, ``, accuracy 0.9312, macro-F1 0.8750``; empty without."""
+    return "".join(f", {_lower(metric_title(k))} {v:.4f}" for k, v in metrics.items())
+
+
+def _lower(title: str) -> str:
+    return title[:1].lower() + title[1:]

@@ -48,7 +48,7 @@ def print_verdicts(console: Console, results: StudyResults, summary: StudySummar
 def print_sweep(console: Console, summary: StudySummary) -> None:
     """Of a study that compares nothing the best configurations, how sure their order is, and what
     would make it a comparison; nothing before a trial is complete."""
-    from study.report.sweep import comparison_hint, how_sure, shown
+    from study.report.sweep import comparison_hint, how_sure, judged_by, shown
 
     for ranking in summary.rankings:
         console.print(f"\n{how_sure(ranking)}")
@@ -58,7 +58,7 @@ def print_sweep(console: Console, summary: StudySummary) -> None:
             text = f"{one.trial.spec.trial_id}  validation {one.loss:.4f}  {', '.join(values)}"
             console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
     if summary.rankings:
-        console.print(f"\n{comparison_hint(summary)}")
+        console.print(f"\n{judged_by(summary)}\n{comparison_hint(summary)}")
 
 
 def short(value: object) -> str:

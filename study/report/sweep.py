@@ -16,7 +16,7 @@ from study.report.base import (
     count,
     loss,
 )
-from study.text_format import counted, metric_title
+from study.text_format import metric_title
 
 _MOST, _FEWEST, _MANY = 3, 1, 2
 """Configurations shown of each arm and size, and of how many arms and sizes they are fewer."""
@@ -30,7 +30,11 @@ def sweep_section(summary: StudySummary) -> Section | None:
     return Section(
         "best",
         "Best configurations",
-        paragraphs=(*map(how_sure, summary.rankings), comparison_hint(summary)),
+        paragraphs=(
+            *map(how_sure, summary.rankings),
+            judged_by(summary),
+            comparison_hint(summary),
+        ),
         tables=(_table(summary.rankings),),
     )
 
@@ -41,52 +45,52 @@ def shown(rankings: tuple[Ranking, ...], ranking: Ranking) -> int:
 
 
 def how_sure(ranking: Ranking) -> str:
-    """Whether the first place, and the order behind it, is more than the luck of seeds."""
-    where = f"{capital(arm_label(ranking.arm))} at {ranking.size:,} examples"
-    return f"{where}: {_order(ranking)}.{_more_trials(ranking)}"
+    """Whether the first place is more than the luck of seeds, and the search was long enough."""
+    text = f"{capital(arm_label(ranking.arm))} at {ranking.size:,} examples: {_order(ranking)}."
+    if ranking.last_doubling is not None:
+        text += (
+            " The second half of the search trials lowered the lowest loss by "
+            f"{ranking.last_doubling:.4f} nats."
+        )
+    return text
+
+
+def judged_by(summary: StudySummary) -> str:
+    """What is taken to be the work of seeds alone, and where that is known from."""
+    found = sorted({f"{ranking.seed_sd:.4f}" for ranking in summary.rankings})
+    sd = found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    if all(ranking.seed_freedom for ranking in summary.rankings):
+        source = "by the confirm runs"
+    else:
+        source = "assumed, since no configuration ran twice"
+    return (
+        "So far seeds alone part two runs of one configuration in 95 % of cases: over seeds a "
+        f"run's loss has a standard deviation of {sd} nats ({source})."
+    )
 
 
 def comparison_hint(summary: StudySummary) -> str:
     """The edit that makes the study choose between the arms."""
     change, trials = to_comparison(summary.config)
     if len(summary.arms) == 2:
-        return (
-            "This study ranks configurations and does not compare the arms. To compare them, "
-            f"extend it: {change} ({counted(trials, 'more trial')})."
-        )
-    return (
-        "This study has one arm and compares nothing. A study that compares full and LIFT has "
-        f"{change} ({counted(trials, 'trial')})."
-    )
+        return f"To compare full and LIFT, extend the study: {change} ({trials:,} more trials)."
+    return f"To compare full and LIFT, start a study with {change} ({trials:,} trials)."
 
 
 def _order(ranking: Ranking) -> str:
     others = len(ranking.ranked) - 1
     if not others:
-        return "it is the only configuration with a result"
-    sd = f"{ranking.seed_sd:.4f} nats"
-    if ranking.seed_runs:
-        basis = f"a configuration's loss has a standard deviation of {sd} over its confirm seeds"
-    else:
-        basis = f"a standard deviation of {sd} over seeds is assumed, no configuration ran twice"
+        return "the only configuration with a result"
     if not ranking.near:
         return (
-            f"the first is {ranking.ranked[1].behind:.4f} nats ahead of the next, more than the "
-            f"{ranking.reach:.4f} that seeds alone are likely to make ({basis})"
+            f"the first leads by {ranking.ranked[1].behind:.4f} nats, more than the "
+            f"{ranking.reach:.4f} that seeds alone may make"
         )
-    near = f"{ranking.near} of the {others} others" if others > 1 else "the other one"
-    lie = "lies" if ranking.near == 1 else "lie"
+    near = "the other one" if others == 1 else f"{ranking.near} of the {others} others"
     return (
-        f"{near} {lie} within {ranking.reach:.4f} nats of the first, as far as seeds alone are "
-        f"likely to part two runs ({basis}), so which of them is best is not shown"
+        f"{near} {'is' if ranking.near == 1 else 'are'} behind the first by no more than seeds "
+        f"alone may make ({ranking.reach:.4f} nats), so which is best is not shown"
     )
-
-
-def _more_trials(ranking: Ranking) -> str:
-    gain = ranking.last_doubling
-    if gain is None:
-        return ""
-    return f" The second half of the search trials lowered the lowest loss by {gain:.4f} nats."
 
 
 def _table(rankings: tuple[Ranking, ...]) -> Table:
@@ -113,7 +117,7 @@ def _table(rankings: tuple[Ranking, ...]) -> Table:
     return Table(
         "The lowest validation losses in nats: means of confirm runs where there are any, else of "
         "the search, which flatters its best. Told apart: behind the first by more than seeds "
-        "alone are likely to make.",
+        "alone may make.",
         (
             SIZE_COLUMN,
             ARM_COLUMN,

@@ -39,6 +39,7 @@ def content(
         "study": {
             "name": config.name,
             "seed": config.seed,
+            "arms": list(config.arms.names),
             "comparison": config.comparison,
             "results": without_password(config.results_url or str(config.results_dir.absolute())),
         },

@@ -11,7 +11,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from study.recipe import FinalRun, Recipe
-from study.text_format import percent, short_count
+from study.records import base_name
+from study.text_format import metric_title, percent, short_count
 
 _TASKS = {
     "causal-lm": ("text-generation", "Text generation"),
@@ -71,7 +72,11 @@ def record(recipe: Recipe, run: FinalRun) -> str:
 def _results(recipe: Recipe, run: FinalRun) -> list[EvalResult]:
     task, task_name = _TASKS[run.config.task]
     found = {"loss": ("Test loss (nats)", run.outcome.test_loss)}
-    found |= {k: (f"Test {k}", v) for k, v in run.outcome.test_metrics.items()}
+    # The Hub has F1 as a metric; which mean of it is in the name.
+    names = {"macro_f1": "f1"}
+    found |= {
+        names.get(k, k): (f"Test {metric_title(k)}", v) for k, v in run.outcome.test_metrics.items()
+    }
     return [
         EvalResult(
             task_type=task,
@@ -105,14 +110,15 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
         f"validation loss (step {outcome.best_step} of {spec.steps}). No choice ever saw the test "
         "split.",
         "",
-        "| split | this model | base model |",
+        f"| split | this model | {base_name(run.config.task)} |",
         "|---|---|---|",
         _row("validation", outcome.score, base.validation_loss),
         _row("test", outcome.test_loss, base.test_loss),
     ]
     if outcome.retention_loss is not None:
         lines.append(_row("general text", outcome.retention_loss, base.retention_loss))
-    lines += [f"| test {k} | {v:.4f} | |" for k, v in outcome.test_metrics.items()]
+    metrics = {metric_title(k): v for k, v in outcome.test_metrics.items()}
+    lines += [f"| test, {title} | {v:.4f} | |" for title, v in metrics.items()]
     lines += ["", "## Why this configuration", "", *_why(recipe, run), "", "## Training", ""]
     lines += _table(
         {
