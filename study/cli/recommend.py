@@ -120,7 +120,11 @@ def _difference(verdict: Verdict) -> str:
 
 
 def _ratio(ratio: Interval | None, what: str) -> str:
-    return "" if ratio is None else f"LIFT / full {_span(ratio, '.2f')} in {what} of a cold run"
+    if ratio is None:
+        return ""
+    if ratio.may_be_any_ratio:
+        ratio = Interval(ratio.value)
+    return f"LIFT / full {_span(ratio, '.2f')} in {what} of a cold run"
 
 
 def _span(found: Interval, form: str) -> str:

@@ -33,6 +33,17 @@ def with_span(text: str, interval: Interval, form: str, unit: str = "") -> str:
     return f"{text} ({found})" if found else text
 
 
+def ratio_span(ratio: Interval, form: str) -> str:
+    """`span` of a ratio; of one that may be anything, that it may."""
+    return "too few runs for an interval" if ratio.may_be_any_ratio else span(ratio, form)
+
+
+def with_ratio_span(text: str, ratio: Interval, form: str) -> str:
+    """`text` with `ratio_span` in brackets."""
+    found = ratio_span(ratio, form)
+    return f"{text} ({found})" if found else text
+
+
 def directed(interval: Interval, more: str, less: str, form: str, unit: str) -> str:
     """A change with its direction in words, e.g. ``3.1 % lower (95 % interval 1.2 % to 4.9 %)``.
 
