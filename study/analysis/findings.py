@@ -70,9 +70,7 @@ def caveats(summary: StudySummary) -> tuple[str, ...]:
     diverged = sum(r.confirm_diverged for cell in summary.cells for r in cell.replicates)
     if diverged:
         scores = "scores" if diverged == 1 else "score"
-        notes.append(
-            f"{counted(diverged, 'confirm run')} diverged and {scores} the {base}'s loss."
-        )
+        notes.append(f"{counted(diverged, 'confirm run')} diverged and {scores} the {base}'s loss.")
     stale = sum(r.confirm_stale for cell in summary.cells for r in cell.replicates)
     if stale:
         notes.append(

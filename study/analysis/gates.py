@@ -191,7 +191,7 @@ def _trials_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
             waiting += cell.counts.planned - cell.counts.ended
     found = f"{counts['full']} search trials of full, {counts['lift']} of LIFT"
     if waiting:
-        found += f"; {waiting} trials have not ended"
+        found += f"; {counted(waiting, 'trial')} not ended"
     return _gate(
         "Trial counts",
         counts["full"] == counts["lift"] > 0 and not waiting,
@@ -205,8 +205,8 @@ def _trials_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
 def _learned_gate(evidence: Evidence, size: int) -> Gate:
     rho = evidence.config.decision.rho
     needed = (
-        f"each arm beats the {base_name(evidence.config.task)} on test by more than {rho:g} nats with "
-        f"{_percent(SURE)} probability, at the asked size"
+        f"each arm beats the {base_name(evidence.config.task)} on test by more than {rho:g} nats "
+        f"with {_percent(SURE)} probability, at the asked size"
     )
     remedy = "Train longer (`training.epochs`), or search higher learning rates."
     told, learned = [], []

@@ -12,7 +12,7 @@ from study.cli.output import print_facts
 from study.orchestration.prepare import Prepared
 from study.plan import with_probe
 from study.results import StudyResults
-from study.text_format import percent
+from study.text_format import counted, percent
 
 _SOURCES = {
     "runs": "from the confirm runs on record",
@@ -98,7 +98,7 @@ def _advice(power: Power) -> str | None:
     split = "so many test examples" if power.test_examples_needed is not None else ""
     if not power.advice.change:
         return f"With {split} {found}."
-    added = f"{power.advice.reason}: {power.advice.trials:,} more trials"
+    added = f"{power.advice.reason}: {counted(power.advice.trials, 'more trial')}"
     also = f" and {split}" if split else ""
     return f"With {power.advice.change} ({added}){also} {found}. Nothing cheaper does."
 
@@ -160,7 +160,7 @@ def _cost(prepared: Prepared, results: StudyResults | None) -> str:
     )
     records = results.trials if results is not None else ()
     found = forecast(plan, prepared.data, records, cluster)
-    told = f"{plan.trials:,} trials"
+    told = counted(plan.trials, "trial")
     if found is None:
         return f"{told}; device-hours are predicted by `study check --probe`"
     if not found.trials:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from study.text_format import duration, metric_title, percent
+from study.text_format import counted, duration, metric_title, percent
 
 if TYPE_CHECKING:
     from study.analysis import StudySummary
@@ -68,7 +68,7 @@ def short(value: object) -> str:
 
 def told_runs(runs: NextRuns) -> str:
     """What further runs cost and do, in one line."""
-    parts = [runs.reason, f"{runs.trials:,} trials"]
+    parts = [runs.reason, counted(runs.trials, "trial")]
     if runs.device_seconds is not None:
         parts.append(f"about {duration(runs.device_seconds)} of device time")
     if runs.half_width is not None and runs.expected_half_width is not None:

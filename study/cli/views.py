@@ -208,7 +208,10 @@ def _curve(record: TrialRecord) -> Table:
             str(m.phase + 1),
             f"{m.train_loss:.4f}",
             f"{m.validation_loss:.4f}",
-            *(f"{m.validation_metrics[k]:.3f}" if k in m.validation_metrics else "-" for k in metrics),
+            *(
+                f"{m.validation_metrics[k]:.3f}" if k in m.validation_metrics else "-"
+                for k in metrics
+            ),
             f"{m.learning_rate:.1e}",
             f"{m.grad_norm:.2f}",
             f"{m.clipped_share:.0%}",

@@ -22,6 +22,7 @@ from study.orchestration.prepare import Prepared, prepare_study
 from study.orchestration.tracking_needs import check_trackers
 from study.paths import StudyPaths
 from study.plan import with_probe
+from study.records import BaseModelRecord, base_name
 from study.results import StudyResults
 from study.shared_results import SharedResults, share_data
 from study.steps import prefix_cache_pays
@@ -152,7 +153,8 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
             closing(make_pool(config, capacity)) as pool,
         ):
             if store.base is None:
-                metered.message("Measuring the base model, and what a step costs in each arm")
+                name = base_name(config.task)
+                metered.message(f"Measuring the {name}, and what a step costs in each arm")
                 _measure_baseline(config, store, pool)
                 plan = with_probe(plan, store.probe)
                 metered.planned(plan, store.results().trials)
@@ -205,7 +207,7 @@ def _measure_baseline(config: StudyConfig, store: StudyStore, pool: WorkerPool) 
         raise TrialError(f"The base model could not be evaluated: {error} Log: {path}") from error
     store.set_info("model_parameters", found["model_parameters"])
     store.set_info("probe", found["probe"])
-    store.set_info("base", found["base"])
+    store.keep_base(BaseModelRecord.from_dict(found["base"]))
 
 
 def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer: Observer) -> None:

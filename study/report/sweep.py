@@ -16,7 +16,7 @@ from study.report.base import (
     count,
     loss,
 )
-from study.text_format import metric_title
+from study.text_format import counted, metric_title
 
 _MOST, _FEWEST, _MANY = 3, 1, 2
 """Configurations shown of each arm and size, and of how many arms and sizes they are fewer."""
@@ -72,9 +72,10 @@ def judged_by(summary: StudySummary) -> str:
 def comparison_hint(summary: StudySummary) -> str:
     """The edit that makes the study choose between the arms."""
     change, trials = to_comparison(summary.config)
-    if len(summary.arms) == 2:
-        return f"To compare full and LIFT, extend the study: {change} ({trials:,} more trials)."
-    return f"To compare full and LIFT, start a study with {change} ({trials:,} trials)."
+    grows = len(summary.arms) == 2
+    how = "extend the study:" if grows else "start a study with"
+    more = counted(trials, "more trial" if grows else "trial")
+    return f"To compare full and LIFT, {how} {change} ({more})."
 
 
 def _order(ranking: Ranking) -> str:

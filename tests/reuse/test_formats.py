@@ -154,7 +154,9 @@ def test_classification_is_refused_by_tools_for_language_models() -> None:
 @pytest.mark.parametrize("name", ["transformers", "deepspeed"])
 def test_a_classifiers_export_has_its_classes_and_speaks_of_examples(name: str) -> None:
     notes = " ".join(export(best_content(**CLASSES), name).notes)
-    assert "AutoModelForSequenceClassification.from_pretrained('/models/base', num_labels=3" in notes
+    assert (
+        "AutoModelForSequenceClassification.from_pretrained('/models/base', num_labels=3" in notes
+    )
     assert "in this order: 'joy', 'anger', 'fear'" in notes and "pad_token_id" in notes
     assert "over the examples of the whole step" in notes
     assert "tokens of the whole step" not in notes and "by its tokens" not in notes

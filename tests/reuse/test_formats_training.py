@@ -208,9 +208,7 @@ def train(
     arguments.use_cpu = True
     # The rows are in the study's own order, which another generator cannot draw.
     arguments.train_sampling_strategy = "sequential"
-    trainer = Trainer(
-        model, arguments, collator, rows, held_out, callbacks=[StopInTime()], **more
-    )
+    trainer = Trainer(model, arguments, collator, rows, held_out, callbacks=[StopInTime()], **more)
     trainer.train()
     history = trainer.state.log_history
     return {

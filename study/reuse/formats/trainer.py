@@ -120,7 +120,9 @@ def training_notes(run: Run) -> list[str]:
         "the next one, and the order of examples comes from another generator.",
     ]
     if not run.classifies:
-        notes.append("The evaluation loss weights a batch by its examples; the study by its tokens.")
+        notes.append(
+            "The evaluation loss weights a batch by its examples; the study by its tokens."
+        )
     if run.steps % run.evaluations:
         notes.append(
             f"Evaluations are every {run.steps // run.evaluations} steps; the study spreads "

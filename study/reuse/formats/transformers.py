@@ -18,7 +18,6 @@ from study.reuse.formats.base import (
 from study.reuse.formats.provenance import provenance
 from study.reuse.formats.trainer import deepspeed_section, training_arguments, training_notes
 
-
 _EXACT_LOSS = (
     "Give Trainer compute_loss_func=lambda outputs, labels, num_items_in_batch: "
     "torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction='sum') / "
