@@ -29,7 +29,12 @@ def print_detection(console: Console, prepared: Prepared, results: StudyResults 
     """
     config = prepared.plan.config
     if not config.compares:
-        print_facts(console, {"Cost": _cost(prepared, results)})
+        facts = {"Cost": _cost(prepared, results)}
+        if len(config.arms.names) == 2:
+            facts["Verdict"] = (
+                "none without confirm runs (confirm.seeds); configurations are ranked"
+            )
+        print_facts(console, facts)
         return
     power = predict(prepared, results)
     console.print(Text("\nWhat this study can detect", style="bold"))

@@ -151,5 +151,5 @@ def test_a_plan_without_confirm_runs_is_still_planned(project: Path) -> None:
     done = study("plan", "sweep.yaml", cwd=project)
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.split())
-    assert "1 size from 96 to 96 (1x), but at least 4 sizes spanning 8x needed" in text
-    assert "5 replicates and 0 pairs at 96, but" in text
+    assert "Verdict none without confirm runs (confirm.seeds); configurations are ranked" in text
+    assert "detect" not in text and "No verdict at" not in text
