@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from study.text_format import counted, duration, metric_title, percent
+from study.cli.output import told_metrics
+from study.text_format import counted, duration, percent
 
 if TYPE_CHECKING:
     from study.analysis import StudySummary
@@ -53,9 +54,10 @@ def print_sweep(console: Console, summary: StudySummary) -> None:
     for ranking in summary.rankings:
         console.print(f"\n{how_sure(ranking)}")
         for one in ranking.ranked[: shown(summary.rankings, ranking)]:
-            values = [f"{metric_title(name)} {value:.3f}" for name, value in one.metrics.items()]
-            values += [f"{name} {short(v)}" for name, v in one.trial.spec.hyperparameters.items()]
-            text = f"{one.trial.spec.trial_id}  validation {one.loss:.4f}  {', '.join(values)}"
+            spec = one.trial.spec
+            values = ", ".join(f"{name} {short(v)}" for name, v in spec.hyperparameters.items())
+            found = f"validation {one.loss:.4f}{told_metrics(one.metrics)}"
+            text = f"{spec.trial_id}  {found}  {values}"
             console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
     if summary.rankings:
         console.print(f"\n{judged_by(summary)}\n{comparison_hint(summary)}")

@@ -25,7 +25,7 @@ from study.plan import with_probe
 from study.records import BaseModelRecord, base_name
 from study.results import StudyResults
 from study.shared_results import SharedResults, share_data
-from study.steps import prefix_cache_pays
+from study.steps import needs_probe, prefix_cache_pays
 from study.store import StudyStore
 from study.training.sources import find_source
 from study.warm_start import warm_start_plan
@@ -153,8 +153,8 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
             closing(make_pool(config, capacity)) as pool,
         ):
             if store.base is None:
-                name = base_name(config.task)
-                metered.message(f"Measuring the {name}, and what a step costs in each arm")
+                costs = ", and what a step costs in each arm" if needs_probe(config) else ""
+                metered.message(f"Measuring the {base_name(config.task)}{costs}")
                 _measure_baseline(config, store, pool)
                 plan = with_probe(plan, store.probe)
                 metered.planned(plan, store.results().trials)

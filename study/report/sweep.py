@@ -63,9 +63,11 @@ def judged_by(summary: StudySummary) -> str:
         source = "by the confirm runs"
     else:
         source = "assumed, since no configuration ran twice"
+        if summary.config.task != "causal-lm":
+            source += "; a classifier with few examples may have several times that"
     return (
-        "So far seeds alone part two runs of one configuration in 95 % of cases: over seeds a "
-        f"run's loss has a standard deviation of {sd} nats ({source})."
+        "What seeds alone may make: the difference between two runs of one configuration, in 95 % "
+        f"of cases, at a standard deviation of {sd} nats over seeds ({source})."
     )
 
 

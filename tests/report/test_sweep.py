@@ -45,7 +45,7 @@ def test_the_last_words_are_about_configurations_and_not_about_a_verdict(
     for ranking in summarise(make_results(**shape)).rankings:
         best = ranking.best
         assert f"{best.trial.spec.trial_id} validation {best.loss:.4f} learning_rate" in told
-    assert "seeds alone may make" in told and "has a standard deviation of" in told
+    assert "seeds alone may make" in told and "at a standard deviation of" in told
     assert "To compare full and LIFT" in told.split("standard deviation")[-1]
 
 
