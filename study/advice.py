@@ -8,28 +8,20 @@ from study.config import StudyConfig
 from study.lift_options import read_always_active
 from study.plan import StudyPlan, full_steps
 from study.records import KEPT_HEAD, DataSummary
-from study.steps import least_steps
+from study.steps import DEFAULT_EPOCHS, least_steps
+from study.text_format import counted, listed
 
 
 def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
     """What a reader of the results should know beforehand, one sentence each."""
     config = plan.config
-    warnings = [*_about_classes(data)]
-    for size in config.dataset_sizes:
-        if size > data.pool / 2 and config.search.replicates > 1:
-            share = size / data.pool
-            warnings.append(
-                f"Subsets of {size} examples overlap by about {share:.0%} between replicates "
-                f"(pool: {data.pool}); results there are about this pool, not about new data."
-            )
-    for size in config.dataset_sizes:
-        full = full_steps(config, size)
-        if config.training.steps is None and full == config.training.min_steps:
-            passes = full * config.training.global_batch_size / size
-            warnings.append(
-                f"At {size} examples the floor of {full} optimizer steps means {passes:.3g} epochs."
-            )
-    warnings += _one_step_phases(plan)
+    warnings = [
+        *_about_classes(data),
+        *_overlaps(config, data.pool),
+        *_floored(config),
+        *_one_step_phases(plan),
+        *_needless_zero(config),
+    ]
     if plan.model.tied and _head_is_always_active(config):
         warnings.append(
             "always_active has head, and this model's head is tied to its embeddings: every LIFT "
@@ -71,6 +63,50 @@ def _one_step_phases(plan: StudyPlan) -> list[str]:
         f"At {' and '.join(f'{size:,}' for size in sizes)} examples LIFT has no more than one "
         "optimizer step in each of its phases. Raise training.epochs, steps or min_steps, or have "
         "fewer groups (arms.lift)."
+    ]
+
+
+def _overlaps(config: StudyConfig, pool: int) -> list[str]:
+    found = [size for size in config.dataset_sizes if size > pool / 2]
+    if not found or config.search.replicates < 2:
+        return []
+    sizes = listed([f"{size:,}" for size in found])
+    shares = listed([f"{size / pool:.0%}" for size in found])
+    return [
+        f"Subsets of {sizes} examples overlap by about {shares} between replicates (pool: "
+        f"{pool:,}); results there are about this pool, not about new data."
+    ]
+
+
+def _floored(config: StudyConfig) -> list[str]:
+    """Sizes at which the floor on steps is more than what was asked for."""
+    training = config.training
+    without = config.model_copy(update={"training": training.model_copy(update={"min_steps": 1})})
+    found = [n for n in config.dataset_sizes if full_steps(without, n) < full_steps(config, n)]
+    if not found:
+        return []
+    sizes = listed([f"{size:,}" for size in found])
+    epochs = listed(
+        [f"{training.min_steps * training.global_batch_size / size:.3g}" for size in found]
+    )
+    asked = DEFAULT_EPOCHS if training.epochs is None else training.epochs
+    return [
+        f"At {sizes} examples the floor of {counted(training.min_steps, 'optimizer step')} "
+        f"(training.min_steps) means {epochs} epochs rather than {asked:g}."
+    ]
+
+
+def _needless_zero(config: StudyConfig) -> list[str]:
+    """Stages 1 and 2 hold gradients a second time at the step; alone, a worker gets nothing for
+    it (`study.training.memory` has the formula)."""
+    zero = config.zero
+    if config.resources.workers_per_trial > 1 or zero.stage not in (1, 2):
+        return []
+    if zero.offload_optimizer != "none":
+        return []
+    return [
+        f"With one worker per trial ZeRO stage {zero.stage} shares nothing and takes 4 bytes of "
+        "memory per trained parameter for it, 8 in fp32: `zero: {stage: 0}` does without."
     ]
 
 

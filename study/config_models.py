@@ -317,6 +317,12 @@ class StudyConfig(Section):
         may have been true elsewhere, or never."""
         return self.model_copy(update={"storage": storage})
 
+    @property
+    def compares(self) -> bool:
+        """Whether it can choose between the arms; else it is a plain sweep, which ranks
+        configurations: of one arm, or without confirm runs."""
+        return len(self.arms.names) == 2 and self.confirm.seeds > 0
+
     def space(self) -> SearchSpace:
         """The search space with the study's overrides.
 

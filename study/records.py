@@ -276,10 +276,20 @@ class TrialRecord(_Record):
             object.__setattr__(self, "outcome", TrialOutcome.from_dict(self.outcome))
 
     @property
+    def best(self) -> Measurement | None:
+        """The evaluation with the lowest validation loss, or None if nothing was measured."""
+        return min(self.measurements, key=lambda m: m.validation_loss, default=None)
+
+    @property
     def score(self) -> float | None:
         """Lowest validation loss, or None if nothing was measured."""
-        losses = [m.validation_loss for m in self.measurements]
-        return min(losses) if losses else None
+        return None if self.best is None else self.best.validation_loss
+
+
+def base_name(task: str) -> str:
+    """What a trial's loss must get below, in words: what a `BaseModelRecord` is the loss of. A
+    classifier's head is random before it is trained, so there it is no model's."""
+    return "class prior" if task == "sequence-classification" else "base model"
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,11 @@ def _run_shape(config: StudyConfig, size: int) -> RunShape:
     )
 
 
+def needs_probe(config: StudyConfig) -> bool:
+    """Whether the arms' steps follow from what each of them costs."""
+    return config.comparison == "device_seconds" and len(config.arms.names) == 2
+
+
 def study_tariff(config: StudyConfig, model: ModelFacts) -> Tariff:
     """What a study's steps cost: as its probe measured, else as the cost model has it."""
     if model.probe is None:

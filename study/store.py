@@ -3,13 +3,15 @@
 One Optuna study per (arm, size, replicate), named ``<study>/<arm>/n<size>/r<replicate>``, and one
 named ``.../confirm`` beside it. Objective values and intermediate values are validation losses;
 everything else is a user attribute. A study called just ``<study>`` holds what belongs to the
-whole: its file, data summary, base model's losses, probe. So Optuna's own tools and dashboard
-open a store as it is.
+whole: its file, data summary, base model's losses, probe; its one trial is the base model (of a
+classifier the class prior), which every value in the others should be below. So Optuna's own tools
+and dashboard open a store as it is.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 
@@ -28,6 +30,7 @@ from study.extension import extension
 from study.patient_storage import PatientStorage, Waiting
 from study.plan import Cell, StudyPlan, cell_of
 from study.records import (
+    BaseModelRecord,
     Measurement,
     Stage,
     TrialOutcome,
@@ -39,6 +42,7 @@ from study.results import published_config
 from study.storage import connect, make_parent, stored_study_names
 from study.store_facts import SCHEMA_VERSION, read_config
 from study.store_notes import (
+    base_columns,
     cell_columns,
     cell_note,
     columns_at_end,
@@ -131,6 +135,16 @@ class StudyStore(StudyReader):
         raise StoreError(
             f"No study {name!r} in {without_password(database_url)}. Studies there: {known}."
         )
+
+    def keep_base(self, base: BaseModelRecord) -> None:
+        """Put the base model's losses on record, also as the trial of the study of the whole."""
+        loss = base.validation_loss
+        if math.isfinite(loss) and self._storage.get_n_trials(self._root) == 0:
+            study = optuna.load_study(study_name=self.config.name, storage=self._storage)
+            columns = base_columns(self.config.task, base)
+            study.add_trial(optuna.create_trial(value=loss, user_attrs=columns))
+        # Last: once it is there, nothing measures it again.
+        self.set_info("base", base.to_dict())
 
     def extension_to(self, config: StudyConfig) -> str | None:
         """How the study grows with this study file; None if it does not. A file that was mended

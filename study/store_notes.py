@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 
 from study.config import StudyConfig
 from study.plan import Cell
-from study.records import Stage, TrialOutcome, TrialSpec
+from study.records import BaseModelRecord, Stage, TrialOutcome, TrialSpec, base_name
 
 _METRICS, _METRIC = "study:metric_names", "validation loss"
 _NOTE_VERSION, _NOTE_PIECE = "dashboard:note_ver", "dashboard:note_str:"
@@ -47,15 +47,16 @@ def describe(
 
 
 def study_note(config: StudyConfig) -> str:
-    """Of the Optuna study that holds no trials, in Markdown."""
+    """Of the Optuna study that stands for the whole, in Markdown."""
+    base = base_name(config.task)
     arms = " or ".join(_arm(arm) for arm in config.arms.names)
     return f"""# {_code(config.name)}
 
 {arms} fine-tuning of {_code(config.model.path)}{_basis(config)}, at
 {", ".join(f"{size:,}" for size in config.dataset_sizes)} training examples.
 
-This study holds what belongs to the whole: the study file, the base model's losses, what a step
-costs. The trials are in the others:
+This study stands for the whole. It holds the study file and what a step costs, and its one trial
+is the {base}: the loss that every trial should get below. The trials are in the others:
 
 - {_code(f"{config.name}/<arm>/n<examples>/r<replicate>")}: one search. A replicate is one whole
   repetition of the tuning, on its own random training subset.
@@ -64,7 +65,7 @@ costs. The trials are in the others:
 Values and curves are validation losses ({_UNITS[config.task]}). `test loss` is on examples that no
 choice ever saw; only confirm trials have it.
 
-Which arm to use is not read off here: `study report` has the verdict and how sure it is.
+Which arm to use is not read off here: `study report` has the answer and how sure it is.
 """
 
 
@@ -96,6 +97,13 @@ count.
 def cell_columns(cell: Cell) -> dict[str, Any]:
     """Plain attributes of a cell's Optuna studies; all their trials have them in common."""
     return {"arm": cell.arm, "dataset size": cell.size, "replicate": cell.replicate}
+
+
+def base_columns(task: str, base: BaseModelRecord) -> dict[str, Any]:
+    """Plain attributes of the trial that stands for the base model."""
+    found = {"trial": base_name(task), "test loss": base.test_loss}
+    kept = base.retention_loss
+    return found if kept is None else {**found, "retention loss": kept}
 
 
 def columns_at_start(spec: TrialSpec) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import pytest
 from optuna_dashboard import get_note, save_note, wsgi
 
 from study.plan import ModelFacts, plan_study
-from study.records import Stage, TrialOutcome, TrialState
+from study.records import BaseModelRecord, Stage, TrialOutcome, TrialState
+from study.snapshot import facts_at
 from study.store import StudyStore
 from tests.helpers.results import make_config
 from tests.helpers.stores import begin, measurement
@@ -29,6 +30,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> optuna.storages.BaseSto
     config = make_config(sizes=(64,), replicates=1, trials=2, storage={"results": str(folder)})
     plan = plan_study(config, ModelFacts(4))
     store = StudyStore.create(config)
+    for _ in range(2):  # a driver that was killed measures it again
+        store.keep_base(BaseModelRecord(3.0, 3.1, 2.5, (3.0, 3.2)))
     search = [s for s in plan.search if s.arm == "lift"]
     cell = next(c for c in plan.cells if c.arm == "lift")
     confirm = plan.confirm(cell, search[0].hyperparameters)[0]
@@ -111,6 +114,24 @@ def test_a_study_says_its_arm_and_size(ask: Ask) -> None:
 def test_no_attribute_floods_the_page(ask: Ask) -> None:
     (trial,) = detail(ask, f"{SEARCH}/confirm")["trials"]
     assert max(map(len, attributes(trial).values())) <= 1024
+
+
+def test_the_study_of_the_whole_has_the_base_model_for_its_trial(ask: Ask) -> None:
+    whole = detail(ask, "synthetic")
+    (trial,) = whole["trials"]
+    assert trial["values"] == [3.0] and whole["objective_names"] == ["validation loss"]
+    found = attributes(trial)
+    assert found == {"trial": "base model", "test loss": "3.1", "retention loss": "2.5"}
+    assert "its one trial" in whole["note"]["body"]
+
+
+def test_the_base_model_is_no_trial_of_the_study(tmp_path: Path) -> None:
+    config = make_config(storage={"results": str(tmp_path)})
+    StudyStore.create(config).keep_base(BaseModelRecord(3.0, 3.1, None))
+    store = StudyStore.open(config.database_url)
+    assert store.all_records() == [] and store.results().trials == ()
+    assert store.base == BaseModelRecord(3.0, 3.1, None)
+    assert facts_at(config.database_url)["synthetic"]["base"]["test_loss"] == 3.1
 
 
 def test_notes_say_what_a_study_is(ask: Ask) -> None:

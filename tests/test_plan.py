@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from study.plan import (
 )
 from study.records import DataSummary, Stage, StepCosts
 from study.steps import prefix_cache_pays
+from study.training.memory import state_bytes
 from tests.helpers.results import make_config
 
 FACTS = ModelFacts(num_blocks=8)
@@ -308,9 +310,57 @@ def test_warnings_name_what_is_not_plain_from_the_numbers() -> None:
     config = make_config(sizes=(64, 900), replicates=2, confirm_seeds=1)
     text = "\n".join(plan_warnings(plan_study(config, FACTS), DATA))
     assert "900 examples overlap by about 90%" in text
-    assert "At 64 examples the floor of 100 optimizer steps means 12.5 epochs" in text
+    assert "At 64 examples the floor of 100 optimizer steps (training.min_steps) means 12.5" in text
 
 
 def test_a_plain_sweep_gets_no_warnings() -> None:
-    config = make_config(arms=("full",), sizes=(900,), replicates=1, confirm_seeds=0)
+    config = make_config(
+        arms=("full",), sizes=(900,), replicates=1, confirm_seeds=0, zero={"stage": 0}
+    )
     assert plan_warnings(plan_study(config, FACTS), DATA) == []
+
+
+def warned(word: str, **shape: Any) -> list[str]:
+    plan = plan_study(make_config(**shape), FACTS)
+    return [text for text in plan_warnings(plan, DATA) if word in text]
+
+
+def test_the_floor_is_warned_of_once_and_only_where_it_is_more_than_what_was_asked() -> None:
+    # Batches of 8: three epochs are 24, 48 and 96 steps.
+    training = {"global_batch_size": 8, "epochs": 3}
+    sizes = (64, 128, 256)
+    (told,) = warned("floor", sizes=sizes, training=training | {"min_steps": 48})
+    assert told.startswith("At 64 examples the floor of 48 optimizer steps")
+    assert "means 6 epochs rather than 3" in told
+    (told,) = warned("floor", sizes=sizes, training=training | {"min_steps": 96})
+    assert told.startswith("At 64 and 128 examples") and "means 12 and 6 epochs" in told
+    assert not warned("floor", sizes=sizes, training=training | {"min_steps": 24})
+    assert not warned("floor", sizes=sizes, training={"global_batch_size": 8, "steps": 10})
+
+
+def test_subsets_that_overlap_are_warned_of_in_one_line() -> None:
+    (told,) = warned("overlap", sizes=(64, 600, 900), replicates=2)
+    assert told.startswith("Subsets of 600 and 900 examples overlap by about 60% and 90%")
+
+
+@pytest.mark.parametrize(
+    ("zero", "workers", "told"),
+    [
+        ({"stage": 2}, 1, True),
+        ({"stage": 1}, 1, True),
+        ({"stage": 0}, 1, False),
+        ({"stage": 3}, 1, False),
+        ({"stage": 2}, 2, False),
+        ({"stage": 2, "offload_optimizer": "cpu"}, 1, False),
+    ],
+)
+def test_zero_that_has_nobody_to_share_with_is_warned_of(
+    zero: dict[str, Any], workers: int, told: bool
+) -> None:
+    resources = {"workers_per_trial": workers}
+    assert bool(warned("ZeRO", zero=zero, resources=resources)) is told
+    if told:
+        one = [state_bytes(100, 100, 1, s, "bf16").peak for s in (zero["stage"], 0)]
+        assert one[0] - one[1] == 4 * 100
+        one = [state_bytes(100, 100, 1, s, "fp32").peak for s in (zero["stage"], 0)]
+        assert one[0] - one[1] == 8 * 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from study.text_format import byte_size, duration, short_count
+from study.text_format import byte_size, counted, duration, listed, percent, short_count
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,19 @@ def test_bytes_have_the_unit_that_fits(count: float, text: str) -> None:
 )
 def test_counts_have_three_digits(value: int, text: str) -> None:
     assert short_count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0.0, "0 %"), (0.004, "< 1 %"), (0.0119, "1 %"), (0.29, "29 %"), (0.949999, "94 %"),
+     (0.95, "95 %"), (0.9999, "99 %"), (1.0, "99 %")],
+)  # fmt: skip
+def test_probabilities_are_rounded_down_and_never_certain(probability: float, text: str) -> None:
+    assert percent(probability) == text
+
+
+def test_one_of_a_kind_is_no_plural() -> None:
+    assert [counted(n, "confirm seed") for n in (0, 1, 2000)] == [
+        "0 confirm seeds", "1 confirm seed", "2,000 confirm seeds",
+    ]  # fmt: skip
+    assert [listed(list("abc"[:n])) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

@@ -33,6 +33,7 @@ from study.analysis.costs import (
 from study.analysis.curve import Curve
 from study.analysis.estimates import (
     cell_losses,
+    cell_metrics,
     count_states,
     paired_difference,
     summarise_replicate,
@@ -42,9 +43,9 @@ from study.analysis.findings import BASIS_PHRASES, caveats, crossover_sentence, 
 from study.analysis.gates import REACH, plan_gates
 from study.analysis.memory import least_gib, ran_out
 from study.analysis.prefix_cache import summarise_prefix_cache
+from study.analysis.ranking import Ranking, rankings
 from study.analysis.verdict import decide
 from study.analysis.verdict_records import (
-    ARMS,
     Gate,
     Interval,
     NextRuns,
@@ -66,6 +67,7 @@ __all__ = [
     "Interval",
     "NextRuns",
     "PrefixCacheSummary",
+    "Ranking",
     "ReplicateSummary",
     "Retention",
     "Split",
@@ -132,17 +134,17 @@ def summarise(
             decide(evidence, size, memory_limit_gib, with_next_runs=False)
             for size in (_grid_sizes(evidence) if with_grid else ())
         ),
+        rankings=() if config.compares else rankings(results, cells),
     )
 
 
 def verdict_of(
     evidence: Evidence, dataset_size: int, memory_limit_gib: float | None = None
 ) -> Verdict | None:
-    """`decide`; None for a study of one arm, which compares nothing, unless memory decides: the
-    other arm may be the one that could not run."""
+    """`decide`; None for a study that compares nothing, unless memory decides: the other arm may be
+    the one that could not run."""
     found = decide(evidence, dataset_size, memory_limit_gib)
-    both = len(evidence.config.arms.names) == len(ARMS)
-    return found if both or found.answer == "memory" else None
+    return found if evidence.config.compares or found.answer == "memory" else None
 
 
 def gather_evidence(results: StudyResults) -> Evidence:
@@ -188,7 +190,7 @@ def _cell(arm: str, size: int, trials: list[TrialRecord], results: StudyResults)
     for trial in trials:
         by_replicate[trial.spec.replicate].append(trial)
     replicates = tuple(summarise_replicate(by_replicate[r], base) for r in sorted(by_replicate))
-    validation, test, rise, metrics = cell_losses(replicates)
+    validation, test, rise = cell_losses(replicates)
     return CellSummary(
         arm=arm,
         size=size,
@@ -197,7 +199,8 @@ def _cell(arm: str, size: int, trials: list[TrialRecord], results: StudyResults)
         validation=validation,
         test=test,
         retention_rise=rise,
-        metrics=metrics,
+        metrics=cell_metrics(replicates, "test"),
+        validation_metrics=cell_metrics(replicates, "validation"),
         cost=cell_cost(trials, results.model_parameters),
     )
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from study.analysis.cost_records import CellCost, PrefixCacheSummary
 from study.analysis.curve import Curve
 from study.analysis.verdict_records import Verdict
 from study.config import StudyConfig
 from study.records import BaseModelRecord, TrialRecord
+from study.text_format import counted
+
+if TYPE_CHECKING:  # it reads cells
+    from study.analysis.ranking import Ranking
 
 Split = Literal["test", "validation"]
 
@@ -27,11 +31,6 @@ def score_of(trial: TrialRecord) -> float | None:
     """The trial's lowest validation loss in nats, or None if it has none that is finite."""
     score = trial.score
     return score if score is not None and math.isfinite(score) else None
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 run``, ``2 runs``, ``2 losses`` (with `plural`)."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def extent(replicates: int, runs: int) -> str:
@@ -167,6 +166,7 @@ class CellSummary:
         test: test loss of the winners' confirm runs.
         retention_rise: rise of their retention loss over the base model's.
         metrics: classification: mean test metric over all confirm runs, by name.
+        validation_metrics: the same of the winners in the search.
     """
 
     arm: str
@@ -177,10 +177,14 @@ class CellSummary:
     test: Estimate | None
     retention_rise: Estimate | None
     metrics: dict[str, float]
+    validation_metrics: dict[str, float]
     cost: CellCost
 
     def loss(self, split: Split) -> Estimate | None:
         return self.test if split == "test" else self.validation
+
+    def metrics_on(self, split: Split) -> dict[str, float]:
+        return self.metrics if split == "test" else self.validation_metrics
 
     @property
     def best(self) -> ReplicateSummary | None:
@@ -241,9 +245,10 @@ class StudySummary:
         prefix_cache: None without a LIFT trial that has ended.
         curve: the test-loss difference as a function of the size; None where confirm runs are too
             few for it.
-        verdicts: for the sizes that were asked about; in a study of one arm those only that memory
-            decides.
+        verdicts: for the sizes that were asked about; in a study that compares nothing those only
+            that memory decides.
         grid: for many sizes, without next runs, to look any size up in; empty without a curve.
+        rankings: in a study that compares nothing, the best configurations per arm and size.
     """
 
     config: StudyConfig
@@ -257,6 +262,7 @@ class StudySummary:
     curve: Curve | None
     verdicts: tuple[Verdict, ...] = ()
     grid: tuple[Verdict, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:

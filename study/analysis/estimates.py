@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from study.analysis.base import (
     ReplicateSummary,
     Split,
     StateCounts,
-    mean,
     score_of,
 )
 from study.records import BaseModelRecord, Stage, TrialRecord, TrialState
@@ -131,22 +130,54 @@ def _scored(trial: TrialRecord, base: BaseModelRecord | None) -> TrialRecord | N
     return dataclasses.replace(trial, outcome=as_base)
 
 
+def pooled_sd(replicates: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """(standard deviation of runs around their replicate's mean, its degrees of freedom: 0 where
+    no replicate has two runs).
+
+    Args:
+        replicates: of each, the values of its runs.
+    """
+    groups = [np.asarray(runs, dtype=float) for runs in replicates if len(runs)]
+    freedom = sum(len(runs) - 1 for runs in groups)
+    if not freedom:
+        return 0.0, 0
+    squares = sum(float(((runs - runs.mean()) ** 2).sum()) for runs in groups)
+    return math.sqrt(squares / freedom), freedom
+
+
+def validation_metrics_of(trial: TrialRecord) -> dict[str, float]:
+    """Classification: the metrics at the evaluation that is the trial's score."""
+    return {} if trial.best is None else trial.best.validation_metrics
+
+
+def mean_metrics(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """By name, the mean over those that have it."""
+    kept = tuple(found)
+    names = sorted({name for metrics in kept for name in metrics})
+    return {
+        name: math.fsum(values) / len(values)
+        for name in names
+        for values in ([metrics[name] for metrics in kept if name in metrics],)
+    }
+
+
 def cell_losses(
     replicates: Sequence[ReplicateSummary],
-) -> tuple[Estimate | None, Estimate | None, Estimate | None, dict[str, float]]:
-    """(winners' search validation loss, test loss, retention rise, mean test metrics)."""
+) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
+    """(winners' search validation loss, test loss, retention rise)."""
     validation = estimate(_finite([r.search_score]) for r in replicates)
     test = estimate(r.test_losses for r in replicates)
     rise = estimate(r.retention_rises for r in replicates)
-    outcomes = [t.outcome for r in replicates for t in r.confirm if t.outcome is not None]
-    names = sorted({name for o in outcomes for name in o.test_metrics})
-    metrics = {
-        name: value
-        for name in names
-        if (value := mean([o.test_metrics[name] for o in outcomes if name in o.test_metrics]))
-        is not None
-    }
-    return validation, test, rise, metrics
+    return validation, test, rise
+
+
+def cell_metrics(replicates: Sequence[ReplicateSummary], split: Split) -> dict[str, float]:
+    """Classification: mean metrics of confirm runs on test, of winners' search trials on
+    validation."""
+    if split == "test":
+        runs = [t for r in replicates for t in r.confirm]
+        return mean_metrics(t.outcome.test_metrics for t in runs if t.outcome is not None)
+    return mean_metrics(validation_metrics_of(r.winner) for r in replicates if r.winner)
 
 
 def paired_difference(full: CellSummary, lift: CellSummary, split: Split) -> Difference | None:

@@ -10,6 +10,7 @@ from study.analysis.base import (
     arm_label,
     counted,
 )
+from study.records import base_name
 
 BASIS_PHRASES = {
     "device_seconds": "at equal device seconds",
@@ -56,12 +57,12 @@ def crossover_sentence(summary: StudySummary) -> str:
 
 def caveats(summary: StudySummary) -> tuple[str, ...]:
     """What a reader must know beside the headline, one plain sentence each."""
-    notes = []
+    notes, base = [], base_name(summary.config.task)
     for arm, size in summary.unlearned:
         split = "test" if summary.cell(arm, size).test else "validation"
         notes.append(
             f"At {size:,} examples {arm_label(arm)} did not learn the task: its mean {split} loss "
-            f"is not below the base model's."
+            f"is not below the {base}'s."
         )
     lost = sum(r.confirm_failed for cell in summary.cells for r in cell.replicates)
     if lost:
@@ -69,9 +70,7 @@ def caveats(summary: StudySummary) -> tuple[str, ...]:
     diverged = sum(r.confirm_diverged for cell in summary.cells for r in cell.replicates)
     if diverged:
         scores = "scores" if diverged == 1 else "score"
-        notes.append(
-            f"{counted(diverged, 'confirm run')} diverged and {scores} the base model's loss."
-        )
+        notes.append(f"{counted(diverged, 'confirm run')} diverged and {scores} the {base}'s loss.")
     stale = sum(r.confirm_stale for cell in summary.cells for r in cell.replicates)
     if stale:
         notes.append(
@@ -122,7 +121,7 @@ def _unlearned_clause(summary: StudySummary, found: Difference) -> str:
         return ""
     who = "neither arm" if len(flat) == 2 else f"{flat[0]} did not get"
     verb = " got" if len(flat) == 2 else ""
-    return f", but {who}{verb} below the base model's {base:.3f}"
+    return f", but {who}{verb} below the {base_name(summary.config.task)}'s {base:.3f}"
 
 
 def _other_sizes_clause(summary: StudySummary) -> str:
@@ -164,13 +163,13 @@ def _one_arm(summary: StudySummary, cell: CellSummary) -> str:
     assert loss is not None  # the caller picked a cell that has one
     name = _LOSS_NAMES[summary.split]
     start = f"At {cell.size:,} examples {arm_label(cell.arm)}'s {name} was {loss.mean:.3f}"
-    base = summary.base_loss(summary.split)
+    base, name = summary.base_loss(summary.split), base_name(summary.config.task)
     if base is None:
-        return f"{start}; the base model's was not measured."
+        return f"{start}; the {name}'s was not measured."
     gap = base - loss.mean
     if gap <= 0:
-        return f"{start}, not below the base model's {base:.3f}, so it did not learn the task."
-    return f"{start}, {gap:.3f} nats below the base model's {base:.3f}."
+        return f"{start}, not below the {name}'s {base:.3f}, so it did not learn the task."
+    return f"{start}, {gap:.3f} nats below the {name}'s {base:.3f}."
 
 
 def _behind_one_arm(summary: StudySummary, cell: CellSummary) -> str:
@@ -209,7 +208,8 @@ def _nothing_found(summary: StudySummary) -> tuple[str, str]:
         )
         if number
     )
-    first = f"No trial is complete yet: {state}." if state else "The study has no trials."
+    what = "No search has ended yet" if counts.complete else "No trial is complete yet"
+    first = f"{what}: {state}." if state else "The study has no trials."
     return first, "Nothing can be said about the arms yet."
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from study.analysis.rates import wilson
 from study.analysis.tuning import tuning_gate
 from study.analysis.verdict_records import SURE, Arm, Gate, GateStatus
 from study.config import StudyConfig
-from study.records import TrialRecord, TrialState
+from study.records import TrialRecord, TrialState, base_name
 
 if TYPE_CHECKING:
     from study.analysis.evidence import Evidence
@@ -26,6 +27,10 @@ FEWEST_REPLICATES, FEWEST_PAIRS = 3, 6
 REACH = 1.5
 """An asked size may lie outside of the tested ones by this factor."""
 _MOST_AT_END = 1 / 3
+_RUNS_FAILED = (
+    "Runs that the study file has failed: the report says why. Mend that, then raise "
+    "`search.replicates` or `confirm.seeds`."
+)
 _LAST = 0.1
 """Share of a run's steps in which its loss should not fall any more."""
 
@@ -36,17 +41,31 @@ def plan_gates(config: StudyConfig, size: int) -> tuple[Gate, ...]:
     pairs = replicates * config.confirm.seeds
     return (
         _arms_gate(config),
-        _sizes_gate(sizes, planned=True),
+        _sizes_gate(sizes),
         _asked_gate(sizes, size),
-        _pairs_gate({n: (replicates, pairs) for n in bracket(sizes, size)}, planned=True),
+        _pairs_gate({n: (replicates, pairs) for n in bracket(sizes, size)}),
     )
 
 
 def outcome_gates(evidence: Evidence, size: int) -> tuple[Gate, ...]:
     """All of them, for an asked dataset size, in the order in which they are told.
 
-    What the study file decides is judged by what there is: a study in any state has some.
+    What the study file decides is judged by what there is: a study in any state has some. What
+    such a gate needs that the file has already, is no edit of it.
     """
+    plan = {gate.name: gate for gate in plan_gates(evidence.config, size)}
+    waiting = any(cell.counts.planned > cell.counts.ended for cell in evidence.cells)
+    mend = "Let the study go on: `study run` continues it." if waiting else _RUNS_FAILED
+    return tuple(
+        replace(gate, remedy=plan[gate.name].remedy or mend)
+        if gate.name in plan and gate.status != "pass"
+        else gate
+        for gate in _found_gates(evidence, size)
+    )
+
+
+def _found_gates(evidence: Evidence, size: int) -> tuple[Gate, ...]:
+    """By the runs on record."""
     sizes = sorted({point.size for point in evidence.points})
     near = bracket(sizes, size)
     replicates = Counter(point.size for point in evidence.points)
@@ -118,7 +137,7 @@ def _arms_gate(config: StudyConfig) -> Gate:
     )
 
 
-def _sizes_gate(sizes: Sequence[int], planned: bool = False) -> Gate:
+def _sizes_gate(sizes: Sequence[int]) -> Gate:
     number = counted(len(sizes), "size")
     found, span = f"{number} with confirm runs of both arms", 1.0
     if sizes:
@@ -129,7 +148,7 @@ def _sizes_gate(sizes: Sequence[int], planned: bool = False) -> Gate:
         len(sizes) >= FEWEST_SIZES and span >= SMALLEST_SPAN,
         found,
         f"at least {FEWEST_SIZES} sizes spanning {SMALLEST_SPAN}x",
-        "Add sizes to `dataset_sizes`." if planned else "Let the study go on, or add sizes.",
+        "Add sizes to `dataset_sizes`.",
         from_plan=True,
     )
 
@@ -138,7 +157,8 @@ def _asked_gate(sizes: Sequence[int], size: int) -> Gate:
     name, needed = "Asked size", "inside the tested sizes"
     if not sizes:
         found = f"{size:,}; no size is tested"
-        return _gate(name, False, found, needed, "Let the study go on.", from_plan=True)
+        remedy = "Raise `search.replicates` or `confirm.seeds`."
+        return _gate(name, False, found, needed, remedy, from_plan=True)
     low, high = min(sizes), max(sizes)
     inside, near = low <= size <= high, low / REACH <= size <= high * REACH
     where = "tested" if size in sizes else "between tested sizes" if inside else "extrapolated"
@@ -153,7 +173,7 @@ def _asked_gate(sizes: Sequence[int], size: int) -> Gate:
     )
 
 
-def _pairs_gate(counts: dict[int, tuple[int, int]], planned: bool = False) -> Gate:
+def _pairs_gate(counts: dict[int, tuple[int, int]]) -> Gate:
     told = [
         f"{counted(replicates, 'replicate')} and {counted(pairs, 'pair')} at {size:,}"
         for size, (replicates, pairs) in counts.items()
@@ -165,9 +185,7 @@ def _pairs_gate(counts: dict[int, tuple[int, int]], planned: bool = False) -> Ga
         "; ".join(told) or "none",
         f"at least {FEWEST_REPLICATES} replicates and {FEWEST_PAIRS} confirm pairs at the sizes "
         "next to the asked one",
-        "Raise `search.replicates` or `confirm.seeds`."
-        if planned
-        else "Let the study go on, or raise `search.replicates` or `confirm.seeds`.",
+        "Raise `search.replicates` or `confirm.seeds`.",
         from_plan=True,
     )
 
@@ -181,7 +199,7 @@ def _trials_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
             waiting += cell.counts.planned - cell.counts.ended
     found = f"{counts['full']} search trials of full, {counts['lift']} of LIFT"
     if waiting:
-        found += f"; {waiting} trials have not ended"
+        found += f"; {counted(waiting, 'trial')} not ended"
     return _gate(
         "Trial counts",
         counts["full"] == counts["lift"] > 0 and not waiting,
@@ -195,8 +213,8 @@ def _trials_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
 def _learned_gate(evidence: Evidence, size: int) -> Gate:
     rho = evidence.config.decision.rho
     needed = (
-        f"each arm beats the base model on test by more than {rho:g} nats with "
-        f"{_percent(SURE)} probability, at the asked size"
+        f"each arm beats the {base_name(evidence.config.task)} on test by more than {rho:g} nats "
+        f"with {_percent(SURE)} probability, at the asked size"
     )
     remedy = "Train longer (`training.epochs`), or search higher learning rates."
     told, learned = [], []

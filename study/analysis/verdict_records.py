@@ -41,6 +41,10 @@ class Gate:
     from_plan: bool = False
 
 
+_TELLING = 10.0
+"""Farther apart, as a factor, an interval's ends say nothing of a ratio."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with the ends of its 95 % interval; both None where one run says nothing of the
@@ -49,6 +53,13 @@ class Interval:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def may_be_any_ratio(self) -> bool:
+        """Of a ratio: its ends are so far apart, as a factor, that they tell nothing."""
+        if self.low is None or self.high is None:
+            return False
+        return self.high > _TELLING * self.low
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,10 @@ def write_best(
     arms = results.config.arms.names
     if arm is None and len(arms) > 1:
         raise UserError(f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm lift.")
-    content = best_configuration(results, arm or arms[0], dataset_size).content
-    made = export(content, format.value)
+    best = best_configuration(results, arm or arms[0], dataset_size)
+    made = export(best.content, format.value)
+    for warning in best.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if output is None:
         typer.echo(made.text, nl=False)
         if made.siblings:

@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.analysis.base import counted
 from study.analysis.noise import (
     ASSUMED_SD,
     LARGEST_SD,
@@ -16,10 +15,11 @@ from study.analysis.noise import (
     split_error,
 )
 from study.analysis.power import ENOUGH, Power, PowerAt, predict_power
-from study.cli.output import chance, print_facts
+from study.cli.output import print_facts
 from study.orchestration.prepare import Prepared
 from study.plan import with_probe
 from study.results import StudyResults
+from study.text_format import counted, percent
 
 _SOURCES = {
     "runs": "from the confirm runs on record",
@@ -29,14 +29,19 @@ _SOURCES = {
 
 
 def print_detection(console: Console, prepared: Prepared, results: StudyResults | None) -> None:
-    """Power, test split and cost of a plan; nothing about power where one arm runs alone.
+    """Power, test split and cost of a plan; nothing about power where it compares nothing.
 
     Args:
         results: what the study has on record, if anything.
     """
     config = prepared.plan.config
-    if len(config.arms.names) < 2:
-        print_facts(console, {"Cost": _cost(prepared, results)})
+    if not config.compares:
+        facts = {"Cost": _cost(prepared, results)}
+        if len(config.arms.names) == 2:
+            facts["Verdict"] = (
+                "none without confirm runs (confirm.seeds); configurations are ranked"
+            )
+        print_facts(console, facts)
         return
     power = predict(prepared, results)
     console.print(Text("\nWhat this study can detect", style="bold"))
@@ -109,11 +114,11 @@ def _advice(power: Power) -> str | None:
             f"No growth within reach finds 2 rho in {ENOUGH:.0%} of studies {middle}. Is a "
             "difference as small as decision.rho what matters to you?"
         )
-    found = f"2 rho would be found in {chance(power.advised)} of studies {middle}"
+    found = f"2 rho would be found in {percent(power.advised)} of studies {middle}"
     split = "so many test examples" if power.test_examples_needed is not None else ""
     if not power.advice.change:
         return f"With {split} {found}."
-    added = f"{power.advice.reason}: {power.advice.trials:,} more trials"
+    added = f"{power.advice.reason}: {counted(power.advice.trials, 'more trial')}"
     also = f" and {split}" if split else ""
     return f"With {power.advice.change} ({added}){also} {found}. Nothing cheaper does."
 
@@ -132,7 +137,7 @@ def _chances(power: Power) -> Table:
         name = "largest" if place.size == power.largest.size else "middle"
         width = "-" if place.half_width is None else f"+/- {place.half_width:.4f}"
         chances = (place.claim, place.claim_at_rho, place.lean_at_rho)
-        table.add_row(f"{place.size:,} ({name})", width, *map(chance, chances))
+        table.add_row(f"{place.size:,} ({name})", width, *map(percent, chances))
     return table
 
 
@@ -180,7 +185,7 @@ def _cost(prepared: Prepared, results: StudyResults | None) -> str:
     )
     records = results.trials if results is not None else ()
     found = forecast(plan, prepared.data, records, cluster)
-    told = f"{plan.trials:,} trials"
+    told = counted(plan.trials, "trial")
     if found is None:
         return f"{told}; device-hours are predicted by `study check --probe`"
     if not found.trials:

@@ -15,10 +15,11 @@ from rich.text import Text
 
 from study.analysis import BASIS_PHRASES, Verdict, arm_label
 from study.analysis.verdict_records import Interval
-from study.cli.output import chance, print_facts
-from study.cli.verdicts import told_runs
+from study.cli.output import print_facts
+from study.cli.verdicts import short, told_runs
 from study.reuse.identity import Asked
 from study.reuse.recommend import Declined, Judged, Recommendation, recommend, sizes_of
+from study.text_format import percent
 
 DECLINED = 3
 """Exit code: there is no answer, and nothing is wrong with the question."""
@@ -44,7 +45,7 @@ def _print_answer(console: Console, found: Recommendation) -> None:
     verdict, study, best = found.verdict, found.judged.study, found.best
     console.print(Text(_sentence(verdict), style="bold"))
     run = best.content["run"]
-    values = ", ".join(f"{name} {_short(v)}" for name, v in best.hyperparameters.items())
+    values = ", ".join(f"{name} {short(v)}" for name, v in best.hyperparameters.items())
     facts = {
         "Study": f"{study.name} ({study.place}), {sizes_of(study)}",
         "Comparison": BASIS_PHRASES[verdict.basis],
@@ -69,7 +70,7 @@ def _print_no_answer(console: Console, found: Declined) -> None:
     console.print(Text(f"No answer: {found.reason}", style="bold"))
     verdict = found.verdict
     if verdict is not None and verdict.arm is not None and verdict.confidence is not None:
-        console.print(f"It leans to {arm_label(verdict.arm)} ({chance(verdict.confidence)}).")
+        console.print(f"It leans to {arm_label(verdict.arm)} ({percent(verdict.confidence)}).")
     for gate in () if verdict is None else verdict.failed_gates:
         text = f"Not met: {gate.name}. {gate.found}. Needed: {gate.needed}. {gate.remedy}"
         console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
@@ -87,7 +88,7 @@ def _print_no_answer(console: Console, found: Declined) -> None:
         noise = "assumed noise" if found.smallest.assumed else "the nearest study's noise"
         console.print(
             f"The smallest study that would answer, {found.smallest.trials:,} trials; by {noise} "
-            f"its chance of a verdict is {chance(found.smallest.chance)} where the arms differ by "
+            f"its chance of a verdict is {percent(found.smallest.chance)} where the arms differ by "
             "twice rho:"
         )
         for line in found.smallest.text.splitlines():  # to be copied: unbroken
@@ -100,7 +101,7 @@ def _sentence(verdict: Verdict) -> str:
     assert verdict.arm is not None  # a claim has one
     arm = arm_label(verdict.arm)
     other = arm_label("full" if verdict.arm == "lift" else "lift")
-    sure = "" if verdict.confidence is None else f" ({chance(verdict.confidence)} sure)"
+    sure = "" if verdict.confidence is None else f" ({percent(verdict.confidence)} sure)"
     why = {
         "memory": f"{other} does not fit in {verdict.memory_limit_gib or 0:g} GiB of a device",
         "better": f"its test loss is lower by more than {verdict.rho:g} nats{sure}",
@@ -119,7 +120,11 @@ def _difference(verdict: Verdict) -> str:
 
 
 def _ratio(ratio: Interval | None, what: str) -> str:
-    return "" if ratio is None else f"LIFT / full {_span(ratio, '.2f')} in {what} of a cold run"
+    if ratio is None:
+        return ""
+    if ratio.may_be_any_ratio:
+        ratio = Interval(ratio.value)
+    return f"LIFT / full {_span(ratio, '.2f')} in {what} of a cold run"
 
 
 def _span(found: Interval, form: str) -> str:
@@ -145,10 +150,6 @@ def _commands(found: Recommendation) -> Iterator[str]:
         f"{found.asked.dataset_size} --output best.yaml"
     )
     yield "study train best.yaml"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _answer(found: Recommendation) -> dict[str, Any]:

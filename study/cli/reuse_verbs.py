@@ -48,8 +48,8 @@ def train(
         str | None,
         typer.Option(
             metavar="PLACE",
-            help="Folder of the model, or a URL such as s3://bucket/my-model (default: "
-            "<study>-<arm>).",
+            help="Folder of the model, or a URL such as s3://bucket/my-model (default: the "
+            "study's name and the arm's, such as my-study-lift).",
         ),
     ] = None,
     dataset_size: Annotated[

@@ -117,7 +117,8 @@ def report_and_print(
 
 def _suggestions(named: str, results: StudyResults, summary: StudySummary) -> list[tuple[str, str]]:
     favoured = [verdict.arm for verdict in summary.verdicts if verdict.arm is not None]
-    arm = favoured[0] if favoured else results.config.arms.names[-1]
+    ranked = [ranking.arm for ranking in sorted(summary.rankings, key=lambda r: r.best.loss)]
+    arm = [*favoured, *ranked, results.config.arms.names[-1]][0]
     found = [
         (f"study best {named} --arm {arm} --output best.yaml", "its best configuration"),
         ("study train best.yaml", "a model, from all the data"),

@@ -7,8 +7,9 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from study.analysis import PrefixCacheSummary, counted, summarise_prefix_cache
+from study.analysis import PrefixCacheSummary, counted, summarise, summarise_prefix_cache
 from study.cli.output import print_facts
+from study.cli.verdicts import print_sweep
 from study.records import TrialRecord, TrialState
 from study.results import StudyResults
 from study.text_format import byte_size, duration
@@ -44,6 +45,8 @@ def print_status(results: StudyResults) -> None:
     console.print(table)
     for sentence in warm_start_effect(results):
         console.print(sentence)
+    if not results.config.compares:
+        print_sweep(console, summarise(results))
     for record in results.trials:
         if record.state in (TrialState.RUNNING, TrialState.PAUSED):
             done = record.measurements[-1].step if record.measurements else 0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from study.cli.output import libraries_to
+from study.cli.output import libraries_to, told_metrics
 from study.errors import UserError
 from study.owned import CHECKPOINTS, REMAKEABLE, claim, remove, remove_url
 from study.paths import StudyPaths
-from study.records import BaseModelRecord, Measurement, TrialSpec
+from study.records import BaseModelRecord, Measurement, TrialSpec, base_name
 from study.remote import RemoteFolder, is_remote
 from study.text_files import write_text
 from study.text_format import duration
@@ -31,16 +31,17 @@ RECORD = "study_training.json"
 class TrainingView:
     """A line for every evaluation, with what is left."""
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._since = console, time.monotonic()
+    def __init__(self, console: Console, task: str) -> None:
+        self._console, self._task, self._since = console, task, time.monotonic()
         self._first_step, self._best = 0, float("inf")
 
     def message(self, text: str) -> None:
         self._console.print(Text(f"{text} ...", style="dim"))
 
     def started(self, spec: TrialSpec, base: BaseModelRecord) -> None:
+        name = base_name(self._task).capitalize()
         self._console.print(
-            f"Base model: validation {base.validation_loss:.4f} test {base.test_loss:.4f}"
+            f"{name}: validation {base.validation_loss:.4f} test {base.test_loss:.4f}"
         )
         self._console.print(
             f"Training {spec.arm} on {spec.size:,} examples for {spec.steps:,} steps"
@@ -58,6 +59,7 @@ class TrainingView:
             f"step {measurement.step:>{len(str(spec.steps))}}/{spec.steps}  "
             f"validation {measurement.validation_loss:.4f}  train {measurement.train_loss:.4f}"
         )
+        line += told_metrics(measurement.validation_metrics).replace(", ", "  ")
         if left >= 1.0:
             line += f"  {duration(left)} left"
         if measurement.validation_loss < self._best:
@@ -107,7 +109,8 @@ def train_and_print(
     print(f"Training {best}: model goes to {place}\nLibrary output goes to {log}")
     with libraries_to(log) as console:
         try:
-            run = train_final(recipe, run_place, TrainingView(console), dataset_size, seed)
+            view = TrainingView(console, config.task)
+            run = train_final(recipe, run_place, view, dataset_size, seed)
         except KeyboardInterrupt:
             console.print("\nStopped. The same command goes on from the last checkpoint.")
             raise
@@ -170,13 +173,19 @@ def _publish(recipe: Recipe, run: FinalRun, place: str) -> None:
 
 
 def _tell(run: FinalRun, place: str) -> None:
+    from study.reuse.scores import not_learned
+
     outcome = run.outcome
     console = Console(highlight=False, markup=False)
-    scores = [f"validation {outcome.score:.4f}", f"test {outcome.test_loss:.4f}"]
+    test = f"test {outcome.test_loss:.4f}{told_metrics(outcome.test_metrics)}"
+    scores = [f"validation {outcome.score:.4f}", test]
     if outcome.retention_loss is not None and run.base.retention_loss is not None:
         rise = outcome.retention_loss - run.base.retention_loss
         scores.append(f"general text {outcome.retention_loss:.4f} ({rise:+.4f})")
     console.print(f"\nBest at step {outcome.best_step} of {run.spec.steps}: {', '.join(scores)}")
+    if outcome.test_loss is not None and outcome.test_loss >= run.base.test_loss:
+        told = not_learned(run.config.task, "test", outcome.test_loss, run.base.test_loss)
+        console.print(f"warning: {told}")
     console.print(Text("Model: ").append(place, style="bold"), soft_wrap=True)
     if not is_remote(place):
         console.print("\nLoad it:")

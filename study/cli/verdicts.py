@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from study.cli.output import chance
-from study.text_format import duration
+from study.cli.output import told_metrics
+from study.text_format import counted, duration, percent
 
 if TYPE_CHECKING:
     from study.analysis import StudySummary
@@ -27,6 +27,7 @@ def print_verdicts(console: Console, results: StudyResults, summary: StudySummar
         first, second = found_sentences(summary)
         console.print(Text(first, style="bold"))
         console.print(second)
+        print_sweep(console, summary)
         return
     setting = setting_of(results, summary)
     for number, verdict in enumerate(summary.verdicts):
@@ -45,13 +46,35 @@ def print_verdicts(console: Console, results: StudyResults, summary: StudySummar
                 console.print(Padding(Text(told_runs(runs)), (0, 0, 0, 4), expand=False))
 
 
+def print_sweep(console: Console, summary: StudySummary) -> None:
+    """Of a study that compares nothing the best configurations, how sure their order is, and what
+    would make it a comparison; nothing before a trial is complete."""
+    from study.report.sweep import comparison_hint, how_sure, judged_by, shown
+
+    for ranking in summary.rankings:
+        console.print(f"\n{how_sure(ranking)}")
+        for one in ranking.ranked[: shown(summary.rankings, ranking)]:
+            spec = one.trial.spec
+            values = ", ".join(f"{name} {short(v)}" for name, v in spec.hyperparameters.items())
+            found = f"validation {one.loss:.4f}{told_metrics(one.metrics)}"
+            text = f"{spec.trial_id}  {found}  {values}"
+            console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+    if summary.rankings:
+        console.print(f"\n{judged_by(summary)}\n{comparison_hint(summary)}")
+
+
+def short(value: object) -> str:
+    """A hyperparameter's value."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def told_runs(runs: NextRuns) -> str:
     """What further runs cost and do, in one line."""
-    parts = [runs.reason, f"{runs.trials:,} trials"]
+    parts = [runs.reason, counted(runs.trials, "trial")]
     if runs.device_seconds is not None:
         parts.append(f"about {duration(runs.device_seconds)} of device time")
     if runs.half_width is not None and runs.expected_half_width is not None:
         parts.append(f"interval +/- {runs.half_width:.3f} to {runs.expected_half_width:.3f} nats")
     if runs.power is not None:
-        parts.append(f"chance of a verdict {chance(runs.power)}")
+        parts.append(f"chance of a verdict {percent(runs.power)}")
     return "; ".join(parts)

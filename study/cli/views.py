@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from study.analysis import cold_device_seconds_of, device_seconds_of
+from study.analysis.estimates import validation_metrics_of
 from study.cli.detection import print_detection
-from study.cli.output import print_facts
+from study.cli.output import print_facts, told_metrics
 from study.errors import UserError
 from study.orchestration.prepare import Prepared
 from study.paths import StudyPaths
@@ -19,7 +20,7 @@ from study.plan import StudyPlan, full_steps, trial_steps
 from study.records import PrefixCacheUse, TrialRecord, TrialState
 from study.remote import RemoteFolder
 from study.results import StudyResults
-from study.text_format import byte_size, duration, short_count
+from study.text_format import byte_size, counted, duration, short_count
 from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
 from study.warm_start import warm_start_plan
 
@@ -37,24 +38,25 @@ def print_plan(prepared: Prepared, named: str, results: StudyResults | None = No
         console,
         {
             "Study": f"{config.name} (seed {config.seed})",
-            "Model": f"{config.model.path}, {plan.model.num_blocks} blocks",
+            "Model": f"{config.model.path}, {counted(plan.model.num_blocks, 'block')}",
             "Data": f"{data.pool} to train on, {data.validation} validation, {data.test} test, "
             f"{data.retention or 'no'} retention",
-            "Dropped": f"{data.duplicates_removed} duplicates, {data.empty_removed} empty; "
+            "Dropped": f"{counted(data.duplicates_removed, 'duplicate')}, "
+            f"{data.empty_removed} empty; "
             f"{data.truncated} cut to {config.training.sequence_length} tokens",
             "Tokens": f"{data.mean_tokens:.0f} per example on average, "
             f"{data.mean_target_tokens:.0f} of them with loss",
             "Batch": _batch(plan),
             "Basis": _basis(plan),
-            "Search": f"{config.search.trials} {config.search.sampler} trials x "
-            f"{config.search.replicates} replicates per cell, pruner {config.search.pruner}; "
-            f"{config.confirm.seeds} confirm seeds",
+            "Search": f"{counted(config.search.trials, f'{config.search.sampler} trial')} x "
+            f"{counted(config.search.replicates, 'replicate')} per cell, pruner "
+            f"{config.search.pruner}; {counted(config.confirm.seeds, 'confirm seed')}",
         },
     )
     console.print(_cells(prepared))
     confirm = len(plan.cells) * config.confirm.seeds
     console.print(
-        f"\n{plan.trials} trials: {len(plan.search)} search, {confirm} confirm. "
+        f"\n{counted(plan.trials, 'trial')}: {len(plan.search)} search, {confirm} confirm. "
         f"Results go to {config.results_url or config.results_dir}",
         soft_wrap=True,
     )
@@ -72,10 +74,10 @@ def _batch(plan: StudyPlan) -> str:
     workers = plan.config.resources.workers_per_trial
     limit = f"{AUTOMATIC_MICRO_BATCH_SIZE * training.sequence_length:,} tokens"
     if training.micro_batch_size_per_worker:
-        limit = f"{training.micro_batch_size_per_worker} examples"
+        limit = counted(training.micro_batch_size_per_worker, "example")
     return (
-        f"{training.global_batch_size} examples per step on {workers} "
-        f"{'worker' if workers == 1 else 'workers'}, at most {limit} per pass; "
+        f"{counted(training.global_batch_size, 'example')} per step on "
+        f"{counted(workers, 'worker')}, at most {limit} per pass; "
         f"ZeRO-{plan.config.zero.stage}"
     )
 
@@ -151,7 +153,7 @@ def _trial_facts(record: TrialRecord) -> dict[str, str]:
     facts = {
         "Trial": spec.trial_id,
         "State": _state(record),
-        "Cell": f"{spec.arm}, {spec.size} examples, replicate {spec.replicate + 1}, {spec.stage}",
+        "Cell": f"{spec.arm}, {spec.size} examples, replicate {spec.replicate}, {spec.stage}",
         "Steps": str(spec.steps),
         "Seeds": f"trial {spec.seed}, subset {spec.subset_seed}, order {spec.order_seed}",
         "Parameters": json.dumps(spec.hyperparameters),
@@ -161,9 +163,10 @@ def _trial_facts(record: TrialRecord) -> dict[str, str]:
     if outcome and outcome.notes:
         facts["Notes"] = "\n".join(outcome.notes)
     if outcome and outcome.score is not None:
-        facts["Best"] = f"validation loss {outcome.score:.4f} at step {outcome.best_step}"
+        told = f"validation loss {outcome.score:.4f}{told_metrics(validation_metrics_of(record))}"
+        facts["Best"] = f"{told} at step {outcome.best_step}"
     if outcome and outcome.test_loss is not None:
-        facts["Test loss"] = f"{outcome.test_loss:.4f}"
+        facts["Test loss"] = f"{outcome.test_loss:.4f}{told_metrics(outcome.test_metrics)}"
     if outcome and outcome.retention_loss is not None:
         facts["Retention"] = f"{outcome.retention_loss:.4f}"
     if outcome and outcome.prefix_cache is not None:
@@ -200,8 +203,10 @@ def _device_time(record: TrialRecord) -> str:
 
 def _curve(record: TrialRecord) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    names = ("step", "epoch", "phase", "train", "val", "lr", "norm", "clipped", "tok/s", "memory")
-    for name in names:
+    metrics = sorted({name for m in record.measurements for name in m.validation_metrics})
+    titles = [{"accuracy": "acc", "macro_f1": "F1"}.get(name, name) for name in metrics]
+    names = ("lr", "norm", "clipped", "tok/s", "memory")
+    for name in ("step", "epoch", "phase", "train", "val", *titles, *names):
         table.add_column(name, justify="right")
     for m in record.measurements:
         table.add_row(
@@ -210,6 +215,10 @@ def _curve(record: TrialRecord) -> Table:
             str(m.phase + 1),
             f"{m.train_loss:.4f}",
             f"{m.validation_loss:.4f}",
+            *(
+                f"{m.validation_metrics[k]:.3f}" if k in m.validation_metrics else "-"
+                for k in metrics
+            ),
             f"{m.learning_rate:.1e}",
             f"{m.grad_norm:.2f}",
             f"{m.clipped_share:.0%}",

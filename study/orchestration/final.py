@@ -22,7 +22,14 @@ from study.orchestration.runner import make_pool, use_prepared
 from study.owned import claim, claim_url
 from study.paths import StudyPaths
 from study.recipe import FinalRun, Recipe
-from study.records import BaseModelRecord, DataSummary, Measurement, TrialOutcome, TrialSpec
+from study.records import (
+    BaseModelRecord,
+    DataSummary,
+    Measurement,
+    TrialOutcome,
+    TrialSpec,
+    base_name,
+)
 from study.remote import RemoteFolder
 from study.results import published_config
 from study.text_files import write_text
@@ -176,7 +183,7 @@ def _run(
         facts["device"] = cluster.device_of(capacity.workers)
         with closing(make_pool(config, capacity, known["data"])) as pool:
             if "base" not in facts:
-                observer.message("Measuring the base model")
+                observer.message(f"Measuring the {base_name(config.task)}")
                 found = pool.run_baseline()
                 facts |= {k: found[k] for k in ("base", "model_parameters")}
             write_text(config.results_dir / _STARTED, json.dumps(known | facts))

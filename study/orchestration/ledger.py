@@ -27,6 +27,7 @@ from study.remote import RemoteFolder
 from study.results import winner_of
 from study.steps import prefix_cache_pays
 from study.store import StudyStore
+from study.text_format import counted
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,9 @@ class Ledger:
             searching = {cell_of(s) for s in self._waiting}
             waiting = len(self._waiting) + len(self._confirm)
             waiting += len(searching) * self.plan.config.confirm.seeds
-            self.observer.message(f"Ending here with {waiting} trials waiting: {refusal}")
+            self.observer.message(
+                f"Ending here with {counted(waiting, 'trial')} waiting: {refusal}"
+            )
         return refusal is None
 
     def _owed(self) -> Counter[Cell]:

@@ -22,10 +22,10 @@ from study.orchestration.tracking_needs import check_trackers
 from study.owned import claim, claim_url
 from study.paths import StudyPaths
 from study.plan import with_probe
-from study.records import DataSummary
+from study.records import BaseModelRecord, DataSummary, base_name
 from study.results import StudyResults, published_config
 from study.shared_results import SharedResults, share_data
-from study.steps import prefix_cache_pays
+from study.steps import needs_probe, prefix_cache_pays
 from study.store import StudyStore
 from study.training.sources import find_source
 from study.training.tokenised import use_data
@@ -160,7 +160,8 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
             closing(make_pool(config, capacity, prepared.data.fingerprint)) as pool,
         ):
             if store.base is None:
-                metered.message("Measuring the base model, and what a step costs in each arm")
+                costs = ", and what a step costs in each arm" if needs_probe(config) else ""
+                metered.message(f"Measuring the {base_name(config.task)}{costs}")
                 _measure_baseline(config, store, pool)
                 plan = with_probe(plan, store.probe)
                 metered.planned(plan, store.results().trials)
@@ -217,7 +218,7 @@ def _measure_baseline(config: StudyConfig, store: StudyStore, pool: WorkerPool) 
         raise TrialError(f"The base model could not be evaluated: {error} Log: {path}") from error
     store.set_info("model_parameters", found["model_parameters"])
     store.set_info("probe", found["probe"])
-    store.set_info("base", found["base"])
+    store.keep_base(BaseModelRecord.from_dict(found["base"]))
 
 
 def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer: Observer) -> None:

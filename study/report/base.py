@@ -140,6 +140,7 @@ class Contents:
     Attributes:
         banner: what is missing from an unfinished study, empty when finished.
         cards: one per dataset size that was asked about; empty for a study that compares nothing.
+        sweep: what such a study has in their place; None without a complete trial.
         case: the same for many sizes, in ascending order, for looking up any other one.
         case_table: the same at the tested sizes in short, for readers without JavaScript.
         headline: what was found, and what stands behind it.
@@ -151,6 +152,7 @@ class Contents:
     subtitle: str
     banner: str
     cards: tuple[VerdictCard, ...]
+    sweep: Section | None
     case: tuple[VerdictCard, ...]
     case_table: Table | None
     headline: tuple[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from study.analysis import BASIS_PHRASES, arm_label
 from study.analysis.verdict_records import Interval, NextRuns, Retention, Verdict
 from study.report.base import MISSING, Column, Table, Tile, VerdictCard, count
-from study.report.phrases import directed, likelihood, percent, scaled, span, with_span
+from study.report.phrases import directed, likelihood, ratio_span, scaled, span, with_ratio_span
 from study.report.verdict import (
     Setting,
     forgets_more,
@@ -15,7 +15,7 @@ from study.report.verdict import (
     other_arm,
 )
 from study.report.what_changes import what_changes
-from study.text_format import duration
+from study.text_format import duration, percent
 
 _RATIO = ".2f"
 
@@ -95,7 +95,7 @@ def _numbers(verdict: Verdict, setting: Setting) -> tuple[Tile, ...]:
 def _tile(name: str, interval: Interval | None, form: str, unit: str) -> Tile:
     if interval is None:
         return Tile(name, MISSING, "not measured")
-    found = span(interval, form)
+    found = ratio_span(interval, form) if form == _RATIO else span(interval, form)
     return Tile(name, f"{interval.value:{form}}", f"{unit}, {found}" if found else unit)
 
 
@@ -185,7 +185,7 @@ def _cost(verdict: Verdict) -> str:
         (verdict.wall_time, "wall time"),
     ):
         if found is not None:
-            parts.append(with_span(f"{found.value:.2f} times the {what}", found, _RATIO))
+            parts.append(with_ratio_span(f"{found.value:.2f} times the {what}", found, _RATIO))
     return f"a LIFT run takes {'; '.join(parts)}" if parts else ""
 
 
@@ -193,7 +193,7 @@ def _memory(verdict: Verdict) -> str:
     parts = []
     if verdict.memory is not None:
         text = f"LIFT peaks at {verdict.memory.value:.2f} times full's memory"
-        parts.append(with_span(text, verdict.memory, _RATIO))
+        parts.append(with_ratio_span(text, verdict.memory, _RATIO))
     parts += [f"{arm_label(arm)} {peak:.2f} GiB per device" for arm, peak in verdict.memory_gib]
     if verdict.memory_limit_gib is not None:
         parts.append(f"your limit {verdict.memory_limit_gib:g} GiB")

@@ -19,6 +19,7 @@ from study.report.forgetting_figures import draw_forgetting, draw_learning_forge
 from study.report.gates import gates_section
 from study.report.loss_figures import draw_curves, draw_loss
 from study.report.methods import methods_section
+from study.report.sweep import sweep_section
 from study.report.verdict import Setting, setting_of
 from study.report.winners import winners_section
 from study.results import StudyResults
@@ -42,6 +43,7 @@ def _contents(results: StudyResults, summary: StudySummary) -> Contents:
         subtitle=f"{arms} fine-tuning of {results.config.model.path}",
         banner=text.banner(summary),
         cards=tuple(verdict_card(verdict, setting) for verdict in summary.verdicts),
+        sweep=sweep_section(summary),
         case=case_cards(setting),
         case_table=case_table(setting, summary.verdicts),
         headline=found_sentences(summary),

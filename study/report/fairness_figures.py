@@ -11,6 +11,7 @@ import altair as alt
 from study.analysis import StudySummary, arm_label, counted
 from study.analysis.best_of_k import BestOfK
 from study.analysis.learning_rates import LearningRates
+from study.records import base_name
 from study.report.base import (
     ARM_COLUMN,
     SIZE_COLUMN,
@@ -58,7 +59,8 @@ def draw_best_of_k(summary: StudySummary, curves: Sequence[BestOfK]) -> Figure |
         f"Expected lowest validation loss over the device-seconds of the trials tried. {told}.",
         "Expected lowest validation loss of 1, 2, 3, ... search trials, mean over replicates, over "
         "the device-seconds that so many trials took. A line that has gone flat says that more "
-        "trials would hardly help. No trial counts as more than the base model's loss.",
+        f"trials would hardly help. No trial counts as more than the "
+        f"{base_name(summary.config.task)}'s loss.",
         _search_was_long_enough(summary, curves),
         _best_table(shown),
     )

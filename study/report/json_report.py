@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from study.analysis import CellSummary, ReplicateSummary, StudySummary
+from study.analysis import CellSummary, Ranking, ReplicateSummary, StudySummary
 from study.analysis.verdict_records import Verdict
 from study.report.base import Contents
 from study.report.downloads import to_json
@@ -35,6 +35,7 @@ def render_json(results: StudyResults, summary: StudySummary, contents: Contents
         "verdicts": [_verdict(v, setting) for v in summary.verdicts],
         "grid": [_verdict(v, setting) for v in summary.grid],
         "crossover": _crossover(summary),
+        "rankings": [_ranking(ranking) for ranking in summary.rankings],
         "cells": [_cell(cell) for cell in summary.cells],
         "differences": [dataclasses.asdict(d) for d in summary.differences],
         "base_model": None if results.base is None else _base(results),
@@ -75,6 +76,22 @@ def _crossover(summary: StudySummary) -> dict[str, Any] | None:
         return None
     found = summary.curve.crossover()
     return dataclasses.asdict(found)
+
+
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    return dataclasses.asdict(dataclasses.replace(ranking, ranked=())) | {
+        "ranked": [
+            {
+                "trial": one.trial.spec.trial_id,
+                "loss": one.loss,
+                "runs": one.runs,
+                "metrics": one.metrics,
+                "behind": one.behind,
+                "told_apart": one.told_apart,
+            }
+            for one in ranking.ranked
+        ]
+    }
 
 
 def _cell(cell: CellSummary) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from study.analysis import ReplicateSummary, StudySummary, arm_label
-from study.records import TrialRecord
+from study.records import TrialRecord, base_name
 from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, loss
 from study.report.figures import (
     HALF_WIDTH,
@@ -36,11 +36,12 @@ def draw_loss(summary: StudySummary) -> Figure | None:
         return None
     base = summary.base_loss(split)
     title = f"{split} loss (nats)"
-    chart = by_size(summary, rows, means, title, base, f"base model {loss(base)}", WIDTH)
+    named = base_name(summary.config.task)
+    chart = by_size(summary, rows, means, title, base, f"{named} {loss(base)}", WIDTH)
     runs = "confirm run" if split == "test" else "replicate's winner"
     caption = f"Small marks: one {runs} each. Large marks and lines: means over replicates."
     if base is not None:
-        caption += " Dotted line: the untouched base model."
+        caption += f" Dotted line: the {named}'s."
     return make_figure(
         "loss",
         chart,

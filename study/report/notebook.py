@@ -16,6 +16,7 @@ from study.report.card import verdict_card
 from study.report.difference_figure import draw_difference
 from study.report.html import TEMPLATES, report_templates
 from study.report.loss_figures import draw_curves, draw_loss
+from study.report.sweep import sweep_section
 from study.report.tables import difference_table, loss_table
 from study.report.text import banner
 from study.report.verdict import setting_of
@@ -74,11 +75,15 @@ class StudyView:
         """The answer for each dataset size that was asked about."""
         setting = setting_of(self._results, self._summary)
         cards = tuple(verdict_card(v, setting) for v in self._summary.verdicts)
-        lines = [card.sentence for card in cards] or ["This study compares nothing."]
-        note = banner(self._summary)
-        text = "\n".join([*lines, *([note] if note else [])])
-        note = " ".join(filter(None, (note, "" if cards else lines[0])))
-        return Part("Verdict", text, note, cards=cards)
+        note, sweep = banner(self._summary), sweep_section(self._summary)
+        if cards:
+            text = "\n".join([*(card.sentence for card in cards), *([note] if note else [])])
+            return Part("Verdict", text, note, cards=cards)
+        told = sweep.paragraphs if sweep else ("This study compares nothing.",)
+        tables = sweep.tables if sweep else ()
+        text = "\n".join([*map(_plain, tables), *told, *([note] if note else [])])
+        title = sweep.title if sweep else "Verdict"
+        return Part(title, text, " ".join(filter(None, (note, *told))), tables=tables)
 
     @cached_property
     def comparison(self) -> Part:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-from study.analysis.verdict_records import MAX_CONFIDENCE, Interval
+from study.analysis.verdict_records import Interval
+from study.text_format import percent
 
 VERY_LIKELY, LIKELY = 0.95, 0.80
-
-
-def percent(probability: float) -> str:
-    """Rounded down and never above `MAX_CONFIDENCE`, so that no rule's bound seems reached that
-    is not: ``94 %`` for 0.949."""
-    return f"{math.floor(100 * min(probability, MAX_CONFIDENCE) + 1e-9)} %"
 
 
 def likelihood(probability: float) -> str:
@@ -37,6 +30,17 @@ def span(interval: Interval, form: str, unit: str = "") -> str:
 def with_span(text: str, interval: Interval, form: str, unit: str = "") -> str:
     """`text` with `span` in brackets."""
     found = span(interval, form, unit)
+    return f"{text} ({found})" if found else text
+
+
+def ratio_span(ratio: Interval, form: str) -> str:
+    """`span` of a ratio; of one that may be anything, that it may."""
+    return "too few runs for an interval" if ratio.may_be_any_ratio else span(ratio, form)
+
+
+def with_ratio_span(text: str, ratio: Interval, form: str) -> str:
+    """`text` with `ratio_span` in brackets."""
+    found = ratio_span(ratio, form)
     return f"{text} ({found})" if found else text
 
 

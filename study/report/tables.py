@@ -13,7 +13,7 @@ from study.analysis import (
     score_of,
     steps_done,
 )
-from study.records import TrialRecord, TrialState
+from study.records import TrialRecord, TrialState, base_name
 from study.report.base import (
     ARM_COLUMN,
     MISSING,
@@ -28,12 +28,14 @@ from study.report.base import (
     ratio,
     seconds,
 )
+from study.text_format import metric_title
 
 
 def loss_table(summary: StudySummary) -> Table:
     """Means per arm and size, with their spread and how many runs stand behind each."""
     split = summary.split
-    metrics = sorted({name for cell in summary.cells for name in cell.metrics})
+    metrics = sorted({name for cell in summary.cells for name in cell.metrics_on(split)})
+    named = base_name(summary.config.task)
     columns = (
         SIZE_COLUMN,
         ARM_COLUMN,
@@ -41,14 +43,14 @@ def loss_table(summary: StudySummary) -> Table:
         Column("SD", number=True),
         Column("Range of replicates", number=True),
         Column("Runs"),
-        Column("Below base", number=True),
-        *(Column(name.replace("_", " ").capitalize(), number=True) for name in metrics),
+        Column(f"Below {named}", number=True),
+        *(Column(metric_title(name), number=True) for name in metrics),
     )
     base = summary.base_loss(split)
     rows = []
     for cell in summary.cells_by_size:
         found = cell.loss(split)
-        shown = [loss(cell.metrics.get(name)) for name in metrics]
+        shown = [loss(cell.metrics_on(split).get(name)) for name in metrics]
         if found is None:
             rows.append((count(cell.size), arm_label(cell.arm), *[MISSING] * 5, *shown))
             continue
@@ -65,8 +67,8 @@ def loss_table(summary: StudySummary) -> Table:
             )
         )
     caption = (
-        f"Mean {split} loss in nats. SD: over replicate means. Below base: the base model's loss "
-        "minus the mean; above 0 means that something was learned."
+        f"Mean {split} loss in nats. SD: over replicate means. Below {named}: its loss minus the "
+        "mean; above 0 means that something was learned."
     )
     return Table(caption, columns, tuple(rows))
 

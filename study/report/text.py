@@ -13,10 +13,10 @@ from study.analysis import (
     spent_device_seconds_of,
 )
 from study.config import StudyConfig
-from study.records import DataSummary
+from study.records import DataSummary, base_name
 from study.report.base import MISSING, Section, Snippet, Tile, capital, loss, seconds
 from study.results import StudyResults
-from study.text_format import duration, short_count
+from study.text_format import duration, metric_title, short_count
 from study.warm_start import warm_start_effect
 
 _BASIS = {
@@ -43,23 +43,26 @@ def banner(summary: StudySummary) -> str:
 
 
 def tiles(summary: StudySummary, results: StudyResults) -> tuple[Tile, ...]:
-    """The numbers at a glance: each arm's loss at the asked size, the base model's, the trials."""
+    """The numbers at a glance: each arm's loss at the asked size (a classifier's accuracy too),
+    what it must be below, the trials."""
     split, made = summary.split, []
     size = asked_size(summary)
     for arm in summary.arms:
-        found = None if size is None else summary.cell(arm, size).loss(split)
-        if found is not None:
-            made.append(
-                Tile(
-                    f"{capital(arm_label(arm))}, {split} loss",
-                    loss(found.mean),
-                    f"{size:,} examples, {found.extent}",
-                    arm,
-                )
-            )
-    base = summary.base_loss(split)
+        cell = None if size is None else summary.cell(arm, size)
+        found = None if cell is None else cell.loss(split)
+        if cell is None or found is None:
+            continue
+        name, metrics = capital(arm_label(arm)), dict(cell.metrics_on(split))
+        where = f"{size:,} examples, {found.extent}"
+        made.append(Tile(f"{name}, {split} loss", loss(found.mean), where, arm))
+        if "accuracy" in metrics:
+            accuracy = f"{100 * metrics.pop('accuracy'):.1f} %"
+            others = ", ".join(f"{metric_title(k)} {v:.3f}" for k, v in metrics.items())
+            made.append(Tile(f"{name}, {split} accuracy", accuracy, others or where, arm))
+    base, task = summary.base_loss(split), results.config.task
     if base is not None:
-        made.append(Tile(f"Base model, {split} loss", loss(base), "before any fine-tuning"))
+        about = {"causal-lm": "before any fine-tuning"}.get(task, "guessing by the classes' shares")
+        made.append(Tile(f"{capital(base_name(task))}, {split} loss", loss(base), about))
     counts = summary.counts
     lost = "none failed" if not counts.failed else f"{counts.failed} failed"
     made.append(Tile("Trials", f"{counts.ended:,}", f"of {counts.planned:,} ended, {lost}"))

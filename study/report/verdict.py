@@ -8,9 +8,9 @@ from study.analysis import BASIS_PHRASES, StudySummary, arm_label, counted
 from study.analysis.curve import Crossover
 from study.analysis.verdict_records import Retention, Verdict
 from study.report.base import capital
-from study.report.phrases import VERY_LIKELY, percent, sure
+from study.report.phrases import VERY_LIKELY, sure
 from study.results import StudyResults
-from study.text_format import short_count
+from study.text_format import percent, short_count
 
 
 @dataclass(frozen=True)

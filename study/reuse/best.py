@@ -17,8 +17,9 @@ from study.analysis import (
 )
 from study.records import TrialRecord
 from study.results import StudyResults
-from study.reuse.choose import Choice, choose
+from study.reuse.choose import choose
 from study.reuse.content import content
+from study.reuse.scores import unlearned
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class BestConfiguration:
         interpolated: names of those that are no trial's; empty for a tested configuration.
         rule: how it was picked, one sentence.
         notes: what else must be known, one sentence each.
+        warnings: those that speak against using it.
         content: everything `to_yaml` writes, plain values only.
     """
 
@@ -47,6 +49,7 @@ class BestConfiguration:
     interpolated: tuple[str, ...]
     rule: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     content: dict[str, Any]
 
     def to_yaml(self) -> str:
@@ -85,9 +88,10 @@ def best_configuration(
     """
     summary, evidence = summarise(results, with_grid=False), gather_evidence(results)
     choice = choose(results, summary, arm, dataset_size)
-    choice = replace(choice, notes=(*choice.notes, *_state_notes(summary, choice)))
-    both = len(summary.arms) == 2
-    verdict = decide(evidence, choice.dataset_size, with_next_runs=False) if both else None
+    warnings = unlearned(summary, choice)
+    choice = replace(choice, notes=(*choice.notes, *_state_notes(summary), *warnings))
+    compares = results.config.compares
+    verdict = decide(evidence, choice.dataset_size, with_next_runs=False) if compares else None
     return BestConfiguration(
         arm=arm,
         dataset_size=choice.dataset_size,
@@ -98,18 +102,13 @@ def best_configuration(
         interpolated=choice.interpolated,
         rule=choice.rule,
         notes=choice.notes,
+        warnings=warnings,
         content=content(results, evidence, verdict, choice),
     )
 
 
-def _state_notes(summary: StudySummary, choice: Choice) -> list[str]:
-    notes = []
-    if not summary.finished:
-        counts = summary.counts
-        notes.append(f"The study is unfinished: {counts.ended} of {counts.planned} trials ended.")
-    if any((cell.arm, cell.size) in summary.unlearned for cell in choice.cells):
-        notes.append(
-            "Its arm did not learn the task at this size: the mean loss is not below the base "
-            "model's."
-        )
-    return notes
+def _state_notes(summary: StudySummary) -> list[str]:
+    if summary.finished:
+        return []
+    counts = summary.counts
+    return [f"The study is unfinished: {counts.ended} of {counts.planned} trials ended."]

@@ -39,6 +39,7 @@ def content(
         "study": {
             "name": config.name,
             "seed": config.seed,
+            "arms": list(config.arms.names),
             "comparison": config.comparison,
             "results": results.place or config.database_url,
         },

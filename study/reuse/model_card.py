@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import PurePath
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from study.recipe import FinalRun, Recipe
-from study.text_format import short_count
+from study.records import base_name
+from study.text_format import metric_title, percent, short_count
 
 _TASKS = {
     "causal-lm": ("text-generation", "Text generation"),
@@ -31,10 +36,9 @@ def model_card(recipe: Recipe, run: FinalRun) -> str:
     its YAML header has the Hub's metadata with a ``model-index``."""
     task, _ = _TASKS[run.config.task]
     name = f"{recipe.content['study']['name']}-{run.spec.arm}"
-    path = _base_name(run)
     data = ModelCardData(
-        # A folder is of no use to whoever reads the card elsewhere.
-        base_model=path if path == run.config.model.path else None,
+        base_model=_base_model(run.config.model.path),
+        base_model_relation="finetune",
         library_name="transformers",
         pipeline_tag=task,
         tags=["finetune-study", "full-fine-tuning" if run.spec.arm == "full" else "lift"],
@@ -71,7 +75,11 @@ def record(recipe: Recipe, run: FinalRun) -> str:
 def _results(recipe: Recipe, run: FinalRun) -> list[EvalResult]:
     task, task_name = _TASKS[run.config.task]
     found = {"loss": ("Test loss (nats)", run.outcome.test_loss)}
-    found |= {k: (f"Test {k}", v) for k, v in run.outcome.test_metrics.items()}
+    # The Hub has F1 as a metric; which mean of it is in the name.
+    names = {"macro_f1": "f1"}
+    found |= {
+        names.get(k, k): (f"Test {metric_title(k)}", v) for k, v in run.outcome.test_metrics.items()
+    }
     return [
         EvalResult(
             task_type=task,
@@ -99,20 +107,25 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
         f"{method} on {spec.size:,} examples, with the best configuration of a hyperparameter "
         "study.",
         "",
+        "## How to use",
+        "",
+        *_usage(run),
+        "",
         "## Losses",
         "",
         "Nats per target token, or per example for a classifier, at the evaluation with the lowest "
         f"validation loss (step {outcome.best_step} of {spec.steps}). No choice ever saw the test "
         "split.",
         "",
-        "| split | this model | base model |",
+        f"| split | this model | {base_name(run.config.task)} |",
         "|---|---|---|",
         _row("validation", outcome.score, base.validation_loss),
         _row("test", outcome.test_loss, base.test_loss),
     ]
     if outcome.retention_loss is not None:
         lines.append(_row("general text", outcome.retention_loss, base.retention_loss))
-    lines += [f"| test {k} | {v:.4f} | |" for k, v in outcome.test_metrics.items()]
+    metrics = {metric_title(k): v for k, v in outcome.test_metrics.items()}
+    lines += [f"| test, {title} | {v:.4f} | |" for title, v in metrics.items()]
     lines += ["", "## Why this configuration", "", *_why(recipe, run), "", "## Training", ""]
     lines += _table(
         {
@@ -130,7 +143,7 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
     lines += ["", "Versions: " + ", ".join(f"{k} {v}" for k, v in outcome.versions.items()) + "."]
     lines += [f"- {_plain(note)}" for note in outcome.notes]
     settings = yaml.safe_dump(run.config.training.model_dump(mode="json"), sort_keys=False)
-    lines += ["", "```yaml", "training:", *(f"  {x}" for x in settings.splitlines()), "```", ""]
+    lines += ["", *_fenced("yaml", ["training:", *(f"  {x}" for x in settings.splitlines())]), ""]
     return "\n".join(lines)
 
 
@@ -157,14 +170,88 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
     arm, confidence = verdict.get("arm"), verdict.get("confidence")
     said = _ANSWERS[verdict["answer"]].format(rho=verdict["rho"])
     told = f"{arm}, {said}" if arm else said
-    sure = "" if confidence is None else f" (confidence {confidence:.0%})"
+    sure = "" if confidence is None else f" (confidence {percent(confidence)})"
     return f"Verdict at {verdict['dataset_size']:,} examples: {told}{sure}."
 
 
 def _base_name(run: FinalRun) -> str:
     """A hub id, or the last part of a folder."""
-    path = run.config.model.path
+    return _last_part(run.config.model.path)
+
+
+def _last_part(path: str) -> str:
     return PurePath(path).name if path.startswith(("/", ".", "~")) else path
+
+
+def _base_model(path: str) -> str | None:
+    """The base model for the card's header, where only a hub id, or a name like one, may stand.
+
+    Of a folder: the id that it has in the Hub's cache, or that its configuration remembers, else
+    its own name, which is all that a reader elsewhere can use of it.
+    """
+    if path == _last_part(path):
+        return path
+    cached = re.search(r"/models--([^/]+?)(?:--([^/]+))?/snapshots/", path)
+    if cached:
+        return "/".join(part for part in cached.groups() if part)
+    known = None
+    with suppress(OSError, ValueError):
+        settings = json.loads((Path(path).expanduser() / "config.json").read_text("utf-8"))
+        known = settings.get("_name_or_path")
+    for name in (known, _last_part(path)):
+        with suppress(HFValidationError):
+            if isinstance(name, str) and name:
+                validate_repo_id(name)
+                return name
+    return None
+
+
+def _usage(run: FinalRun) -> list[str]:
+    """Python that loads the model and asks it something."""
+    config = run.config
+    classifies = config.task != "causal-lm"
+    auto = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
+    more = ", trust_remote_code=True" if config.model.trust_remote_code else ""
+    data = config.data
+    code = [
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        'place = "."  # this folder, or where it is, such as its id on the Hub',
+        f"tokenizer = AutoTokenizer.from_pretrained(place{more})",
+        f"model = {auto}.from_pretrained(place{more})",
+    ]
+    if classifies:
+        code += [
+            f'text = "..."  # what was in the column {data.text!r}',
+            'inputs = tokenizer(text, return_tensors="pt", truncation=True, '
+            f"max_length={config.training.sequence_length})",
+            "chances = model(**inputs).logits[0].softmax(-1).tolist()",
+            "print({model.config.id2label[k]: chance for k, chance in enumerate(chances)})",
+        ]
+        return _fenced("python", code)
+    if data.messages is not None:
+        code += [
+            'messages = [{"role": "user", "content": "..."}]',
+            "inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, "
+            'return_dict=True, return_tensors="pt")',
+        ]
+    else:
+        prompt = "..." if data.prompt is None else data.prompt
+        about = "" if data.prompt is None else "  # as in training: put your own in for the names"
+        code += [f"prompt = {prompt!r}{about}", 'inputs = tokenizer(prompt, return_tensors="pt")']
+    code += [
+        "output = model.generate(**inputs, max_new_tokens=100)",
+        'answer = output[0, inputs["input_ids"].shape[1] :]',
+        "print(tokenizer.decode(answer, skip_special_tokens=True))",
+    ]
+    return _fenced("python", code)
+
+
+def _fenced(language: str, lines: Sequence[str]) -> list[str]:
+    """A code block that nothing in it can end."""
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}{language}", *lines, fence]
 
 
 def _row(name: str, value: float | None, base: float | None) -> str:

@@ -12,23 +12,57 @@ from study.analysis import (
     CellSummary,
     Evidence,
     ReplicateSummary,
+    StudySummary,
     Verdict,
     cold_device_seconds_of,
     device_seconds_of,
     peak_memory_of,
     score_of,
 )
+from study.analysis.base import mean
 from study.analysis.curve import LEVEL
+from study.analysis.estimates import pooled_sd, validation_metrics_of
 from study.analysis.gates import REACH
+from study.records import base_name
 from study.results import StudyResults
 from study.reuse.choose import Choice
 
 _INTERVALS = (
-    "95 %, by Student's t. Of this configuration's losses: over fresh seeds on the same training "
+    "95 %, by Student's t. Of this configuration's scores: over fresh seeds on the same training "
     "examples, the seeds' variance pooled over the replicates of its cell. arm_test_loss: over "
     "whole repetitions of the tuning with new training examples, by the arm's curve over the "
-    "dataset size, other test examples included."
+    "dataset size, other test examples included. Cut off at 0 for a loss, at 0 and 1 for a "
+    "classifier's metric."
 )
+_LOSS, _SHARE = (0.0, math.inf), (0.0, 1.0)
+"""Between what a score can lie."""
+
+
+def not_learned(task: str, split: str, loss: float, base: float) -> str:
+    """Of a configuration that whoever guesses would do without."""
+    return (
+        f"It did not learn the task: its {split} loss of {loss:.4f} is not below the "
+        f"{base_name(task)}'s {base:.4f}."
+    )
+
+
+def unlearned(summary: StudySummary, choice: Choice) -> tuple[str, ...]:
+    """Whether the configuration, or else its arm on average, did not get below the base; of one
+    that no trial had, the arm alone can tell."""
+    base, task, chosen = summary.base, summary.config.task, choice.replicate
+    if base is not None and not choice.interpolated:
+        measured = (
+            ("test", chosen.test_loss, base.test_loss),
+            ("validation", chosen.confirm_score, base.validation_loss),
+            ("validation", score_of(choice.trial), base.validation_loss),
+        )
+        split, loss, limit = next(found for found in measured if found[1] is not None)
+        if loss is not None and loss >= limit:
+            return (not_learned(task, split, loss, limit),)
+    if any((cell.arm, cell.size) in summary.unlearned for cell in choice.cells):
+        told = "Its arm did not learn the task at this size: the mean loss is not below the "
+        return (f"{told}{base_name(task)}'s.",)
+    return ()
 
 
 def scores(results: StudyResults, evidence: Evidence, choice: Choice) -> dict[str, Any]:
@@ -66,10 +100,12 @@ def _measured(choice: Choice) -> dict[str, Any]:
         "search_validation_loss": rounded(score_of(trial)),
     }
     for name, values in own.items():
-        found[name] = rounded(math.fsum(values) / len(values)) if values else None
-        found[f"{name}_interval"] = seed_interval(values, losses[name])
+        limits = (-math.inf, math.inf) if name == "retention_rise" else _LOSS
+        found[name] = rounded(mean(values))
+        found[f"{name}_interval"] = seed_interval(values, losses[name], limits)
     return {
         **found,
+        **_metrics(choice),
         "test_losses": [rounded(value) for value in chosen.test_losses],
         "device_seconds": rounded(device_seconds_of(trial), 1),
         "cold_device_seconds": rounded(cold_device_seconds_of(trial), 1),
@@ -77,26 +113,42 @@ def _measured(choice: Choice) -> dict[str, Any]:
     }
 
 
+def _metrics(choice: Choice) -> dict[str, Any]:
+    """A classifier's: of the search trial on validation, of the confirm runs on test."""
+    found: dict[str, Any] = {}
+    for name, value in validation_metrics_of(choice.trial).items():
+        found[f"search_validation_{name}"] = rounded(value)
+    runs = [
+        [t.outcome.test_metrics for t in r.confirm if t.outcome and t.outcome.test_metrics]
+        for r in choice.cell.replicates
+    ]
+    own = [t.outcome.test_metrics for t in choice.replicate.confirm if t.outcome]
+    for name in sorted({name for metrics in own for name in metrics}):
+        values = [metrics[name] for metrics in own if name in metrics]
+        found[f"test_{name}"] = rounded(mean(values))
+        everyone = [[m[name] for m in metrics if name in m] for metrics in runs]
+        found[f"test_{name}_interval"] = seed_interval(values, everyone, _SHARE)
+    return found
+
+
 def seed_interval(
-    values: Sequence[float], replicates: Sequence[Sequence[float]]
+    values: Sequence[float],
+    replicates: Sequence[Sequence[float]],
+    limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> list[float] | None:
     """95 % interval of the mean of `values`, with the variance around their means that all
     replicates' runs show; None where no replicate has two runs.
 
     Args:
         replicates: of each replicate, the values of its runs, those of `values` among them.
+        limits: between what a value can lie; an end beyond is cut off there.
     """
-    freedom = sum(len(runs) - 1 for runs in replicates if runs)
-    if not values or freedom < 1:
+    sd, freedom = pooled_sd(replicates)
+    middle = mean(values)
+    if middle is None or not freedom:
         return None
-    squares = 0.0
-    for runs in replicates:
-        middle = math.fsum(runs) / max(1, len(runs))
-        squares += math.fsum((value - middle) ** 2 for value in runs)
-    reach = float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
-    half = reach * math.sqrt(squares / freedom / len(values))
-    mean = math.fsum(values) / len(values)
-    return [round(mean - half, 6), round(mean + half, 6)]
+    half = float(special.stdtrit(freedom, 0.5 + LEVEL / 2)) * sd / math.sqrt(len(values))
+    return [round(max(limits[0], middle - half), 6), round(min(limits[1], middle + half), 6)]
 
 
 def _arm_test_loss(
@@ -112,7 +164,7 @@ def _arm_test_loss(
     value, low, high = (base - float(gain[0]) for gain in (at.difference, at.high, at.low))
     if value <= 0.0:
         return None, None
-    return round(value, 6), [round(max(0.0, low), 6), round(high, 6)]
+    return round(value, 6), [round(max(_LOSS[0], low), 6), round(high, 6)]
 
 
 def _is_near(evidence: Evidence, choice: Choice) -> bool:
@@ -139,7 +191,7 @@ def _winner(replicate: ReplicateSummary) -> dict[str, Any]:
 
 
 def verdict_facts(verdict: Verdict | None) -> dict[str, Any] | None:
-    """The study's answer at the same size, None in a study of one arm."""
+    """The study's answer at the same size, None in one that compares nothing."""
     if verdict is None:
         return None
     gap = verdict.difference

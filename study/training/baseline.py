@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from study.config import StudyConfig
 from study.records import BaseModelRecord, StepCosts
+from study.steps import needs_probe
 from study.training.base_model import BaseModel
 from study.training.data import class_prior_losses
 from study.training.evaluate import evaluate_split, plain_forward
@@ -56,7 +57,7 @@ def measure_baseline(
     base = _base_losses(config, data, placement, model)
     parameters = sum(p.numel() for p in model.parameters())
     probe = None
-    if config.comparison == "device_seconds" and len(config.arms.names) == 2:
+    if needs_probe(config):
         probe = measure_step_costs(config, data, placement, model)
     return Baseline(base, parameters, probe)
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from study.config import StudyConfig
 from study.errors import TrialError
 from study.owned import is_ours
+from study.text_files import as_new_file
 from study.training.model import CLASSIFICATION, load_tokenizer
 from study.training.placement import Placement
 from study.training.tokenised import StudyData
@@ -86,6 +87,9 @@ def _write(
         _as_published(model.config, config, data)
         model.save_pretrained(partial, state_dict=state)
         load_tokenizer(config.model).save_pretrained(partial)
+        for path in partial.rglob("*"):
+            if path.is_file():
+                as_new_file(path)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except BaseException:

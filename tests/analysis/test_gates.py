@@ -91,6 +91,33 @@ def test_unfinished_or_unequal_searches() -> None:
     assert failed(dataclasses.replace(results, trials=fewer)) == ["Trial counts"]
 
 
+def test_what_the_file_has_already_is_waited_for_and_not_added() -> None:
+    results = compare(EVEN, replicates=3)
+    largest = max(SIZES)
+
+    def without_largest(state: TrialState) -> str:
+        trials = [
+            dataclasses.replace(t, state=state, outcome=None, measurements=())
+            if t.spec.size == largest
+            else t
+            for t in results.trials
+            if t.spec.size != largest or t.spec.stage is Stage.SEARCH
+        ]
+        found = gates_of(dataclasses.replace(results, trials=tuple(trials)), largest)["Asked size"]
+        assert found.status == "fail"
+        return found.remedy
+
+    pending = without_largest(TrialState.WAITING)
+    assert pending == "Let the study go on: `study run` continues it."
+    assert "Runs that the study file has failed" in without_largest(TrialState.FAIL)
+    assert (
+        f"Add {4 * largest} to `dataset_sizes`."
+        == gates_of(results, 4 * largest)["Asked size"].remedy
+    )
+    small = gates_of(compare(EVEN, replicates=2))["Confirm runs"]
+    assert small.remedy == "Raise `search.replicates` or `confirm.seeds`."
+
+
 def test_confirm_runs_that_exist_count_and_not_those_that_were_planned() -> None:
     results = compare(EVEN, replicates=3)
     missing = {"full-n400-r0-c0", "lift-n400-r2-c1"}

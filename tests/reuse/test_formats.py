@@ -138,15 +138,55 @@ def test_lift_is_refused_by_tools_that_train_everything_at_once() -> None:
             assert other in str(caught.value)
 
 
+CLASSES = {
+    "task": "sequence-classification",
+    "data": {"prompt": None, "response": None, "text": "text", "label": "kind",
+             "label_names": ["joy", "anger", "fear"]},
+}  # fmt: skip
+
+
 def test_classification_is_refused_by_tools_for_language_models() -> None:
-    content = best_content(
-        task="sequence-classification",
-        data={"prompt": None, "response": None, "text": "text", "label": "kind"},
-    )
     for name in ("axolotl", "llamafactory"):
-        with pytest.raises(UserError, match=r"sequence classification\..*study or transformers"):
+        with pytest.raises(UserError, match=r"sequence classification\..*or transformers"):
+            export(best_content(**CLASSES), name)
+
+
+@pytest.mark.parametrize("name", ["transformers", "deepspeed"])
+def test_a_classifiers_export_has_its_classes_and_speaks_of_examples(name: str) -> None:
+    notes = " ".join(export(best_content(**CLASSES), name).notes)
+    assert (
+        "AutoModelForSequenceClassification.from_pretrained('/models/base', num_labels=3" in notes
+    )
+    assert "in this order: 'joy', 'anger', 'fear'" in notes and "pad_token_id" in notes
+    assert "over the examples of the whole step" in notes
+    assert "tokens of the whole step" not in notes and "by its tokens" not in notes
+    language = " ".join(export(best_content(), name).notes)
+    assert "AutoModelForCausalLM" in language and "num_labels" not in language
+    assert "tokens of the whole step" in language
+
+
+@pytest.mark.parametrize("arms", [["full", "lift"], ["lift"]])
+@pytest.mark.parametrize("strategy", [{}, {"cumulative": True}])
+@pytest.mark.parametrize("task", [{}, CLASSES])
+def test_what_a_refusal_recommends_is_not_refused(
+    arms: list[str], strategy: dict[str, Any], task: dict[str, Any]
+) -> None:
+    content = best_content("lift", strategy=strategy, study={"arms": arms}, **task)
+    refused = 0
+    for name in FORMATS:
+        try:
             export(content, name)
-    assert "AutoModelForSequenceClassification" in export(content, "transformers").text
+        except UserError as error:
+            refused += 1
+            told = str(error).partition("Use --format ")[2]
+            named = [other for other in FORMATS if other in told]
+            assert "study" in named and "deepspeed" in named
+            for other in named:
+                export(content, other)
+            if "--arm full" in told:
+                assert "full" in arms
+                export(best_content("full", **task), name)
+    assert refused >= 2
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,24 @@ from tests.reuse.best_content import best_content
 STEPS, WARMUP, MADE, BATCH, SIZE = 40, 6, 10, 8, 80
 
 
-def make_config(folder: Path, evaluations: int) -> StudyConfig:
+CAUSAL, CLASSES = "causal-lm", "sequence-classification"
+COLUMNS = {
+    CAUSAL: {"prompt": "{question}", "response": "{answer}"},
+    CLASSES: {"text": "question", "label": "kind"},
+}
+
+
+def make_config(folder: Path, evaluations: int, task: str = CAUSAL) -> StudyConfig:
     return StudyConfig.model_validate(
         {
             "name": "short",
+            "task": task,
             "model": {"path": str(folder / "tiny-llama-0"), "dropout": 0.0},
             "data": {
                 "train": str(folder / "mine.jsonl"),
-                "prompt": "{question}",
-                "response": "{answer}",
                 "retention": None,
-            },
+            }
+            | COLUMNS[task],
             "dataset_sizes": [SIZE],
             "arms": {"full": {}},
             "search": {
@@ -69,28 +77,41 @@ def courses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     folder = tmp_path_factory.mktemp("formats")
     tiny_model_folder(folder)
-    write_jsonl(folder / "mine.jsonl", task_rows(120))
-    config = make_config(folder, STEPS)
-    data = prepare_data(config, folder / "data", load_tokenizer(config.model))
-    use_data(folder / "data", data.fingerprint)
+    rows = [row | {"kind": f"kind {k % 3}"} for k, row in enumerate(task_rows(120))]
+    write_jsonl(folder / "mine.jsonl", rows)
+    for task in (CAUSAL, CLASSES):
+        config = make_config(folder, STEPS, task)
+        data = prepare_data(config, folder / task, load_tokenizer(config.model))
+        use_data(folder / task, data.fingerprint)
     (found,) = run_workers(functools.partial(both, folder=folder), 1)
     return dict(found)
 
 
 def both(rank: int, world_size: int, folder: Path) -> dict[str, Any]:
-    """The first steps of a trial, and those of Trainer with the trial's export."""
+    """The first steps of trials, and those of Trainer with their exports."""
+    return course(folder, CLASSES, rank, world_size) | course(folder, CAUSAL, rank, world_size)
+
+
+def course(folder: Path, task: str, rank: int, world_size: int) -> dict[str, Any]:
     import torch
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        DataCollatorForSeq2Seq,
+        DataCollatorWithPadding,
+    )
 
     from study.plan import ModelFacts, plan_study
     from study.reuse.formats import export
+    from study.training.base_model import BaseModel
     from study.training.batches import subset_indices
     from study.training.feed import Feed
     from study.training.loop import Signal, run_trial
     from study.training.placement import Placement
     from study.training.tokenised import StudyData
 
-    config = make_config(folder, STEPS)
-    data = StudyData.open(folder / "data")
+    config = make_config(folder, STEPS, task)
+    data = StudyData.open(folder / task)
     placement = Placement(torch.device("cpu"), rank, world_size)
     (spec,) = plan_study(config, ModelFacts(4)).search
     reported: list[Any] = []
@@ -108,6 +129,8 @@ def both(rank: int, world_size: int, folder: Path) -> dict[str, Any]:
         zero=config.zero.model_dump(mode="json"),
         resources={"workers_per_trial": world_size},
         model=config.model.model_dump(mode="json"),
+        task=task,
+        data=config.data.model_dump(mode="json") | {"label_names": list(data.summary.label_names)},
     )
     content["deepspeed"] = outcome.deepspeed_config
     batches = Feed(config, data, placement).train_batches(
@@ -116,41 +139,64 @@ def both(rank: int, world_size: int, folder: Path) -> dict[str, Any]:
     order = [int(i) for step in range(MADE) for i in batches.example_ids(step)]
     rows, held_out = (
         [
-            {"input_ids": split.input_ids(i).tolist(), "labels": split.labels(i).tolist()}
+            {
+                "input_ids": split.input_ids(i).tolist(),
+                "labels": split.labels(i).tolist() if task == CAUSAL else int(split.label(i)),
+            }
             for i in ids
         ]
         for split, ids in ((data.pool, order), (data.validation, range(len(data.validation))))
     )
-    text = export(content, "transformers").text
+    made = export(content, "transformers")
+    text = made.text
     settings = yaml.safe_load(text)
     del settings["deepspeed"]
     plain = yaml.safe_dump(settings)
+    trial = [
+        {"loss": m.train_loss, "grad_norm": m.grad_norm, "learning_rate": m.learning_rate}
+        for m in reported
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+    if task == CLASSES:
+        # The head's random weights too; the loss is the one that the export's note spells out.
+        model = BaseModel(config, data.num_labels, placement).fresh(spec.seed)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        told = re.search(r"compute_loss_func=(lambda .*), which", " ".join(made.notes))
+        assert told is not None
+        loss = eval(told[1], {"torch": torch})
+        found = train(folder, "classes", plain, model, DataCollatorWithPadding(tokenizer),
+                      rows, held_out, compute_loss_func=loss)  # fmt: skip
+        return {"class trial": trial, "classes": found, "class notes": made.notes}
+
+    def trained(name: str, text: str) -> dict[str, Any]:
+        model = AutoModelForCausalLM.from_pretrained(
+            config.model.path, attn_implementation="sdpa", dtype="float32"
+        )
+        collator = DataCollatorForSeq2Seq(tokenizer)
+        return train(folder, name, text, model, collator, rows, held_out)
+
     return {
-        "trial": [
-            {"loss": m.train_loss, "grad_norm": m.grad_norm, "learning_rate": m.learning_rate}
-            for m in reported
-        ],
+        "trial": trial,
         "validation": reported[-1].validation_loss,
         # DeepSpeed last: it stays on for the process.
-        "plain": train(folder, "plain", plain, rows, held_out),
-        "deepspeed": train(folder, "deepspeed", text, rows, held_out),
+        "plain": trained("plain", plain),
+        "deepspeed": trained("deepspeed", text),
         "accumulation": accumulation(export(content, "deepspeed").text),
     }
 
 
 def train(
-    folder: Path, name: str, text: str, rows: list[Any], held_out: list[Any]
+    folder: Path,
+    name: str,
+    text: str,
+    model: Any,
+    collator: Any,
+    rows: list[Any],
+    held_out: list[Any],
+    **more: Any,
 ) -> dict[str, Any]:
     """What Trainer logs of its first steps with these arguments."""
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoTokenizer,
-        DataCollatorForSeq2Seq,
-        HfArgumentParser,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-    )
+    from transformers import HfArgumentParser, Trainer, TrainerCallback, TrainingArguments
 
     class StopInTime(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -164,15 +210,7 @@ def train(
     arguments.use_cpu = True
     # The rows are in the study's own order, which another generator cannot draw.
     arguments.train_sampling_strategy = "sequential"
-    model = folder / "tiny-llama-0"
-    trainer = Trainer(
-        AutoModelForCausalLM.from_pretrained(model, attn_implementation="sdpa", dtype="float32"),
-        arguments,
-        DataCollatorForSeq2Seq(AutoTokenizer.from_pretrained(model)),
-        rows,
-        held_out,
-        callbacks=[StopInTime()],
-    )
+    trainer = Trainer(model, arguments, collator, rows, held_out, callbacks=[StopInTime()], **more)
     trainer.train()
     history = trainer.state.log_history
     return {
@@ -221,6 +259,16 @@ def test_trainer_makes_the_first_steps_of_the_trial(courses: dict[str, Any], way
             tolerance = 1e-5 if step <= exact else 0.03 if name == "learning_rate" else 1e-3
             assert theirs[name] == pytest.approx(ours[name], rel=tolerance), (step, name)
     assert trial[-1]["loss"] < trial[0]["loss"] - 0.3
+
+
+def test_trainer_makes_the_first_steps_of_a_classifiers_trial(courses: dict[str, Any]) -> None:
+    for step, (ours, theirs) in enumerate(
+        zip(courses["class trial"], courses["classes"]["steps"], strict=True), start=1
+    ):
+        tolerance = 1e-5 if step <= WARMUP else 0.03
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=tolerance), step
+        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=tolerance * 10), step
+    assert "num_labels=3" in " ".join(courses["class notes"])
 
 
 def test_trainer_evaluates_where_the_study_does_and_keeps_the_best(courses: dict[str, Any]) -> None:

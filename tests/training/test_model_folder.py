@@ -167,6 +167,9 @@ def test_the_folder_gives_the_reported_losses(
     names = {path.name for path in saved.iterdir()}
     assert not [n for n in names if n.endswith((".bin", ".pt", ".pkl"))]
     assert not [path for path in saved.parent.iterdir() if "partial" in path.name]
+    (folder / "any-file").touch()
+    modes = {path.stat().st_mode for path in (folder / "any-file", *saved.iterdir())}
+    assert len(modes) == 1, "a model is as readable as any other file"
 
 
 def test_precision_is_kept(folder: Path, outcomes: dict[str, Any]) -> None:

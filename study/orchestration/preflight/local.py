@@ -21,7 +21,7 @@ from study.paths import StudyPaths
 from study.remote import RemoteFolder
 from study.storage import make_parent, stored_study_names
 from study.store import StudyStore
-from study.text_format import byte_size, short_count
+from study.text_format import byte_size, counted, short_count
 
 if TYPE_CHECKING:
     from study.training.shape import ModelShape
@@ -73,7 +73,7 @@ def check_database(config: StudyConfig) -> tuple[Finding, StudyStore | None]:
     if config.name in names:
         store = StudyStore.open(url, config.name)
         ended = sum(r.outcome is not None for r in store.results().trials)
-        return Finding(f"holds this study, {ended} trials ended"), store
+        return Finding(f"holds this study, {counted(ended, 'trial')} ended"), store
     path = sqlite_path(url)
     if path is None:
         return Finding(f"answers; {len(names)} Optuna studies there, this one is new"), None
@@ -118,8 +118,8 @@ def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
     )
     sizes = ", ".join(map(str, config.dataset_sizes))
     return Finding(
-        f"{summary.pool} examples to train on for {sizes}; {summary.validation} validation, "
-        f"{summary.test} test, {summary.retention or 'no'} retention"
+        f"{counted(summary.pool, 'example')} to train on for {sizes}; {summary.validation} "
+        f"validation, {summary.test} test, {summary.retention or 'no'} retention"
     ), counts
 
 
@@ -136,7 +136,7 @@ def check_model(config: StudyConfig) -> tuple[Finding, ModelShape]:
     hub = "" if local else "; a hub id: every node downloads its weights once"
     return Finding(
         f"{shape.architecture}, {short_count(shape.parameters)} parameters, "
-        f"{len(shape.layout.blocks)} blocks{hub}"
+        f"{counted(len(shape.layout.blocks), 'block')}{hub}"
     ), shape
 
 
@@ -175,8 +175,9 @@ def check_plan(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, 
     prepared = prepare_known(config, store)
     plan = prepared.plan
     notes = len(prepared.warnings)
-    more = f"; {notes} {'note' if notes == 1 else 'notes'} on it in `study plan`" if notes else ""
-    return Finding(f"{plan.trials} trials, {len(plan.search)} of them search{more}"), prepared
+    more = f"; {counted(notes, 'note')} on it in `study plan`" if notes else ""
+    trials = counted(plan.trials, "trial")
+    return Finding(f"{trials}, {len(plan.search)} of them search{more}"), prepared
 
 
 def check_disk(

@@ -12,7 +12,7 @@ from study.orchestration.preflight.spread import MEANING
 from study.orchestration.preflight.study_facts import StudyFacts
 from study.orchestration.worker_group import Workers
 from study.plan import with_probe
-from study.text_format import byte_size, duration
+from study.text_format import byte_size, counted, duration
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _predict(
     if found is None:
         return Finding("needs a probe or ended trials: study check --probe", Status.SKIP)
     if not found.trials:
-        return Finding(f"all {found.of} trials are on record; nothing is left to run")
+        return Finding("every trial is on record; nothing is left to run")
     return Finding(_told(facts, found, trials))
 
 
@@ -128,7 +128,7 @@ def _told(facts: StudyFacts, found: Forecast, trials: int) -> str:
     notes = "; at most, for trials may be stopped early" if early else ""
     if not found.startup_known:
         notes += "; start-up of workers not counted"
-    count = f"{found.trials} of {found.of} trials, {trials} at once"
+    count = f"{found.trials} of {counted(found.of, 'trial')}, {trials} at once"
     low, high = map(duration, found.range)
     return (
         f"about {duration(found.seconds)} ({MEANING}: {low} to {high}) for {count}; {total:.2g} "

@@ -9,7 +9,7 @@ import yaml
 
 from study.errors import UserError
 from study.reuse.formats.axolotl import to_axolotl
-from study.reuse.formats.base import Export, comments
+from study.reuse.formats.base import CannotExpressError, Export, comments
 from study.reuse.formats.deepspeed import to_deepspeed
 from study.reuse.formats.llamafactory import to_llamafactory
 from study.reuse.formats.provenance import provenance
@@ -47,8 +47,32 @@ def export(content: Mapping[str, Any], format: str) -> Export:
 
     Raises:
         UserError: an unknown format, or one that cannot express this configuration, with the
-            reason and the formats that can.
+            reason and what can.
     """
     if format not in FORMATS:
         raise UserError(f"--format {format}: unknown. Use one of: {', '.join(FORMATS)}.")
-    return FORMATS[format](content)
+    try:
+        return FORMATS[format](content)
+    except CannotExpressError as error:
+        told = f"--format {format}: {error} {_instead(content, format)}"
+        raise UserError(told) from None
+
+
+def _instead(content: Mapping[str, Any], format: str) -> str:
+    """What can express the configuration: asked of each, so that none is named that refuses."""
+    able = [name for name in FORMATS if name != format and _expresses(name, content)]
+    named = [f"{name} (with `study train`)" if name == "study" else name for name in able]
+    *others, last = named
+    text = f"Use --format {', '.join(others)} or {last}" if others else f"Use --format {last}"
+    both = {"full", "lift"} <= set((content.get("study") or {}).get("arms") or ())
+    if content["arm"] == "lift" and both and _expresses(format, {**content, "arm": "full"}):
+        text += ", or --arm full"
+    return f"{text}."
+
+
+def _expresses(format: str, content: Mapping[str, Any]) -> bool:
+    try:
+        FORMATS[format](content)
+    except CannotExpressError:
+        return False
+    return True

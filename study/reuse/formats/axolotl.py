@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from study.errors import UserError
-from study.reuse.formats.base import Export, Run, comments
+from study.reuse.formats.base import CannotExpressError, Export, Run, comments
 from study.reuse.formats.provenance import provenance
 from study.reuse.formats.sources import (
     RENDERED,
@@ -36,7 +35,7 @@ def to_axolotl(content: Mapping[str, Any]) -> Export:
     """What `axolotl train` reads.
 
     Raises:
-        UserError: LIFT or a classification task, which axolotl cannot express.
+        CannotExpressError: LIFT or a classification task.
     """
     run = Run(content)
     _refuse(run)
@@ -82,16 +81,14 @@ def to_axolotl(content: Mapping[str, Any]) -> Export:
 
 def _refuse(run: Run) -> None:
     if run.classifies:
-        raise UserError(
-            "--format axolotl: axolotl fine-tunes language models and has no dataset type for "
-            "sequence classification. Use --format study or transformers."
+        raise CannotExpressError(
+            "axolotl fine-tunes language models and has no dataset type for sequence "
+            "classification."
         )
     if run.arm == "lift":
-        raise UserError(
-            "--format axolotl: axolotl can train a fixed set of layers (unfrozen_parameters) or "
-            "layers drawn at random (LISA), but no groups of layers in turn, so it cannot express "
-            "LIFT. Use --format study (with `study train`), llamafactory or deepspeed, or "
-            "--arm full."
+        raise CannotExpressError(
+            "axolotl can train a fixed set of layers (unfrozen_parameters) or layers drawn at "
+            "random (LISA), but no groups of layers in turn, so it cannot express LIFT."
         )
 
 

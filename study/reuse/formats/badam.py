@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.errors import UserError
 from study.lift_options import read_groups
-from study.reuse.formats.base import Run
+from study.reuse.formats.base import CannotExpressError, Run
 
 _MODES = {"top-down": "descending", "bottom-up": "ascending", "random": "random"}
 
@@ -19,7 +18,7 @@ def badam_run(run: Run) -> Run:
     on one device where BAdam runs on no more.
 
     Raises:
-        UserError: the structure is none of BAdam's.
+        CannotExpressError: the structure is none of BAdam's.
     """
     _refuse(run)
     interval, turns = _turns(run)
@@ -100,8 +99,7 @@ def _refuse(run: Run) -> None:
     if run.section("model").get("num_blocks") is None:
         reasons.append("a model whose number of blocks is not on record")
     if reasons:
-        raise UserError(
-            "--format llamafactory: its layer-wise option, BAdam, trains one layer after another, "
-            f"all for equally many steps. It has nothing for {'; '.join(reasons)}. Use --format "
-            "study (with `study train`) or deepspeed."
+        raise CannotExpressError(
+            "LLaMA-Factory's layer-wise option, BAdam, trains one layer after another, all for "
+            f"equally many steps. It has nothing for {'; '.join(reasons)}."
         )

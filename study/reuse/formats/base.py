@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from study.errors import UserError
+
 DEFAULT_MAX_GRAD_NORM = 1.0
 _LARGEST_MICRO_BATCH = 8
+_MOST_CLASSES = 50
+
+
+class CannotExpressError(UserError):
+    """A tool has nothing for a configuration; the message is the reason, a sentence or two."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class Run:
     @property
     def classifies(self) -> bool:
         return self.content.get("task") == "sequence-classification"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a classifier, by id; empty for a language model."""
+        return tuple(self.section("data").get("label_names") or ()) if self.classifies else ()
 
     @property
     def steps(self) -> int:
@@ -119,6 +131,36 @@ class Run:
     @property
     def seed(self) -> int:
         return int(self.section("seeds").get("trial", 0))
+
+
+def loading(run: Run, dtype: str) -> str:
+    """The call that loads the model as a trial does."""
+    model = run.section("model")
+    auto = "AutoModelForSequenceClassification" if run.classifies else "AutoModelForCausalLM"
+    options = [repr(str(model["path"]))]
+    if model.get("revision"):
+        options.append(f"revision={model['revision']!r}")
+    if run.classes:
+        options.append(f"num_labels={len(run.classes)}")
+    options.append(f"attn_implementation={model.get('attention', 'sdpa')!r}")
+    options.append(f"dtype={dtype!r}")
+    if model.get("trust_remote_code"):
+        options.append("trust_remote_code=True")
+    return f"{auto}.from_pretrained({', '.join(options)})"
+
+
+def class_notes(run: Run) -> list[str]:
+    """How a classifier's labels are counted, and what its padding is, a sentence each."""
+    if not run.classes:
+        return []
+    order = ", ".join(map(repr, run.classes))
+    if len(run.classes) > _MOST_CLASSES:
+        order = "as data.label_names of --format study has them"
+    return [
+        f"`labels` are the classes' numbers from 0, in this order: {order}.",
+        "Set the model's config.pad_token_id to the tokenizer's: a decoder classifies at the last "
+        "token that is not padding.",
+    ]
 
 
 def comments(sentences: Sequence[str]) -> str:

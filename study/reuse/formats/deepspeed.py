@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from study.errors import UserError
-from study.reuse.formats.base import Export, Run
+from study.reuse.formats.base import CannotExpressError, Export, Run, class_notes, loading
 from study.reuse.formats.provenance import provenance
 
 
@@ -18,16 +17,13 @@ def to_deepspeed(content: Mapping[str, Any]) -> Export:
     engine per phase. What trains in which phase is in the notes, and no key of DeepSpeed's.
 
     Raises:
-        UserError: the trial recorded no configuration.
+        CannotExpressError: the trial recorded no configuration.
     """
     run = Run(content)
     resolved = dict(run.section("deepspeed"))
     if not resolved:
         trials = ", ".join(run.section("chosen").get("trials", ()))
-        raise UserError(
-            f"--format deepspeed: trial {trials} has no DeepSpeed configuration on record. Use "
-            "--format study."
-        )
+        raise CannotExpressError(f"trial {trials} has no DeepSpeed configuration on record.")
     # DeepSpeed derives the accumulation from these two and from how many processes there are.
     resolved.pop("gradient_accumulation_steps", None)
     resolved["train_batch_size"] = run.global_batch_size
@@ -59,8 +55,11 @@ def _notes(run: Run) -> list[str]:
         f"learning rate {run.learning_rate}, {details}, weight decay {run.weight_decay}, none on "
         "vectors.",
         f"The schedule is not in it either, but set before every step: {kind} over {steps}.",
-        "The study weights losses by the tokens of the whole step and calls "
-        "engine.backward(loss, scale_wrt_gas=False).",
+        f"The study averages losses over the {'examples' if run.classifies else 'tokens'} of the "
+        "whole step, all passes and devices together, and calls engine.backward(loss, "
+        "scale_wrt_gas=False).",
+        f"It loads the model with {loading(run, 'bfloat16' if run.bf16 else 'float32')}.",
+        *class_notes(run),
     ]
     if run.arm == "lift":
         named = [f"{p['name']}: {p['steps']}" for p in run.section("run").get("phases") or ()]

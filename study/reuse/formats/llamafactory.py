@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from study.errors import UserError
 from study.reuse.formats.badam import badam_arguments, badam_notes, badam_run, zero_3
-from study.reuse.formats.base import Export, Run, comments
+from study.reuse.formats.base import CannotExpressError, Export, Run, comments
 from study.reuse.formats.provenance import provenance
 from study.reuse.formats.sources import (
     RENDERED,
@@ -29,13 +28,12 @@ def to_llamafactory(content: Mapping[str, Any]) -> Export:
     """What `llamafactory-cli train` reads; LIFT as layer-wise BAdam.
 
     Raises:
-        UserError: a classification task, or LIFT in a structure that BAdam does not have.
+        CannotExpressError: a classification task, or LIFT in a structure that BAdam does not have.
     """
     run = Run(content)
     if run.classifies:
-        raise UserError(
-            "--format llamafactory: LLaMA-Factory fine-tunes language models and has no stage for "
-            "sequence classification. Use --format study or transformers."
+        raise CannotExpressError(
+            "LLaMA-Factory fine-tunes language models and has no stage for sequence classification."
         )
     lift = run.arm == "lift"
     entries, data_notes = _datasets(run)

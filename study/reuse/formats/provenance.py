@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from study.records import base_name
 from study.reuse.formats.base import Run
+from study.text_format import percent
 
 _ARMS = {"full": "full fine-tuning", "lift": "LIFT"}
 _BASES = {
@@ -24,9 +26,11 @@ _SCORES = {
     "search_validation_loss": "validation loss in the search",
     "confirm_validation_loss": "validation loss of the confirm runs",
     "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+    "test_macro_f1": "test macro-F1",
     "arm_test_loss": "test loss that the arm's tuning is expected to reach",
     "retention_rise": "rise of the retention loss",
-    "base_test_loss": "base model's test loss",
+    "base_test_loss": "{base}'s test loss",
     "base_retention_loss": "base model's retention loss",
 }
 
@@ -48,7 +52,8 @@ def provenance(content: Mapping[str, Any]) -> list[str]:
     if chosen.get("interpolated"):
         names = ", ".join(chosen["interpolated"])
         lines.append(f"Interpolated between tested dataset sizes, never run as such: {names}.")
-    lines += [_scores(run.section("scores")), *_verdict(run.section("verdict"))]
+    scores = _scores(run.section("scores"), base_name(str(content.get("task"))))
+    lines += [scores, *_verdict(run.section("verdict"))]
     lines.append(_seeds(run.section("seeds")))
     model, data = run.section("model"), run.section("data")
     revision = f", revision {model['revision']}" if model.get("revision") else ""
@@ -62,17 +67,17 @@ def provenance(content: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _scores(scores: Mapping[str, Any]) -> str:
+def _scores(scores: Mapping[str, Any], base: str) -> str:
     parts = []
     for name, words in _SCORES.items():
         value, interval = scores.get(name), scores.get(f"{name}_interval")
         if value is None:
             continue
         between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-        parts.append(f"{words} {value:.4f}{between}")
+        parts.append(f"{words.format(base=base)} {value:.4f}{between}")
     size = scores.get("dataset_size")
     where = f", measured at {size:,} examples" if size is not None else ""
-    return f"Scores in nats{where}: {', '.join(parts) or 'none on record'}."
+    return f"Scores (losses in nats){where}: {', '.join(parts) or 'none on record'}."
 
 
 def _verdict(verdict: Mapping[str, Any]) -> list[str]:
@@ -80,7 +85,7 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
         return []
     arm, confidence = verdict.get("arm"), verdict.get("confidence")
     said = _ANSWERS.get(str(verdict.get("answer")), str(verdict.get("answer")))
-    sure = f", confidence {100 * confidence:.0f} %" if confidence is not None else ""
+    sure = f", confidence {percent(confidence)}" if confidence is not None else ""
     about = f"{_ARMS.get(str(arm), arm)} " if arm else ""
     return [f"The study's answer at {verdict['dataset_size']:,} examples: {about}{said}{sure}."]
 

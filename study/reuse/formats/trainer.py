@@ -8,6 +8,7 @@ from math import cos, pi
 from typing import Any
 
 from study.reuse.formats.base import Run
+from study.text_format import counted
 
 
 @dataclass(frozen=True)
@@ -106,24 +107,34 @@ def training_notes(run: Run) -> list[str]:
     schedule = nearest_schedule(run.training["schedule"], run.warmup_steps, run.steps)
     batch = f"{run.micro_batch_size} x {run.accumulation} x {run.workers}"
     notes = [
-        f"It takes {run.steps:,} steps as for {run.content['dataset_size']:,} examples: change "
-        "max_steps and the warmup alike for another number of examples.",
-        f"A step has {run.global_batch_size} examples on {run.workers} device"
-        f"{'s' if run.workers > 1 else ''} ({batch}: per forward pass, accumulated, devices): "
+        f"It takes {counted(run.steps, 'step')} as for "
+        f"{counted(run.content['dataset_size'], 'example')}: change max_steps and the warmup alike "
+        "for another number of examples.",
+        f"A step has {counted(run.global_batch_size, 'example')} on "
+        f"{counted(run.workers, 'device')} ({batch}: per forward pass, accumulated, devices): "
         "change the accumulation with the number of devices.",
         *schedule.notes,
-        "Losses are averaged over the tokens of the whole step, as in the study; forward passes "
-        "hold a fixed number of examples, where the study sorts each step's by length.",
+        f"{_averaged(run)}; forward passes hold a fixed number of examples, where the study sorts "
+        "each step's by length.",
         "At an epoch's end a step takes what is left of the epoch, where the study fills it from "
         "the next one, and the order of examples comes from another generator.",
-        "The evaluation loss weights a batch by its examples; the study by its tokens.",
     ]
+    if not run.classifies:
+        notes.append(
+            "The evaluation loss weights a batch by its examples; the study by its tokens."
+        )
     if run.steps % run.evaluations:
         notes.append(
             f"Evaluations are every {run.steps // run.evaluations} steps; the study spreads "
             f"{run.evaluations} evenly and has the last one at the end."
         )
     return notes
+
+
+def _averaged(run: Run) -> str:
+    if run.classifies:
+        return "In the study losses are averaged over the examples of the whole step"
+    return "Losses are averaged over the tokens of the whole step, as in the study"
 
 
 def deepspeed_section(run: Run) -> dict[str, Any] | None:

@@ -7,25 +7,36 @@ from typing import Any
 
 import yaml
 
-from study.errors import UserError
-from study.reuse.formats.base import Export, Run, comments
+from study.reuse.formats.base import (
+    CannotExpressError,
+    Export,
+    Run,
+    class_notes,
+    comments,
+    loading,
+)
 from study.reuse.formats.provenance import provenance
 from study.reuse.formats.trainer import deepspeed_section, training_arguments, training_notes
+
+_EXACT_LOSS = (
+    "Give Trainer compute_loss_func=lambda outputs, labels, num_items_in_batch: "
+    "torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction='sum') / "
+    "num_items_in_batch, which is the study's loss. A classifier's own is the mean over one "
+    "forward pass, and Trainer adds those of accumulated passes and of devices up."
+)
 
 
 def to_transformers(content: Mapping[str, Any]) -> Export:
     """Arguments for a script around `Trainer`.
 
     Raises:
-        UserError: LIFT, which Trainer cannot express.
+        CannotExpressError: LIFT.
     """
     run = Run(content)
     if run.arm == "lift":
-        raise UserError(
-            "--format transformers: Trainer trains one set of parameters from the first step to "
-            "the last and has no option to train groups of layers in turn, so it cannot express "
-            "LIFT. Use --format study (with `study train`), llamafactory or deepspeed, or "
-            "--arm full."
+        raise CannotExpressError(
+            "Trainer trains one set of parameters from the first step to the last and has no "
+            "option to train groups of layers in turn, so it cannot express LIFT."
         )
     deepspeed = deepspeed_section(run)
     settings = {
@@ -49,17 +60,10 @@ def to_transformers(content: Mapping[str, Any]) -> Export:
 
 def _notes(run: Run, deepspeed: bool) -> list[str]:
     model = run.section("model")
-    auto = "AutoModelForSequenceClassification" if run.classifies else "AutoModelForCausalLM"
-    options = [repr(str(model["path"]))]
-    if model.get("revision"):
-        options.append(f"revision={model['revision']!r}")
-    options.append(f"attn_implementation={model.get('attention', 'sdpa')!r}")
-    options.append(f"dtype={'bfloat16' if deepspeed and run.bf16 else 'float32'!r}")
-    if model.get("trust_remote_code"):
-        options.append("trust_remote_code=True")
+    dtype = "bfloat16" if deepspeed and run.bf16 else "float32"
     notes = [
-        f"Model, data and their length are not among these arguments: load the model with "
-        f"{auto}.from_pretrained({', '.join(options)}).",
+        "Model, data and their length are not among these arguments: load the model with "
+        f"{loading(run, dtype)}.",
         f"Cut examples to {run.training['sequence_length']} tokens, pad on the right, and give "
         + (
             "each its class as `labels`."
@@ -67,6 +71,8 @@ def _notes(run: Run, deepspeed: bool) -> list[str]:
             else "`labels` with -100 where there is no loss (DataCollatorForSeq2Seq does)."
         ),
     ]
+    if run.classifies:
+        notes += [*class_notes(run), _EXACT_LOSS]
     if model.get("dropout") is not None:
         notes.append(f"Set every dropout of the model's configuration to {model['dropout']}.")
     if run.training.get("optimizer") == "sgd":

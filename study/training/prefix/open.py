@@ -24,6 +24,7 @@ from study.training.checksum import checksum
 from study.training.placement import Placement
 from study.training.prefix.bypass import BlockBypass
 from study.training.prefix.cache import SPLITS, Boundary, PrefixCache, rows_name
+from study.training.prefix.dropout import dropout_reason
 from study.training.prefix.exact import check_exact
 from study.training.prefix.store import PrefixStore, cache_key
 from study.training.tokenised import StudyData
@@ -60,7 +61,9 @@ def open_prefix_cache(
     try:
         found = _Found(config, data, placement, model, layout, phases, wanted, subset)
         reason = "no disk has room for it"
-    except (PrefixCacheError, OSError) as error:
+    except PrefixCacheError as error:
+        reason = dropout_reason(model, _sample(data, placement), max(wanted)) or str(error)
+    except OSError as error:
         reason = str(error)
     votes = torch.tensor([float(found is not None and b in found.chosen) for b in wanted])
     # One that a rank cannot keep is kept by none: on ZeRO-3 all must run the same blocks.

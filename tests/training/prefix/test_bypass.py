@@ -20,6 +20,7 @@ from study.config import ModelConfig
 from study.errors import PrefixCacheError
 from study.training.model import load_model
 from study.training.prefix.bypass import BlockBypass
+from study.training.prefix.dropout import dropout_reason
 from study.training.prefix.exact import check_exact
 from study.training.prefix.store import HiddenRows
 from tests.helpers.models import (
@@ -151,6 +152,27 @@ def test_dropout_in_the_prefix_is_refused(
     bypass = BlockBypass(model.eval(), batch)
     with pytest.raises(PrefixCacheError, match="results differ"):
         check_exact(model, bypass, [2], batch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [({"resid_pdrop": 0.1}, "gpt2"), ({"attention_dropout": 0.1}, "llama")],
+)
+def test_dropout_is_named_where_it_is_the_reason(overrides: dict[str, float], name: str) -> None:
+    model = tiny_model(name).eval()
+    for key, value in overrides.items():
+        setattr(model.config, key, value)
+    made = type(model)(model.config).eval()
+    before = torch.get_rng_state()
+    told = dropout_reason(made, padded_batch(), 2)
+    assert told is not None and f"{next(iter(overrides))} 0.1" in told
+    assert not made.training and torch.equal(torch.get_rng_state(), before)
+    # Configured, and without effect on what the blocks hand on.
+    model.config.classifier_dropout = 0.5
+    for key in overrides:
+        setattr(model.config, key, 0.0)
+    assert dropout_reason(model, padded_batch(), 2) is None
+    assert dropout_reason(tiny_model(name), padded_batch(), 2) is None
 
 
 def test_dropout_above_the_boundary_is_not(tmp_path: Path) -> None:

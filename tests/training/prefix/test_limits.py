@@ -53,6 +53,7 @@ def check_limits(rank: int, world_size: int) -> dict[str, Any]:
         (folder / "blocked").write_text("a file")
         found["no folder"] = once(make_config(folder / "blocked"))
         model = tiny_model("gpt2")
+        model.config.resid_pdrop = 0.1
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.1
@@ -180,7 +181,8 @@ def test_without_room_or_folder_the_trial_goes_on_without_a_cache(alone: dict[st
     assert (
         runs["no folder"]["status"].startswith("off: ") and "blocked" in runs["no folder"]["status"]
     )
-    assert runs["dropout"]["status"].startswith("off: results differ")
+    assert runs["dropout"]["status"].startswith("off: dropout changes the hidden states")
+    assert "0.1" in runs["dropout"]["status"] and "model: {dropout: 0}" in runs["dropout"]["status"]
     assert runs["no room"]["losses"] == runs["recomputed"]["losses"]
     # Room for one boundary of three; then none at all while the trial runs.
     assert runs["one boundary"]["status"] == "on"

@@ -1,0 +1,135 @@
+"""What a study that compares nothing ends with: its best configurations, and how sure that is."""
+
+from __future__ import annotations
+
+from study.analysis import StudySummary, arm_label
+from study.analysis.ranking import Ranking, to_comparison
+from study.report.base import (
+    ARM_COLUMN,
+    MISSING,
+    SIZE_COLUMN,
+    Column,
+    Section,
+    Table,
+    capital,
+    column_of,
+    count,
+    loss,
+)
+from study.text_format import counted, metric_title
+
+_MOST, _FEWEST, _MANY = 3, 1, 2
+"""Configurations shown of each arm and size, and of how many arms and sizes they are fewer."""
+
+
+def sweep_section(summary: StudySummary) -> Section | None:
+    """Best configurations per arm and size, whether their order is shown, and what would make the
+    study a comparison; None for a comparison, and before any trial is complete."""
+    if not summary.rankings:
+        return None
+    return Section(
+        "best",
+        "Best configurations",
+        paragraphs=(
+            *map(how_sure, summary.rankings),
+            judged_by(summary),
+            comparison_hint(summary),
+        ),
+        tables=(_table(summary.rankings),),
+    )
+
+
+def shown(rankings: tuple[Ranking, ...], ranking: Ranking) -> int:
+    """How many of its configurations are listed."""
+    return min(len(ranking.ranked), _MOST if len(rankings) <= _MANY else _FEWEST)
+
+
+def how_sure(ranking: Ranking) -> str:
+    """Whether the first place is more than the luck of seeds, and the search was long enough."""
+    text = f"{capital(arm_label(ranking.arm))} at {ranking.size:,} examples: {_order(ranking)}."
+    if ranking.last_doubling is not None:
+        text += (
+            " The second half of the search trials lowered the lowest loss by "
+            f"{ranking.last_doubling:.4f} nats."
+        )
+    return text
+
+
+def judged_by(summary: StudySummary) -> str:
+    """What is taken to be the work of seeds alone, and where that is known from."""
+    found = sorted({f"{ranking.seed_sd:.4f}" for ranking in summary.rankings})
+    sd = found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    if all(ranking.seed_freedom for ranking in summary.rankings):
+        source = "by the confirm runs"
+    else:
+        source = "assumed, since no configuration ran twice"
+        if summary.config.task != "causal-lm":
+            source += "; a classifier with few examples may have several times that"
+    return (
+        "What seeds alone may make: the difference between two runs of one configuration, in 95 % "
+        f"of cases, at a standard deviation of {sd} nats over seeds ({source})."
+    )
+
+
+def comparison_hint(summary: StudySummary) -> str:
+    """The edit that makes the study choose between the arms."""
+    change, trials = to_comparison(summary.config)
+    grows = len(summary.arms) == 2
+    how = "extend the study:" if grows else "start a study with"
+    more = counted(trials, "more trial" if grows else "trial")
+    return f"To compare full and LIFT, {how} {change} ({more})."
+
+
+def _order(ranking: Ranking) -> str:
+    others = len(ranking.ranked) - 1
+    if not others:
+        return "the only configuration with a result"
+    if not ranking.near:
+        return (
+            f"the first leads by {ranking.ranked[1].behind:.4f} nats, more than the "
+            f"{ranking.reach:.4f} that seeds alone may make"
+        )
+    near = "the other one" if others == 1 else f"{ranking.near} of the {others} others"
+    return (
+        f"{near} {'is' if ranking.near == 1 else 'are'} behind the first by no more than seeds "
+        f"alone may make ({ranking.reach:.4f} nats), so which is best is not shown"
+    )
+
+
+def _table(rankings: tuple[Ranking, ...]) -> Table:
+    chosen = [(r, place) for r in rankings for place in range(shown(rankings, r))]
+    trials = [ranking.ranked[place].trial for ranking, place in chosen]
+    names = tuple(dict.fromkeys(name for t in trials for name in t.spec.hyperparameters))
+    columns = [column_of([t.spec.hyperparameters.get(name) for t in trials]) for name in names]
+    metrics = sorted({name for r in rankings for one in r.ranked for name in one.metrics})
+    rows = []
+    for index, (ranking, place) in enumerate(chosen):
+        one = ranking.ranked[place]
+        rows.append(
+            (
+                count(ranking.size),
+                arm_label(ranking.arm),
+                one.trial.spec.trial_id,
+                f"{one.loss:.4f}",
+                f"{one.behind:.4f}" if place else MISSING,
+                ("yes" if one.told_apart else "no") if place else MISSING,
+                *(loss(one.metrics.get(name)) for name in metrics),
+                *(column[index] for column in columns),
+            )
+        )
+    return Table(
+        "The lowest validation losses in nats: means of confirm runs where there are any, else of "
+        "the search, which flatters its best. Told apart: behind the first by more than seeds "
+        "alone may make.",
+        (
+            SIZE_COLUMN,
+            ARM_COLUMN,
+            Column("Trial"),
+            Column("Validation loss", number=True),
+            Column("Behind", number=True),
+            Column("Told apart"),
+            *(Column(metric_title(name), number=True) for name in metrics),
+            *(Column(name, number=True) for name in names),
+        ),
+        tuple(rows),
+    )
