@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from study.analysis.noise import ASSUMED_SD, Noise, SplitError, noise_on_record, split_error
 from study.analysis.power import ENOUGH, Power, PowerAt, predict_power
-from study.cli.output import chance, print_facts
+from study.cli.output import Console, chance, print_facts
 from study.orchestration.prepare import Prepared
 from study.plan import with_probe
 from study.results import StudyResults

@@ -6,14 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.cli.output import Console
 from study.plan import StudyPlan
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.text_format import duration
+from study.text_safety import one_line
 
 _COLOURS = {
     TrialState.COMPLETE: "green",
@@ -102,7 +104,7 @@ class LiveView:
         line.append(f" lr {spec.hyperparameters['learning_rate']:.1e}", style="dim")
         line.append(f" {duration(seconds)}", style="dim")
         if state is TrialState.FAIL:
-            line.append(f"\n      {outcome.reason}", style="red")
+            line.append(f"\n      {one_line(str(outcome.reason))}", style="red")
         return line
 
     def _ended(self) -> int:

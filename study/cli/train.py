@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
-from study.cli.output import libraries_to
+from study.cli.output import Console, libraries_to
 from study.errors import UserError
 from study.paths import StudyPaths
 from study.records import BaseModelRecord, Measurement, TrialSpec
@@ -172,7 +171,7 @@ def _publish(recipe: Recipe, run: FinalRun, place: str) -> None:
 
 def _tell(run: FinalRun, place: str) -> None:
     outcome = run.outcome
-    console = Console(highlight=False, markup=False)
+    console = Console()
     scores = [f"validation {outcome.score:.4f}", f"test {outcome.test_loss:.4f}"]
     if outcome.retention_loss is not None and run.base.retention_loss is not None:
         rise = outcome.retention_loss - run.base.retention_loss

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from study.cli.output import chance
+from study.cli.output import Console, chance
 from study.text_format import duration
 
 if TYPE_CHECKING:

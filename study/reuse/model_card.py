@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from study.recipe import FinalRun, Recipe
 from study.text_format import short_count
+from study.text_safety import printable
 
 _TASKS = {
     "causal-lm": ("text-generation", "Text generation"),
@@ -131,7 +132,7 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
     lines += [f"- {_plain(note)}" for note in outcome.notes]
     settings = yaml.safe_dump(run.config.training.model_dump(mode="json"), sort_keys=False)
     lines += ["", "```yaml", "training:", *(f"  {x}" for x in settings.splitlines()), "```", ""]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _why(recipe: Recipe, run: FinalRun) -> list[str]:

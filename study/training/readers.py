@@ -9,6 +9,7 @@ value). `datasets` does the reading and is imported only here and only when some
 from __future__ import annotations
 
 import bisect
+import codecs
 import contextlib
 import csv
 import difflib
@@ -17,9 +18,11 @@ import gzip
 import itertools
 import json
 import logging
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from study.errors import DataError
 from study.training.sources import Source, data_format, suffix
@@ -28,6 +31,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TEXT_COLUMN = "text"
+_LOOKED_AT = 100
+"""Rows among which a CSV file's first line is looked for."""
+_MAX_LINE = 64 * 2**20
+"""Bytes of a line of a text file."""
+_MAX_DEPTH = 60
+"""Levels of nesting of a row: Arrow takes 63, and crashes beyond some ten thousand."""
+_JSON_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[{}\]]")
 
 
 class Table:
@@ -60,7 +71,11 @@ class Table:
         for number, part in enumerate(self.parts):
             for column in columns:
                 if column not in part.column_names:
-                    name = self._part_name(number)
+                    name, files = self._part_name(number), self.source.files
+                    if files and data_format(files[number]) == "csv":
+                        missing_header = _missing_header(column, part)
+                        if missing_header:
+                            raise DataError(f"{key}: {name} {missing_header}")
                     raise DataError(_missing_column(key, column, name, part.column_names))
 
     def label_names(self, column: str) -> list[str] | None:
@@ -75,6 +90,35 @@ class Table:
             for batch in chosen.iter(size):
                 yield first, batch
                 first += len(next(iter(batch.values())))
+
+
+def _missing_header(column: str, part: Dataset) -> str | None:
+    """What to say of a CSV file whose first line is not, or may not be, its columns' names."""
+    names, head = part.column_names, part[:_LOOKED_AT]
+    if any(_is_value(name) or name in head[name] for name in names):
+        return (
+            f"has no column '{column}': its first line is an example, not the names of its "
+            f"{len(names)} columns. Add a header line with their names, '{column}' among them."
+        )
+    if difflib.get_close_matches(column, names, n=1) or all(n.isidentifier() for n in names):
+        return None
+    return (
+        f"has no column '{column}'. If its first line ({_shown(names)}) is an example, add a "
+        f"header line with the columns' names; if it names them, rename one to '{column}'."
+    )
+
+
+def _is_value(name: str) -> bool:
+    """Whether this is no column's name: a number, or a sentence."""
+    with contextlib.suppress(ValueError):
+        float(name)
+        return True
+    return len(name) > 64 or len(name.split()) > 5
+
+
+def _shown(names: Sequence[str]) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _missing_column(key: str, column: str, name: str, available: Sequence[str]) -> str:
@@ -120,7 +164,7 @@ def _quiet_datasets() -> Iterator[None]:
 def _read_file(key: str, path: Path, cache: Path) -> Dataset:
     import datasets
 
-    _refuse_empty(key, path)
+    _refuse_unreadable(key, path)
     try:
         return datasets.load_dataset(
             data_format(path),
@@ -129,6 +173,8 @@ def _read_file(key: str, path: Path, cache: Path) -> Dataset:
             cache_dir=str(cache),
             **_reader_options(path),
         )
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full disk is not the file's fault
@@ -139,14 +185,54 @@ def _read_file(key: str, path: Path, cache: Path) -> Dataset:
         raise DataError(f"{key}: {_diagnosis(path, cause)}") from error
 
 
-def _refuse_empty(key: str, path: Path) -> None:
+def _refuse_unreadable(key: str, path: Path) -> None:
+    """Look through a file before a library does, which may take long over what is no text, or
+    crash."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            empty = not file.read(1)
-    except (OSError, EOFError) as error:
+            if data_format(path) == "parquet":
+                fault = None if file.read(1) else "is empty. Give a file with examples."
+            else:
+                fault = _line_fault(file, data_format(path) == "json")
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{key}: {path} cannot be read ({error}). Check the file.") from error
-    if empty:
-        raise DataError(f"{key}: {path} is empty. Give a file with examples.")
+    if fault is not None:
+        raise DataError(f"{key}: {path}{'' if fault.startswith(',') else ' '}{fault}")
+
+
+def _line_fault(file: IO[bytes], json_lines: bool) -> str | None:
+    """Why the lines of a text file are not given to its reader; None if they can be."""
+    number, array = 0, False
+    while line := file.readline(_MAX_LINE):
+        number += 1
+        if number == 1:
+            array = json_lines and line.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
+        if b"\0" in line:
+            return (
+                f", line {number}: holds a null character, so it is UTF-16, or no text at all. "
+                "Save it as UTF-8."
+            )
+        if array:  # one value, which may be a single line
+            continue
+        if len(line) == _MAX_LINE:
+            return f", line {number}: longer than {_MAX_LINE >> 20} MiB. Write a row per line."
+        if json_lines and _depth(line) > _MAX_DEPTH:
+            return (
+                f", line {number}: more than {_MAX_DEPTH} levels of nesting. Write the columns "
+                "that are read at the top of each row."
+            )
+    return None if number else "is empty. Give a file with examples."
+
+
+def _depth(line: bytes) -> int:
+    """Levels of nesting in a line of JSON."""
+    if line.count(b"[") + line.count(b"{") <= _MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(_JSON_STRING.sub(b"", line)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _open(path: Path) -> TextIO:
@@ -162,6 +248,18 @@ def _reader_options(path: Path) -> dict[str, Any]:
         separator = "\t" if suffix(path) == ".tsv" else ","
         with _open(path) as file:
             names = next(csv.reader(file, delimiter=separator), [])
+        if not any(names):
+            raise DataError(f"{path}: the first line is empty. Add a header line there.")
+        if "" in names:
+            raise DataError(
+                f"{path}: column {names.index('') + 1} has no name in the first line. Give it one."
+            )
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"{path}: the first line has {twice!r} twice. Give each column a name of its own; "
+                "if the line is an example, add a header line with the columns' names."
+            )
         columns = datasets.Features({name: datasets.Value("string") for name in names})
         return {"sep": separator, "features": columns, "keep_default_na": False}
     if data_format(path) == "text":
@@ -205,11 +303,15 @@ def _bad_json_line(path: Path) -> str | None:
                     continue
                 try:
                     row = json.loads(line)
+                except RecursionError:
+                    return f"{path}, line {number}: nested too deep. Write plain values."
                 except json.JSONDecodeError as error:
                     return (
                         f"{path}, line {number}: not valid JSON ({error.msg}, column "
                         f"{error.colno}). Write one JSON object per line."
                     )
+                except ValueError:  # more digits than Python reads
+                    return f"{path}, line {number}: a number is too long. Write it as text."
                 if not isinstance(row, dict):
                     return (
                         f"{path}, line {number}: {type(row).__name__} instead of an object. "
