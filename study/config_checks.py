@@ -14,6 +14,7 @@ from study.space import SearchSpace
 
 Check = Callable[[StudyConfig], Iterable[Fault]]
 
+MAX_PAIRS = 150
 MAX_TRIALS = 20_000
 MAX_EVALUATIONS = 1_000_000
 MAX_STEPS = 100_000_000
@@ -126,7 +127,12 @@ def _the_plan_has_an_end(config: StudyConfig) -> Iterator[Fault]:
     search, seeds = config.search, config.confirm.seeds
     cells = len(config.arms.names) * len(config.dataset_sizes) * search.replicates
     trials, evaluations = cells * (search.trials + seeds), config.training.evaluations
-    if trials > MAX_TRIALS:
+    pairs = len(config.dataset_sizes) * search.replicates
+    if pairs > MAX_PAIRS:
+        rule = f"{len(config.dataset_sizes):,} sizes in {search.replicates:,} replicates each."
+        remedy = f"At most {MAX_PAIRS} pairs of the two: lower it, or ask for fewer sizes."
+        yield Fault("search.replicates", None, None, rule, remedy)
+    elif trials > MAX_TRIALS:
         rule = f"the study would have {trials:,} trials; at most {MAX_TRIALS:,}."
         remedy = "Lower `trials`, `replicates`, `confirm.seeds`, or the number of sizes."
         yield Fault("search.trials", None, None, rule, remedy)

@@ -79,7 +79,6 @@ class _LimitError(Exception):
         super().__init__(fault)
 
 
-
 # YAML 1.1 wants a dot in the mantissa and a sign in the exponent; without either, a learning
 # rate would silently become text.
 _Loader.add_implicit_resolver(
@@ -141,11 +140,24 @@ def read_yaml(path: Path) -> YamlSource:
     """Read a YAML file.
 
     Raises:
-        ConfigError: the file is missing, unreadable, too long, not UTF-8 or not YAML.
+        ConfigError: see `read_text`; or it is not YAML.
+    """
+    return parse_yaml(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, too long or not UTF-8.
     """
     remedy = "Check the path; `study init` writes a starting study file."
     try:
-        text = _read(path).decode("utf-8-sig")
+        content = _read(path)
+        if len(content) > MAX_BYTES:
+            rule = f"longer than {MAX_BYTES // 1024} KiB."
+            raise _file_error(path, rule, "Is it the right file?")
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise _file_error(path, "there is no such file.", remedy) from None
     except IsADirectoryError:
@@ -155,7 +167,6 @@ def read_yaml(path: Path) -> YamlSource:
         raise _file_error(path, rule, "Save it as UTF-8.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise _file_error(path, f"cannot be read: {error}.", remedy) from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, name: str) -> YamlSource:
@@ -196,10 +207,9 @@ def _read(path: Path) -> bytes:
 
 
 def _refuse_long(text: str, name: str) -> None:
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_BYTES:
-        rule, remedy = f"longer than {MAX_BYTES // 1024} KiB.", "Is it the right file?"
-        raise ConfigError(name, [Fault("file", None, None, rule, remedy)])
+    if len(text) > MAX_BYTES:
+        rule, remedy = f"longer than {MAX_BYTES:,} characters.", "Is it the right file?"
+        raise ConfigError(name, [Fault("YAML", None, None, rule, remedy)])
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > MAX_LINE:
             rule, remedy = f"the line has more than {MAX_LINE:,} characters.", "Break it."

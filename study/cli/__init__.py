@@ -18,7 +18,7 @@ def main() -> None:
         try:
             from study.cli.app import app
 
-            code = app(standalone_mode=False)
+            code = app(prog_name="study", standalone_mode=False)
             sys.stdout.flush()
         except SystemExit as ended:  # by Typer or Rich, whose output nobody reads any more
             code = ended.code

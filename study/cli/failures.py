@@ -66,9 +66,9 @@ def unread() -> None:
     """Drop what standard output cannot take, or the interpreter complains about it as it ends."""
     try:
         sys.stdout.flush()
-    except (OSError, ValueError):
+    except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
+        os.dup2(null, sys.stdout.fileno())
         os.close(null)
 
 

@@ -67,7 +67,7 @@ class LiveView:
                 self._keep_best(record.spec, record.score)
 
     def message(self, text: str) -> None:
-        self._console.print(Text(f"{text} ...", style="dim"))
+        self._console.print(Text(f"{one_line(text)} ...", style="dim"))
 
     def started(self, spec: TrialSpec) -> None:
         self._states[spec.trial_id] = TrialState.RUNNING

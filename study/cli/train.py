@@ -134,7 +134,7 @@ def _is_trained(
         found = path.read_bytes() if path.is_file() else None
     if not occupied:
         return False
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
         record = json.loads(found or b"{}")
         spec = TrialSpec.from_dict(record["spec"])
         same_size = dataset_size in (None, spec.size)

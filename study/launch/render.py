@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from study.config import StudyConfig, parse_config
 from study.errors import UserError
 from study.launch.marked import fill
 from study.launch.shape import ClusterShape, cluster_shape
 from study.launch.targets import TARGETS, Target, cluster_folder
 from study.launch.values import UNKNOWN_MACHINE, Source, target_values
-from study.yaml_source import suggestion
+from study.yaml_source import parse_yaml, read_text, suggestion
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def render_cluster_file(
     if target not in TARGETS:
         raise UserError(f"There is no target {target!r}. {suggestion(target, TARGETS)}")
     kind = TARGETS[target]
-    text = _read(study_file)
+    text = read_text(study_file)
     config = parse_config(text, study_file.absolute().parent, str(study_file))
     shape = cluster_shape(
         config.resources,
@@ -89,24 +87,12 @@ def render_cluster_file(
     return Rendered(filled.text, shape, filled.left, tuple(paths), unnamed)
 
 
-def _read(study_file: Path) -> str:
-    try:
-        return study_file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{study_file} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{study_file} is not UTF-8 text.") from error
-
-
 def _setting(target: Target, key: str, value: str) -> Any:
     if not value:
         return None
     if target.is_shell:
         return value
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {key}={value}: not a YAML value.") from error
+    return parse_yaml(value, f"--set {key}={value}").data
 
 
 def _check(target: Target, values: Mapping[str, Any], shape: ClusterShape) -> None:

@@ -37,7 +37,7 @@ _MAX_LINE = 64 * 2**20
 """Bytes of a line of a text file."""
 _MAX_DEPTH = 60
 """Levels of nesting of a row: Arrow takes 63, and crashes beyond some ten thousand."""
-_JSON_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
+_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[{}\]]")
 
 
@@ -87,9 +87,19 @@ class Table:
         first = 0
         for part in self.parts:
             chosen = part.select_columns(list(columns))
-            for batch in chosen.iter(size):
+            batches = chosen.iter(size)
+            while batch := self._next(batches, first):
                 yield first, batch
                 first += len(next(iter(batch.values())))
+
+    def _next(self, batches: Iterator[dict], first: int) -> dict | None:
+        try:
+            return next(batches, None)
+        except UnicodeDecodeError as error:  # a Parquet file's texts are bytes until they are read
+            raise DataError(
+                f"{self.source.key}: {self.where(first)} or after: holds a text that is not UTF-8 "
+                f"({error.reason}). Write the file anew."
+            ) from None
 
 
 def _missing_header(column: str, part: Dataset) -> str | None:
@@ -207,10 +217,15 @@ def _line_fault(file: IO[bytes], json_lines: bool) -> str | None:
         number += 1
         if number == 1:
             array = json_lines and line.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
+        if not line.isascii() and (len(line) < _MAX_LINE or not array):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"is not UTF-8 text (line {number}: {error.reason}). Save it as UTF-8."
         if b"\0" in line:
             return (
-                f", line {number}: holds a null character, so it is UTF-16, or no text at all. "
-                "Save it as UTF-8."
+                f", line {number}: holds a null character, so the file is UTF-16, or no text at "
+                "all. Save it as UTF-8."
             )
         if array:  # one value, which may be a single line
             continue

@@ -223,7 +223,13 @@ FIELDS = [
     b"\x1b[31m", b"\xff", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"a" * 200_000, b" " * 1000, b"NA", b"=1+1",
     b"\r", b"\t", b",", b";", b"|", b"\n\n",
 ]  # fmt: skip
-DATA_FILES: Sequence[Mutate] = (spoilt_bytes, spoilt_bytes, spoilt_lines, spoilt_fields, spoilt_fields)
+DATA_FILES: Sequence[Mutate] = (
+    spoilt_bytes,
+    spoilt_bytes,
+    spoilt_lines,
+    spoilt_fields,
+    spoilt_fields,
+)
 
 
 def spoilt_packed(rng: random.Random, content: bytes) -> bytes:
@@ -231,7 +237,6 @@ def spoilt_packed(rng: random.Random, content: bytes) -> bytes:
     if rng.random() < 0.5:
         return spoilt_bytes(rng, content)
     return gzip.compress(rng.choice(DATA_FILES)(rng, gzip.decompress(content)), mtime=0)
-
 
 
 def ways_for(file: str) -> Sequence[Mutate]:

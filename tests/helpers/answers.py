@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,8 +175,14 @@ def command(*arguments: str) -> Answer:
     return answered(main, *arguments)
 
 
-def answered(call: Callable[[], Any], *arguments: str) -> Answer:
-    """What a call that ends with SystemExit, as `main` does, prints; cut off after a while."""
+def answered(call: Callable[[], Any], *arguments: str, guarded: bool = False) -> Answer:
+    """What a call that may end with SystemExit, as `main` does, prints; cut off after a while.
+
+    Args:
+        guarded: with the guard that `main` puts on the streams.
+    """
+    from study.cli.output import guarded_streams
+
     kept = sys.argv, sys.stdout, sys.stderr
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     sys.argv, sys.stdout, sys.stderr = ["study", *arguments], stream, stream
@@ -184,7 +190,8 @@ def answered(call: Callable[[], Any], *arguments: str) -> Answer:
     signal.setitimer(signal.ITIMER_REAL, 2 * PATIENCE)
     began, code = time.monotonic(), 0
     try:
-        call()
+        with guarded_streams() if guarded else nullcontext():
+            call()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
     finally:
@@ -198,9 +205,3 @@ def answered(call: Callable[[], Any], *arguments: str) -> Answer:
 
 def _too_slow(*_: object) -> None:
     raise TooSlow
-
-
-def in_folder(folder: Path) -> None:
-    """Make `folder` the place where commands run, and HOME, which a study file may name."""
-    os.chdir(folder)
-    os.environ["HOME"] = str(folder)
