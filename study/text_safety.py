@@ -12,7 +12,7 @@ import re
 _UNSAFE = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but for tab and line feed
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they turn the direction of the text around them
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they turn the direction of text
     "\u2028\u2029"  # line ends to some
     "\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # unseen
     "\ud800-\udfff"  # halves of characters, which no encoding has

@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
         if whole and abs(value) >= _MAX_NUMBER:
             raise ConstructorError(None, None, "the number is too large", node.start_mark)
         if isinstance(value, str) and (found := _NOT_TEXT.search(value)):
-            problem = f"the character {ascii(found[0])} cannot be in a text"
+            problem = f"the character {found[0]!a} cannot be in a text"
             raise ConstructorError(None, None, problem, node.start_mark)
         return value
 

@@ -53,7 +53,7 @@ class _OutputGuard(_Guard):
         return self._stream
 
 
-class Console(rich.console.Console):
+class Console(rich.console.Console):  # noqa: TID251
     """Rich's console with plain words: no markup, emoji or highlights in them, and nothing that a
     terminal would obey."""
 

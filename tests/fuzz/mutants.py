@@ -13,39 +13,43 @@ import yaml
 
 BYTES = [
     b"\0", b"\x07", b"\x1b[31m", b"\x7f", b"\x85", b"\xa0", b"\xff", b"\xfe", b"\xef\xbb\xbf",
-    b"\xed\xa0\x80", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\xf0\x9f\x98\x80", b"\xc3", b"\r", b"\r\n",
-    b"\t", b"\n", b"\n\n", b"\\", b'"', b"'", b"{", b"}", b"[", b"]", b":", b": ", b"- ", b"#", b",",
-    b"&a ", b"*a", b"%", b"!", b"|", b">", b"?", b"---\n", b"...\n", b"=", b"@", b"`", b"<<: ",
+    b"\xed\xa0\x80", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\xf0\x9f\x98\x80", b"\xc3", b"\r",
+    b"\r\n", b"\t", b"\n", b"\n\n", b"\\", b'"', b"'", b"{", b"}", b"[", b"]", b":", b": ", b"- ",
+    b"#", b",", b"&a ", b"*a", b"%", b"!", b"|", b">", b"?", b"---\n", b"...\n", b"=", b"@", b"`",
+    b"<<: ",
 ]  # fmt: skip
 SCALARS = [
     "0", "-1", "1", "2", "1.5", "-0.0", "1e308", "-1e308", "1e400", "1e-320", "5e-324", ".nan",
     ".inf", "-.inf", "1e999", "9223372036854775807", "9223372036854775808", "-9223372036854775809",
     "1" + "0" * 40, "1" + "0" * 5000, "0x" + "f" * 40, "0x" + "f" * 5000, "0o17", "017", "0b101",
     "1_000", "1:30", "1:" * 500 + "1", "true", "no", "on", "null", "~", "''", '""', "=", "<<",
-    "2024-01-01", "2024-13-45", "0000-00-00", "2024-01-01T25:61:61Z", "9999-12-31 23:59:59.9 +99:99",
-    "!!binary aGk=", "!!binary '*'", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]", "!!int x",
-    "!!float x", "!!bool x", "!!timestamp x", "!!null x", "!!str 1", "!!map x", "!!seq x",
-    "!!python/object:os.system x", "!mine x", "&a [*a]", "*a", "*missing", "&a x", "[]", "{}", "[[]]",
-    "[null]", "{null: null}", "{[a]: b}", "{{a: b}: c}", "{1: 2}", "{2024-01-01: x}", "{.nan: 1}",
-    "[1, [2, [3]]]", "[a, b, a]", "[-1, 0, 1]", '"a\\0b"', '"\\ud800"', '"\\x1b]0;x\\a"', '"\\u202e"',
-    '"\\u2028"', "{a}", '"{a"', '"{}"', '"{0}"', '"{a.b}"', '"{a[0]}"', '"{a!r}"', '"{a:>9}"',
-    '"{question}{answer}"', ".", "..", "./", "~", "~nobody/x", "$HOME", "/dev/null", "/dev/zero",
-    "/proc/self/environ", "/etc/passwd", "*", "**", "[", "[a", "?", "./*.jsonl", "./train.jsonl",
-    "./train.csv", "./model", "./model/config.json", "./space.yaml", "./study.yaml", "imdb", "a/b",
-    "a/b/c", "http://x", "s3://", "s3://b/k", "s3://u:p@b/k", "file:///tmp", "zip://x", "://", "a" * 300,
+    "2024-01-01", "2024-13-45", "0000-00-00", "2024-01-01T25:61:61Z",
+    "9999-12-31 23:59:59.9 +99:99", "!!binary aGk=", "!!binary '*'", "!!set {a, b}",
+    "!!omap [a: 1]", "!!pairs [a: 1]", "!!int x", "!!float x", "!!bool x", "!!timestamp x",
+    "!!null x", "!!str 1", "!!map x", "!!seq x", "!!python/object:os.system x", "!mine x",
+    "&a [*a]", "*a", "*missing", "&a x", "[]", "{}", "[[]]", "[null]", "{null: null}", "{[a]: b}",
+    "{{a: b}: c}", "{1: 2}", "{2024-01-01: x}", "{.nan: 1}", "[1, [2, [3]]]", "[a, b, a]",
+    "[-1, 0, 1]", '"a\\0b"', '"\\ud800"', '"\\x1b]0;x\\a"', '"\\u202e"', '"\\u2028"', "{a}",
+    '"{a"', '"{}"', '"{0}"', '"{a.b}"', '"{a[0]}"', '"{a!r}"', '"{a:>9}"', '"{question}{answer}"',
+    ".", "..", "./", "~", "~nobody/x", "$HOME", "/dev/null", "/dev/zero", "/proc/self/environ",
+    "/etc/passwd", "*", "**", "[", "[a", "?", "./*.jsonl", "./train.jsonl", "./train.csv",
+    "./model", "./model/config.json", "./space.yaml", "./study.yaml", "imdb", "a/b", "a/b/c",
+    "http://x", "s3://", "s3://b/k", "s3://u:p@b/k", "file:///tmp", "zip://x", "://", "a" * 300,
     "a" * 5000, "ä" * 200, "sqlite:///x.db", "sqlite://", "postgresql://", "mysql://a:b@c/d",
     "postgresql://u:p@h:99999/d", "general", "auto", "none", "head", "last_0_blocks",
-    "last_" + "9" * 5000 + "_blocks", "'2, " + "9" * 5000 + "'", "full", "lift", "[lift]", "default",
-    "wide", "lift-structure", "{shared: {}}", "{shared: {learning_rate: 1e-3}}", "{low: 1, high: 2}",
-    "{low: 1e-320, high: 1e308, log: true}", "{low: 0, high: 1, step: 5e-324}", "{choices: []}",
-    "{choices: [1, 1]}", "{choices: [[1]]}", "{choices: {a: 1}}", "{low: null}", "{low: .nan, high: 1}",
+    "last_" + "9" * 5000 + "_blocks", "'2, " + "9" * 5000 + "'", "full", "lift", "[lift]",
+    "default", "wide", "lift-structure", "{shared: {}}", "{shared: {learning_rate: 1e-3}}",
+    "{low: 1, high: 2}", "{low: 1e-320, high: 1e308, log: true}",
+    "{low: 0, high: 1, step: 5e-324}", "{choices: []}", "{choices: [1, 1]}", "{choices: [[1]]}",
+    "{choices: {a: 1}}", "{low: null}", "{low: .nan, high: 1}",
     "{low: 1, high: 9223372036854775807, type: int}", "{low: 1, high: 3, step: 1e300}",
 ]  # fmt: skip
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 7, 2**31, 2**53, 2**63 - 1, 2**63, 10**30, 0.5, 1.0, -0.5, 1e-9,
-    1e300, float("nan"), float("inf"), "", "x", "1", "é", "a b", "a\nb", "\t", "'", "x" * 1000, [], {},
-    [1], ["x"], [None], [[]], [{}], {"a": 1}, {"a": {"b": {}}}, {1: 2}, {None: None}, {"": ""},
-    list(range(50)), {str(i): i for i in range(50)}, [1, "x", None, 2.5], b"bytes",
+    None, True, False, 0, 1, -1, 2, 7, 2**31, 2**53, 2**63 - 1, 2**63, 10**30, 0.5, 1.0, -0.5,
+    1e-9, 1e300, float("nan"), float("inf"), "", "x", "1", "é", "a b", "a\nb", "\t", "'",
+    "x" * 1000, [], {}, [1], ["x"], [None], [[]], [{}], {"a": 1}, {"a": {"b": {}}}, {1: 2},
+    {None: None}, {"": ""}, list(range(50)), {str(i): i for i in range(50)}, [1, "x", None, 2.5],
+    b"bytes",
 ]  # fmt: skip
 
 Mutate = Callable[[random.Random, bytes], bytes]
@@ -185,9 +189,10 @@ _WORDS = (
     "./space.yaml", "eager", "fp32", "bf16", "cpu", "a", "H100",
 )  # fmt: skip
 _KEYS = (
-    "name", "seed", "model", "path", "data", "train", "text", "prompt", "response", "label", "arms",
-    "search", "space", "overrides", "shared", "lift", "trials", "training", "epochs", "steps", "zero",
-    "resources", "budget", "storage", "results", "decision", "tracking", "groups", "learning_rate",
+    "name", "seed", "model", "path", "data", "train", "text", "prompt", "response", "label",
+    "arms", "search", "space", "overrides", "shared", "lift", "trials", "training", "epochs",
+    "steps", "zero", "resources", "budget", "storage", "results", "decision", "tracking", "groups",
+    "learning_rate",
 )  # fmt: skip
 STUDY_FILES: Sequence[Mutate] = (
     spoilt_bytes, spoilt_lines, spoilt_scalar, spoilt_scalar, spoilt_structure, spoilt_structure,
@@ -216,12 +221,13 @@ def spoilt_fields(rng: random.Random, text: bytes) -> bytes:
 
 
 FIELDS = [
-    b"", b"null", b"NaN", b"Infinity", b"-Infinity", b"true", b"1", b"-1", b"1.5", b"1e999", b"1e-999",
-    b"9" * 30, b"9" * 5000, b"0x1f", b"007", b'"', b'""', b"'", b'"\\u0000"', b'"\\ud800"', b'"\\', b"\\N",
-    b"{}", b"[]", b"[1]", b'{"a": 1}', b'{"a": {"b": [null]}}', b"[" * 59, b"[" * 100 + b"]" * 100,
-    b"[" * 30_000 + b"]" * 30_000, b'{"a":' * 30_000, b"2024-01-01", b'"2024-01-01T00:00:00Z"', b"\0",
-    b"\x1b[31m", b"\xff", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"a" * 200_000, b" " * 1000, b"NA", b"=1+1",
-    b"\r", b"\t", b",", b";", b"|", b"\n\n",
+    b"", b"null", b"NaN", b"Infinity", b"-Infinity", b"true", b"1", b"-1", b"1.5", b"1e999",
+    b"1e-999", b"9" * 30, b"9" * 5000, b"0x1f", b"007", b'"', b'""', b"'", b'"\\u0000"',
+    b'"\\ud800"', b'"\\', b"\\N", b"{}", b"[]", b"[1]", b'{"a": 1}', b'{"a": {"b": [null]}}',
+    b"[" * 59, b"[" * 100 + b"]" * 100, b"[" * 30_000 + b"]" * 30_000, b'{"a":' * 30_000,
+    b"2024-01-01", b'"2024-01-01T00:00:00Z"', b"\0", b"\x1b[31m", b"\xff", b"\xe2\x80\xa8",
+    b"\xe2\x80\xae", b"a" * 200_000, b" " * 1000, b"NA", b"=1+1", b"\r", b"\t", b",", b";", b"|",
+    b"\n\n",
 ]  # fmt: skip
 DATA_FILES: Sequence[Mutate] = (
     spoilt_bytes,

@@ -41,7 +41,7 @@ training: {global_batch_size: 8}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project of good files that a mutated path does not lead out of, and the home of commands."""
+    """A project of good files, some folders deep, and the home of its commands."""
     place = tmp_path_factory.mktemp("fuzz") / "a" / "b"
     place.mkdir(parents=True)
     write_project(place)

@@ -344,7 +344,8 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
         "[2, 4, 6]",
     ),
     # No end.
-    "endless trials": (GOOD + "search: {trials: 2000000000}\n", "search.trials", LAST + 1, "20,000"),
+    "endless trials": (
+        GOOD + "search: {trials: 2000000000}\n", "search.trials", LAST + 1, "20,000"),
     "endless replicates": (
         GOOD + "search: {replicates: 1000}\n", "search.replicates", LAST + 1, "150"),
     "endless evaluations": (

@@ -135,9 +135,7 @@ def test_a_file_without_a_header_line_is_told_to_add_one(
         (b"\n\n", "the first line is empty. Add a header line there."),
     ],
 )
-def test_a_header_line_that_names_no_columns(
-    content: bytes, expected: str, tmp_path: Path
-) -> None:
+def test_a_header_line_that_names_no_columns(content: bytes, expected: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     assert expected in message(tmp_path, {"train": str(tmp_path / "a.csv"), "text": "text"})
 
