@@ -123,4 +123,4 @@ class Run:
 
 def comments(sentences: Sequence[str]) -> str:
     """Lines of YAML comments, one for each sentence."""
-    return "".join(f"# {' '.join(sentence.split())}\n" for sentence in sentences)
+    return "".join(f"# {one_line(' '.join(sentence.split()))}\n" for sentence in sentences)
