@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 
 from study.errors import ConfigError, Fault
@@ -10,7 +9,7 @@ from study.text_safety import csv_cell, one_line, printable, without_colours
 
 
 def test_no_control_direction_or_half_character_stays() -> None:
-    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    every = "".join(map(chr, (*range(0x10000), *range(0xE0000, 0xE0200))))
     left = set(printable(every)) - {"\n", "\t"}
     kinds = {unicodedata.category(character) for character in left}
     assert not kinds & {"Cc", "Cs", "Zl", "Zp"}

@@ -63,7 +63,7 @@ def test_the_good_files_are_good(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "count"),
     thinned(
-        [(0, 120), *((first, 1000) for first in range(1000, 11_000, 1000))],
+        [(0, 50), *((first, 1000) for first in range(1000, 11_000, 1000))],
         lambda first, count: first == 0,
     ),
 )
@@ -89,7 +89,7 @@ def test_a_spoilt_study_file_gets_one_message_soon(first: int, count: int, folde
 
 
 @pytest.mark.parametrize(
-    ("first", "count"), thinned([(0, 40), (1000, 300)], lambda first, count: first == 0)
+    ("first", "count"), thinned([(0, 32), (1000, 300)], lambda first, count: first == 0)
 )
 def test_a_spoilt_data_file_gets_one_message_soon(first: int, count: int, folder: Path) -> None:
     good, faults = write_data_files(folder), {}

@@ -157,7 +157,7 @@ def test_a_gigabyte_of_null_characters_is_refused_at_its_first(tmp_path: Path) -
         # Arrow's own reader dies of these.
         ('{"text": ' + "[" * 100_000, ", line 21: more than 60 levels of nesting"),
         ('{"text": ' * 100_000, ", line 21: more than 60 levels of nesting"),
-        ('{"text": "' + '[\\"' * 1_000_000, ", line 21: not valid JSON (Unterminated string"),
+        ('{"text": "' + '[\\"' * 1_000_000, ", line 21: not valid JSON"),
         ('{"n": ' + "9" * 5000 + "}\noops", ", line 21: a number is too long"),
     ],
 )
