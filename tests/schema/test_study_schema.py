@@ -50,7 +50,8 @@ SECTIONS = {
 # Text that the loader looks into, and numbers that have to suit others.
 LOOKED_INTO = {
     "task", "data.text", "data.prompt", "data.response", "data.messages", "data.label",
-    "data.validation_size", "data.test_size", "search.space", "search.replicates", "storage.database", "storage.results",
+    "data.validation_size", "data.test_size", "search.space", "search.replicates",
+    "storage.database", "storage.results",
     "training.micro_batch_size_per_worker", "resources.workers_per_trial",
     "zero.offload_parameters",
 }  # fmt: skip
@@ -80,7 +81,8 @@ ONLY_THE_LOADER = {
     "endless trials", "endless replicates", "endless evaluations", "endless steps",
     "endless epochs", "override past the other bound", "decided twice", "beta2 for SGD",
     # Inside a text.
-    "a group of endless digits", "open brace", "positional field", "format specification", "column without braces",
+    "a group of endless digits",
+    "open brace", "positional field", "format specification", "column without braces",
     "prompt without braces", "column with braces", "not a database", "another database",
     "database in memory",
     # JSON has no infinity.
