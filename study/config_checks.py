@@ -146,14 +146,14 @@ def _the_plan_has_an_end(config: StudyConfig) -> Iterator[Fault]:
 def _a_trial_has_an_end(config: StudyConfig) -> Iterator[Fault]:
     training = config.training
     longest = (training.epochs or 1.0) * max(config.dataset_sizes) / training.global_batch_size
-    for name, steps in (
-        ("steps", training.steps or 0),
-        ("min_steps", training.min_steps),
-        ("epochs", longest),
+    for path, steps in (
+        ("training.steps", training.steps or 0),
+        ("training.min_steps", training.min_steps),
+        ("training.epochs" if training.epochs else "dataset_sizes", longest),
     ):
         if steps > MAX_STEPS:
             rule = f"a trial would have {steps:.3g} optimizer steps."
-            yield Fault(f"training.{name}", None, None, rule, f"At most {MAX_STEPS:,}: lower it.")
+            yield Fault(path, None, None, rule, f"At most {MAX_STEPS:,}: lower it.")
 
 
 @_reads(

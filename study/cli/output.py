@@ -76,6 +76,8 @@ class Console(rich.console.Console):  # noqa: TID251
 def guarded_streams() -> Iterator[None]:
     """Let only printable text through to standard output and error; a character that the terminal's
     encoding lacks is written as an escape."""
+    global _library_log
+    _library_log = None
     streams = sys.stdout, sys.stderr
     for stream in streams:
         if hasattr(stream, "reconfigure"):
