@@ -82,7 +82,7 @@ def guarded_streams() -> Iterator[None]:
     for stream in streams:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = _OutputGuard(streams[0]), _Guard(streams[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _OutputGuard(streams[0]), _Guard(streams[1])
     try:
         yield
     finally:

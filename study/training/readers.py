@@ -21,8 +21,9 @@ import logging
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from study.errors import DataError
 from study.training.sources import Source, data_format, suffix
@@ -210,7 +211,7 @@ def _refuse_unreadable(key: str, path: Path) -> None:
         raise DataError(f"{key}: {path}{'' if fault.startswith(',') else ' '}{fault}")
 
 
-def _line_fault(file: IO[bytes], json_lines: bool) -> str | None:
+def _line_fault(file: gzip.GzipFile | BufferedIOBase, json_lines: bool) -> str | None:
     """Why the lines of a text file are not given to its reader; None if they can be."""
     number, array = 0, False
     while line := file.readline(_MAX_LINE):
