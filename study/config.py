@@ -89,7 +89,12 @@ def _validate(source: YamlSource, base_dir: Path, look_at_files: bool) -> StudyC
         faults, affected = faults + found.faults, found.paths
         # The other checks go on without the faulty settings, and stay silent about what depends
         # on them: one mistake, one message, and still all mistakes at once.
-        config = StudyConfig.model_validate(repair(data, affected))
+        try:
+            config = StudyConfig.model_validate(repair(data, affected))
+        except ValidationError:  # a key with a dot in it, which no path can name
+            affected |= found.sections
+            rest = {key: value for key, value in data.items() if key not in found.sections}
+            config = StudyConfig.model_validate(repair(rest, ()))
     config = resolve_paths(config, base_dir)
     faults += cross_field_faults(config, affected)
     faults += _unaffected(database_faults(config.storage.database), affected)

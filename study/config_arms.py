@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -12,6 +12,7 @@ from study.config_section import PositiveInt, Section
 from study.errors import ConfigError
 from study.lift_options import read_always_active, read_groups
 from study.space import ARMS
+from study.space_faults import MAX_SWEEPS
 from study.yaml_source import suggestion
 
 
@@ -27,7 +28,7 @@ class LiftConfig(Section):
     the model's number of blocks."""
     order: Literal["top-down", "bottom-up", "random"] = "top-down"
     """Which group trains first; the others are controls. random: another order in every sweep."""
-    sweeps: PositiveInt = 1
+    sweeps: Annotated[int, Field(ge=1, le=MAX_SWEEPS)] = 1
     """Times the whole pass is repeated."""
     cumulative: bool = False
     """Groups that trained earlier in a sweep keep training (gradual unfreezing)."""

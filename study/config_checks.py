@@ -14,6 +14,11 @@ from study.space import SearchSpace
 
 Check = Callable[[StudyConfig], Iterable[Fault]]
 
+MAX_PAIRS = 150
+MAX_TRIALS = 20_000
+MAX_EVALUATIONS = 1_000_000
+MAX_STEPS = 100_000_000
+
 # DeepSpeed keys that other settings of the study decide, and which.
 OWNED_KEYS = {
     "train_batch_size": "training.global_batch_size",
@@ -115,6 +120,40 @@ def _one_training_length(config: StudyConfig) -> Iterator[Fault]:
     elif training.steps is not None and "min_steps" in training.model_fields_set:
         rule = "`min_steps` has no effect beside `steps`."
         yield Fault("training.min_steps", None, None, rule, "Remove one of them.")
+
+
+@_reads("arms", "dataset_sizes", "search", "confirm", "training.evaluations")
+def _the_plan_has_an_end(config: StudyConfig) -> Iterator[Fault]:
+    search, seeds = config.search, config.confirm.seeds
+    cells = len(config.arms.names) * len(config.dataset_sizes) * search.replicates
+    trials, evaluations = cells * (search.trials + seeds), config.training.evaluations
+    pairs = len(config.dataset_sizes) * search.replicates
+    if pairs > MAX_PAIRS:
+        rule = f"{len(config.dataset_sizes):,} sizes in {search.replicates:,} replicates each."
+        remedy = f"At most {MAX_PAIRS} pairs of the two: lower it, or ask for fewer sizes."
+        yield Fault("search.replicates", None, None, rule, remedy)
+    elif trials > MAX_TRIALS:
+        rule = f"the study would have {trials:,} trials; at most {MAX_TRIALS:,}."
+        remedy = "Lower `trials`, `replicates`, `confirm.seeds`, or the number of sizes."
+        yield Fault("search.trials", None, None, rule, remedy)
+    elif trials * evaluations > MAX_EVALUATIONS:
+        rule = f"{trials:,} trials would be evaluated {trials * evaluations:,} times."
+        remedy = f"At most {MAX_EVALUATIONS:,}: lower it."
+        yield Fault("training.evaluations", None, None, rule, remedy)
+
+
+@_reads("training", "dataset_sizes")
+def _a_trial_has_an_end(config: StudyConfig) -> Iterator[Fault]:
+    training = config.training
+    longest = (training.epochs or 1.0) * max(config.dataset_sizes) / training.global_batch_size
+    for path, steps in (
+        ("training.steps", training.steps or 0),
+        ("training.min_steps", training.min_steps),
+        ("training.epochs" if training.epochs else "dataset_sizes", longest),
+    ):
+        if steps > MAX_STEPS:
+            rule = f"a trial would have {steps:.3g} optimizer steps."
+            yield Fault(path, None, None, rule, f"At most {MAX_STEPS:,}: lower it.")
 
 
 @_reads(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +67,12 @@ STAND_INS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class SchemaFaults:
-    """Faults, and the paths of all settings that are missing, wrong or probably misspelt."""
+    """Faults, the paths of all settings that are missing, wrong or probably misspelt, and the
+    top-level keys that have them."""
 
     faults: list[Fault]
     paths: frozenset[str]
+    sections: frozenset[str]
 
 
 def pydantic_faults(
@@ -78,10 +80,12 @@ def pydantic_faults(
 ) -> SchemaFaults:
     """One fault per setting; the alternatives of a union are put together."""
     by_path: dict[str, list[ErrorDetails]] = {}
-    for detail in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for detail in found:
         by_path.setdefault(_path_of(detail, data), []).append(detail)
     # A wrong item of a list also fails the "or a single value" side of its union.
-    paths = [p for p in by_path if not any(other.startswith(f"{p}.") for other in by_path)]
+    around = {section for path in by_path for section in _sections_around(path)}
+    paths = [path for path in by_path if path not in around]
     misspelt = {
         path: near
         for path in paths
@@ -93,7 +97,17 @@ def pydantic_faults(
         if details[0]["type"] == "missing" and path in misspelt.values():
             continue
         faults.append(_fault(path, details, model))
-    return SchemaFaults(faults, frozenset(paths) | frozenset(misspelt.values()))
+    return SchemaFaults(
+        faults,
+        frozenset(paths) | frozenset(misspelt.values()),
+        frozenset(str(detail["loc"][0]) for detail in found),
+    )
+
+
+def _sections_around(path: str) -> Iterator[str]:
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def is_affected(path: str, faulty: Iterable[str]) -> bool:

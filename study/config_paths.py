@@ -209,7 +209,7 @@ def _shard_faults(path: str, folder: Path) -> Iterator[Fault]:
         shards = set(index["weight_map"].values())
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         rule = "model.safetensors.index.json cannot be read."
         yield Fault(path, None, str(folder), rule, "Download or save the model again.")
         return

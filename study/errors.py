@@ -20,7 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from study.text_safety import one_line
 from study.urls import without_password, without_passwords
+
+_MOST_FAULTS = 50
+_LONGEST = 2000
+"""Characters of a fault."""
 
 
 class StudyError(Exception):
@@ -61,12 +66,16 @@ class Fault:
     def __str__(self) -> str:
         where = f"{self.path} (line {self.line})" if self.line else self.path
         shown = "" if self.value is None else f" Found: {_shorten(self.value)}."
-        return f"{where}: {self.rule}{shown} {self.remedy}".rstrip()
+        text = f"{where}: {self.rule}{shown} {self.remedy}".rstrip()
+        return _without_middle(one_line(text), _LONGEST)
 
 
-def _shorten(value: object, limit: int = 80) -> str:
-    """Without its middle, if it is long: the end of a path tells most."""
-    text = repr(without_passwords(value))
+def _shorten(value: object) -> str:
+    return _without_middle(repr(without_passwords(value)), 80)
+
+
+def _without_middle(text: str, limit: int) -> str:
+    """Of a long text its ends: the end of a path tells most."""
     head = limit // 3
     return text if len(text) <= limit else f"{text[:head]}...{text[head + 3 - limit :]}"
 
@@ -78,7 +87,10 @@ class ConfigError(UserError):
         self.source = source
         self.faults = tuple(faults)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        super().__init__(f"{source}: {count}\n" + "\n".join(f"  - {f}" for f in self.faults))
+        shown = [f"  - {fault}" for fault in self.faults[:_MOST_FAULTS]]
+        if len(self.faults) > len(shown):
+            shown.append(f"  and {len(self.faults) - len(shown)} more")
+        super().__init__("\n".join([f"{one_line(source)}: {count}", *shown]))
 
     def __reduce__(self) -> tuple[type, tuple[str, tuple[Fault, ...]]]:
         return type(self), (self.source, self.faults)

@@ -42,7 +42,7 @@ def model_fingerprint(path: str, revision: str | None = None) -> str | None:
                 return f"hub:{cached['id'].replace('--', '/', 1)}@{cached['commit']}"
             return f"{_FOLDER}:{_folder_hash(folder)}"
         commit = _cached_commit(path, revision or "main")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return None if commit is None else f"hub:{path}@{commit}"
 

@@ -15,7 +15,8 @@ from study.yaml_source import suggestion
 ORDERS = ("top-down", "bottom-up", "random")
 PHASE_STEPS = ("even", "proportional")
 ALWAYS_ACTIVE = ("head", "final_norm", "last_K_blocks")
-_LAST_BLOCKS = re.compile(r"last_([1-9][0-9]*)_blocks?")
+_NUMBER = re.compile(r"[0-9]{1,5}")
+_LAST_BLOCKS = re.compile(r"last_([1-9][0-9]{0,4})_blocks?")
 
 
 def read_groups(value: Sequence[int] | str) -> tuple[int, ...]:
@@ -26,7 +27,7 @@ def read_groups(value: Sequence[int] | str) -> tuple[int, ...]:
     """
     sizes: list[int] = []
     for entry in _words(value):
-        size = int(entry) if isinstance(entry, str) and entry.isdecimal() else entry
+        size = int(entry) if isinstance(entry, str) and _NUMBER.fullmatch(entry) else entry
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             sizes.clear()
             break

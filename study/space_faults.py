@@ -16,6 +16,7 @@ from study.yaml_source import suggestion
 ARMS = ("full", "lift")
 RANGE_KEYS = ("low", "high", "log", "step", "type")
 MAX_STEPS = 1_000_000
+MAX_SWEEPS = 1000
 EXAMPLE = "Write `{low: ..., high: ...}`, `{choices: [...]}`, or a single value to fix it."
 
 
@@ -85,7 +86,7 @@ LIFT_PARAMETERS = {
     "group_size": Parameter("int", 1),
     "groups": Parameter("text", read=read_groups, example="2, 4, 6"),
     "order": Parameter("text", words=ORDERS),
-    "sweeps": Parameter("int", 1),
+    "sweeps": Parameter("int", 1, MAX_SWEEPS),
     "cumulative": Parameter("bool"),
     "always_active": Parameter("text", read=read_always_active, example="head, last_2_blocks"),
     "phase_steps": Parameter("text", words=PHASE_STEPS),

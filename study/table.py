@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from study.analysis import cold_device_seconds_of, peak_memory_of, score_of, steps_done
 from study.records import Measurement, TrialRecord
 from study.results import StudyResults, device_seconds_of
+from study.text_safety import csv_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -43,12 +44,12 @@ def rows_of(results: StudyResults, what: What = "trials") -> list[Row]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV with a header; a value that is missing is an empty field."""
+    """Rows as CSV with a header; a value that is missing is an empty field. Names and texts are
+    safe in a spreadsheet, see `csv_cell`; a Parquet file has them as they are."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, rows[0] if rows else (), lineterminator="\n")
-    if rows:
-        writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    for row in (rows[0].keys(), *(row.values() for row in rows)) if rows else ():
+        writer.writerow([csv_cell(value) for value in row])
     return file.getvalue()
 
 

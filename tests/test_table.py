@@ -54,6 +54,21 @@ def test_a_classifiers_metrics_are_columns_of_all_rows() -> None:
     assert [row["validation_accuracy"] for row in rows] == [0.9, None]
 
 
+def test_a_cell_of_a_csv_file_that_begins_like_a_formula_is_text_and_numbers_stay_numbers() -> None:
+    trial = next(t for t in RESULTS.trials if t.outcome is not None and t.score is not None)
+    assert trial.outcome is not None
+    outcome = replace(trial.outcome, reason='=HYPERLINK("http://x";"y")')
+    chosen = {**trial.spec.hyperparameters, "learning_rate": -1.5, "+order": "-x\r\x1b"}
+    spec = replace(trial.spec, hyperparameters=chosen)
+    text = to_csv(rows_of(_of(replace(trial, spec=spec, outcome=outcome))))
+    for cell in next(csv.reader(io.StringIO(text.split("\n", 1)[1]))):
+        assert not cell.startswith(("=", "+", "@", "\t", "\r")), cell
+    read = pandas.read_csv(io.StringIO(text))
+    assert read["reason"][0] == '\'=HYPERLINK("http://x";"y")'
+    assert read["'+order"][0] == r"'-x\r\x1b"
+    assert read["learning_rate"][0] == -1.5 and read["size"].dtype.kind == "i"
+
+
 def test_csv_reads_back() -> None:
     rows = rows_of(RESULTS)
     read = list(csv.DictReader(io.StringIO(to_csv(rows))))

@@ -51,6 +51,7 @@ def test_of_a_long_value_the_ends_are_shown() -> None:
 def test_a_wrong_study_file_has_one_clear_fault(case: str, folder: Path) -> None:
     text, path, line, telling = WRONG[case]
     faults = faults_of(folder, text)
+    path = path.replace("{file}", str(folder / "study.yaml"))
     assert [(fault.path, fault.line) for fault in faults] == [(path, line)], faults
     assert telling in str(faults[0])
 

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import sys
 
-from study.errors import StudyError, UserError
-
 
 def main() -> None:
-    """Entry point of the console script; turns the package's errors into exit codes."""
-    from study.cli.app import app
+    """Entry point of the console script: whatever happens ends in words and an exit code."""
+    from study.cli.failures import tell, unread
+    from study.cli.output import guarded_streams
 
-    try:
-        app(standalone_mode=True)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:
-        # A full disk or a folder without permission is the user's to mend, like a wrong file.
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
-        sys.exit(UserError.exit_code)
+    code: object
+    with guarded_streams():
+        try:
+            from study.cli.app import app
+
+            code = app(prog_name="study", standalone_mode=False)
+            sys.stdout.flush()
+        except SystemExit as ended:  # by Typer or Rich, whose output nobody reads any more
+            code = ended.code
+        except BaseException as error:
+            code = tell(error)
+        unread()
+    sys.exit(code if isinstance(code, int) else None)

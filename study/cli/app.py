@@ -43,6 +43,12 @@ OptionalAddress = Annotated[
 ]
 
 
+def _debug(wanted: bool) -> None:
+    from study.cli.failures import show_tracebacks
+
+    show_tracebacks(wanted)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"study {installed_version('finetune-study')}")
@@ -53,6 +59,12 @@ def _version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", callback=_debug, is_eager=True, help="Print the traceback of an error."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -82,9 +94,10 @@ def schema(
     ] = False,
 ) -> None:
     """Print the JSON Schema of a study file, for an editor."""
+    from study.cli.output import write_data
     from study.schema import SPACE_FILE, STUDY_FILE
 
-    typer.echo((SPACE_FILE if space else STUDY_FILE).read_text(encoding="utf-8"), nl=False)
+    write_data((SPACE_FILE if space else STUDY_FILE).read_text(encoding="utf-8"))
 
 
 @app.command()

@@ -36,7 +36,7 @@ def write_best(
         UserError: no such configuration, a format that cannot express it, or a file in the way.
     """
     from study.cli.files import results_named
-    from study.cli.output import written_to
+    from study.cli.output import write_data, written_to
     from study.errors import UserError
     from study.reuse import best_configuration
     from study.reuse.formats import export
@@ -51,7 +51,7 @@ def write_best(
     for warning in best.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if output is None:
-        typer.echo(made.text, nl=False)
+        write_data(made.text)
         if made.siblings:
             named = ", ".join(made.siblings)
             typer.echo(f"Not shown: {named}. Write all files with --output FOLDER/.", err=True)

@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.status import Status as Spinner
 from rich.text import Text
 
-from study.cli.output import libraries_to
+from study.cli.output import Console, libraries_to
 from study.config import StudyConfig
 from study.errors import StoreError
 from study.orchestration.preflight.base import CheckResult, Status
@@ -80,7 +79,7 @@ def check_and_print(config: StudyConfig, named: str, *, probe: bool) -> bool:
     print(f"Checking study {config.name}\nLibrary output goes to {path}")
     with libraries_to(path) as console, CheckView(console) as view:
         results = check_study(config, view, probe=probe)
-    Console(highlight=False, markup=False).print(_summary(results, named))
+    Console().print(_summary(results, named))
     return not _count(results)[Status.FAIL]
 
 

@@ -77,7 +77,7 @@ def render(
 ) -> None:
     """Fill a cluster file from a study: its machines, its time, its name."""
     from study.cli.files import study_file
-    from study.cli.output import written_to
+    from study.cli.output import write_data, written_to
     from study.errors import UserError
     from study.launch import render_cluster_file
     from study.text_files import write_text
@@ -99,7 +99,7 @@ def render(
         file_name=None if output is None else str(output),
     )
     if output is None:
-        typer.echo(rendered.text, nl=False)
+        write_data(rendered.text)
     else:
         with written_to(output):
             write_text(output, rendered.text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from study.analysis.noise import (
     split_error,
 )
 from study.analysis.power import ENOUGH, Power, PowerAt, predict_power
-from study.cli.output import print_facts
+from study.cli.output import Console, print_facts
 from study.orchestration.prepare import Prepared
 from study.plan import with_probe
 from study.results import StudyResults

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import typer
 
 from study.cli.files import results_named
-from study.cli.output import written_to
+from study.cli.output import write_data, written_to
 from study.errors import UserError
 from study.remote import RemoteFolder, is_remote
 from study.table import What, rows_of, to_csv, to_parquet
@@ -41,7 +41,7 @@ def export_and_print(named: str, output: str | None, what: What) -> None:
             f"Study {results.config.name!r} has no {what} on record yet. Start it with `study run`."
         )
     if output is None:
-        typer.echo(to_csv(rows), nl=False)
+        write_data(to_csv(rows))
         return
     content = to_parquet(rows) if kind == ".parquet" else to_csv(rows).encode()
     _write(output, content)

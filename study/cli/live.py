@@ -6,15 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.cli.output import Console
 from study.cli.time_left import Pace, TimeLeft
 from study.plan import StudyPlan
 from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.text_format import duration
+from study.text_safety import one_line
 
 _COLOURS = {
     TrialState.COMPLETE: "green",
@@ -71,7 +73,7 @@ class LiveView:
                 self._keep_best(record.spec, record.score)
 
     def message(self, text: str) -> None:
-        self._console.print(Text(f"{text} ...", style="dim"))
+        self._console.print(Text(f"{one_line(text)} ...", style="dim"))
 
     def started(self, spec: TrialSpec) -> None:
         self._states[spec.trial_id] = TrialState.RUNNING
@@ -113,7 +115,7 @@ class LiveView:
         line.append(f" lr {spec.hyperparameters['learning_rate']:.1e}", style="dim")
         line.append(f" {duration(seconds)}", style="dim")
         if state is TrialState.FAIL:
-            line.append(f"\n      {outcome.reason}", style="red")
+            line.append(f"\n      {one_line(str(outcome.reason))}", style="red")
         return line
 
     def _ended(self) -> int:

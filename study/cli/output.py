@@ -1,21 +1,110 @@
-"""Where text goes: what is for people to the terminal, what libraries say to a log file."""
+"""Where text goes: what is for people to the terminal, what libraries say to a log file.
+
+Nothing that a terminal would obey passes, whoever wrote it: `guarded_streams` puts a `_Guard` on
+standard output and error for as long as a command runs, and `Console` is Rich's own with the same
+guard, for Rich's colours have to pass. What is for another program goes through `write_data`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
-from rich.console import Console
+import rich.console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from study.errors import UserError
 from study.text_format import metric_title
+from study.text_safety import printable
 from study.urls import LogFormatter
+
+_library_log: Path | None = None
+"""Where the output of libraries went last."""
+
+
+class _Guard:
+    """A text stream to which only printable text is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _OutputGuard(_Guard):
+    """Standard output, from which Rich's consoles take what they write to, past the guard."""
+
+    @property
+    def rich_proxied_file(self) -> TextIO:
+        return self._stream
+
+
+class Console(rich.console.Console):  # noqa: TID251
+    """Rich's console with plain words: no markup, emoji or highlights in them, and nothing that a
+    terminal would obey."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        super().__init__(file=file, highlight=False, markup=False, emoji=False)
+
+    def render(
+        self,
+        renderable: rich.console.RenderableType,
+        options: rich.console.ConsoleOptions | None = None,
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
+@contextmanager
+def guarded_streams() -> Iterator[None]:
+    """Let only printable text through to standard output and error; a character that the terminal's
+    encoding lacks is written as an escape."""
+    global _library_log
+    _library_log = None
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = _OutputGuard(streams[0]), _Guard(streams[1])
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def write_data(text: str) -> None:
+    """Print what another program reads: byte for byte, but not into a terminal."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None or sys.stdout.isatty():
+        sys.stdout.write(text)
+        return
+    sys.stdout.flush()
+    buffer.write(text.encode("utf-8", "backslashreplace"))
+    buffer.flush()
+
+
+def library_log() -> Path | None:
+    """Where the output of libraries went, if to a file."""
+    return _library_log
 
 
 @contextmanager
@@ -25,11 +114,14 @@ def libraries_to(path: Path) -> Iterator[Console]:
     Redirecting the descriptors, not just `sys.stdout`, also catches what Ray's C++ parts and
     forked processes print.
     """
+    global _library_log
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
-    terminal = os.fdopen(os.dup(1), "w", buffering=1)
+    encoding = sys.stdout.encoding
+    terminal = os.fdopen(os.dup(1), "w", 1, encoding=encoding, errors="backslashreplace")
+    _library_log = path
     with path.open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -37,7 +129,7 @@ def libraries_to(path: Path) -> Iterator[Console]:
     handler.setFormatter(LogFormatter())
     logging.getLogger().addHandler(handler)
     try:
-        yield Console(file=terminal, highlight=False, markup=False)
+        yield Console(terminal)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

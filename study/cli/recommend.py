@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from study.analysis import BASIS_PHRASES, Verdict, arm_label
 from study.analysis.verdict_records import Interval
-from study.cli.output import print_facts
+from study.cli.output import Console, print_facts
 from study.cli.verdicts import short, told_runs
 from study.reuse.identity import Asked
 from study.reuse.recommend import Declined, Judged, Recommendation, recommend, sizes_of
@@ -33,7 +32,7 @@ def recommend_and_print(asked: Asked, places: Sequence[str], as_json: bool) -> i
         json.dump(told, sys.stdout, indent=1)
         print()
     else:
-        console = Console(highlight=False, markup=False)
+        console = Console()
         if isinstance(found, Recommendation):
             _print_answer(console, found)
         else:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from study.cli.live import LiveView
-from study.cli.output import libraries_to, written_to
+from study.cli.output import Console, libraries_to, written_to
 from study.cli.verdicts import print_verdicts
 from study.config import StudyConfig
 from study.errors import StudyError, UserError
@@ -67,7 +66,7 @@ def run_and_report(config: StudyConfig, named: str) -> None:
             ) from error
     failed = [r for r in results.trials if r.state is TrialState.FAIL]
     # No markup: names and paths may have brackets in them.
-    console = Console(highlight=False, markup=False)
+    console = Console()
     console.print()
     print_verdicts(console, results, summary)
     took = Text(f"\nTook {duration(time.monotonic() - started)}. Report: ")
@@ -109,7 +108,7 @@ def report_and_print(
         folder = StudyPaths(results.config.results_dir).report
     with written_to(folder):
         paths = write_summary(results, summary, folder)
-    console = Console(highlight=False, markup=False)
+    console = Console()
     print_verdicts(console, results, summary)
     for path in (paths.html, paths.markdown, paths.json):
         console.print(f"Wrote {path}", soft_wrap=True)

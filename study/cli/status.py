@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rich.console import Console
 from rich.table import Table
 
 from study.analysis import PrefixCacheSummary, counted, summarise, summarise_prefix_cache
-from study.cli.output import print_facts
+from study.cli.output import Console, print_facts
 from study.cli.verdicts import print_sweep
 from study.records import TrialRecord, TrialState
 from study.results import StudyResults
@@ -19,7 +18,7 @@ from study.warm_start import warm_start_effect
 
 def print_status(results: StudyResults) -> None:
     """States, the best of each cell, and what runs now."""
-    console = Console(highlight=False, markup=False)
+    console = Console()
     counts = Counter(r.state for r in results.trials)
     states = ", ".join(f"{counts[s]} {s.value.lower()}" for s in TrialState if counts[s])
     facts = {

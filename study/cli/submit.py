@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
 from study.cli.files import DEMO, DEMO_FOLDER, study_file
-from study.cli.output import print_facts
+from study.cli.output import Console, print_facts
 from study.errors import UserError
 from study.text_format import byte_size, duration
+from study.text_safety import without_colours
 
 if TYPE_CHECKING:  # they import Ray
     from study.orchestration.submit.connection import Dashboard
@@ -85,12 +85,12 @@ def print_job_status(named: str, address: str) -> None:
 
     dashboard = connect(address)
     job = _named_job(dashboard, named)
-    console = Console(highlight=False, markup=False)
+    console = Console()
     print_facts(
         console,
         {"Job": job.job_id, "Study": job.study, "State": _state(job), "Results": job.results},
     )
-    lines = log_of(dashboard, job).splitlines() or job.message.splitlines()
+    lines = without_colours(log_of(dashboard, job)).splitlines() or job.message.splitlines()
     for line in lines[-_LOG_LINES:]:
         console.print(line, soft_wrap=True)
 
@@ -108,7 +108,7 @@ def print_job_logs(named: str, address: str, *, follow: bool) -> int:
     job = _named_job(dashboard, named)
     if follow:
         return _follow(dashboard, job)
-    typer.echo(log_of(dashboard, job), nl=False)
+    typer.echo(without_colours(log_of(dashboard, job)), nl=False)
     return 0
 
 
@@ -182,7 +182,7 @@ def _follow(dashboard: Dashboard, job: Job) -> int:
     from study.orchestration.submit.follow import follow
 
     def out(text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write(without_colours(text))
         sys.stdout.flush()
 
     def note(text: str) -> None:

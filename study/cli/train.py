@@ -10,10 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
-from study.cli.output import libraries_to, told_metrics
+from study.cli.output import Console, libraries_to, told_metrics
 from study.errors import UserError
 from study.owned import CHECKPOINTS, REMAKEABLE, claim, remove, remove_url
 from study.paths import StudyPaths
@@ -140,7 +139,7 @@ def _is_trained(
         found = path.read_bytes() if path.is_file() else None
     if not occupied:
         return False
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
         record = json.loads(found or b"{}")
         spec = TrialSpec.from_dict(record["spec"])
         same_size = dataset_size in (None, spec.size)
@@ -176,7 +175,7 @@ def _tell(run: FinalRun, place: str) -> None:
     from study.reuse.scores import not_learned
 
     outcome = run.outcome
-    console = Console(highlight=False, markup=False)
+    console = Console()
     test = f"test {outcome.test_loss:.4f}{told_metrics(outcome.test_metrics)}"
     scores = [f"validation {outcome.score:.4f}", test]
     if outcome.retention_loss is not None and run.base.retention_loss is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from study.cli.output import told_metrics
+from study.cli.output import Console, told_metrics
 from study.text_format import counted, duration, percent
 
 if TYPE_CHECKING:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from study.analysis import cold_device_seconds_of, device_seconds_of
 from study.analysis.estimates import validation_metrics_of
 from study.cli.detection import print_detection
-from study.cli.output import print_facts, told_metrics
+from study.cli.output import Console, print_facts, told_metrics
 from study.errors import UserError
 from study.orchestration.prepare import Prepared
 from study.paths import StudyPaths
@@ -21,6 +20,7 @@ from study.records import PrefixCacheUse, TrialRecord, TrialState
 from study.remote import RemoteFolder
 from study.results import StudyResults
 from study.text_format import byte_size, counted, duration, short_count
+from study.text_safety import without_colours
 from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
 from study.warm_start import warm_start_plan
 
@@ -32,7 +32,7 @@ def print_plan(prepared: Prepared, named: str, results: StudyResults | None = No
         named: the STUDY argument, for the advice.
         results: what the study has on record, if anything.
     """
-    console = Console(highlight=False, markup=False)
+    console = Console()
     plan, data, config = prepared.plan, prepared.data, prepared.plan.config
     print_facts(
         console,
@@ -136,7 +136,7 @@ def print_trial(results: StudyResults, trial_id: str, log_lines: int) -> None:
             f"No trial {trial_id!r} in study {results.config.name}. Its trials are named like "
             f"{examples}; `study report` lists all."
         )
-    console = Console(highlight=False, markup=False)
+    console = Console()
     print_facts(console, _trial_facts(found))
     if found.measurements:
         console.print(_curve(found))
@@ -262,5 +262,5 @@ def _print_log(console: Console, results: StudyResults, trial_id: str, lines: in
     if content is None:
         return
     console.print(Text(f"Last lines of {place}", style="dim"), soft_wrap=True)
-    for line in content.decode(errors="replace").splitlines()[-lines:]:
+    for line in without_colours(content.decode(errors="replace")).splitlines()[-lines:]:
         console.print(Text(line), soft_wrap=True)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from study.config import ResourcesConfig, StudyConfig, parse_config
 from study.errors import UserError
 from study.launch.marked import fill
@@ -19,7 +17,7 @@ from study.launch.targets import TARGETS, USUAL_GPU, Target, cluster_folder
 from study.launch.values import CARRIED, UNKNOWN_MACHINE, WRAPPED, Source, target_values
 from study.space import is_space_file
 from study.urls import settings_with_password
-from study.yaml_source import parse_yaml, suggestion
+from study.yaml_source import parse_yaml, read_text, suggestion
 
 _NAMING = {
     "model": ("path", "tokenizer"),
@@ -80,7 +78,7 @@ def render_cluster_file(
     if target not in TARGETS:
         raise UserError(f"There is no target {target!r}. {suggestion(target, TARGETS)}")
     kind, settings = TARGETS[target], settings or {}
-    text = _read(study_file)
+    text = read_text(study_file)
     config = parse_config(text, study_file.absolute().parent, str(study_file))
     if not kind.takes_machines:
         machines = {
@@ -126,16 +124,6 @@ def render_cluster_file(
     paths = _paths(config, written, values.get("folder"))
     unnamed = None if gpu else config.resources.accelerator_type
     return Rendered(filled.text, shape, filled.left, tuple(paths), unnamed)
-
-
-def _read(path: Path) -> str:
-    """A file's text, byte for byte."""
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text.") from error
 
 
 def _refuse_machines(target: str, options: Sequence[str]) -> None:
@@ -201,7 +189,7 @@ def _own_space(written: Any, study_file: Path) -> tuple[str, str] | None:
             "folder can travel in the manifest. Put it there, or on the shared volume and give its "
             "path there."
         )
-    return path, _read(study_file.absolute().parent / path)
+    return path, read_text(study_file.absolute().parent / path)
 
 
 def _setting(target: Target, key: str, value: str) -> Any:
@@ -209,10 +197,7 @@ def _setting(target: Target, key: str, value: str) -> Any:
         return None
     if target.is_shell:
         return value
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {key}={value}: not a YAML value.") from error
+    read = parse_yaml(value, f"--set {key}={value}").data
     return WRAPPED[key](read) if key in WRAPPED and isinstance(read, str) else read
 
 

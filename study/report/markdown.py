@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.report.base import Column, Contents, Snippet
+from study.text_safety import printable
 
 FIGURE_FOLDER = "figures"
 
@@ -34,7 +35,7 @@ def render_markdown(contents: Contents) -> str:
     text = environment.get_template("report.md.j2").render(
         report=contents, folder=Verbatim(FIGURE_FOLDER)
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return printable(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
 
 
 def escape_markdown(value: object) -> str:

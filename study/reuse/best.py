@@ -20,6 +20,7 @@ from study.results import StudyResults
 from study.reuse.choose import choose
 from study.reuse.content import content
 from study.reuse.scores import unlearned
+from study.text_safety import one_line
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class BestConfiguration:
             *self.notes,
             "Losses are in nats. Steps and epochs under `run` are those of one run.",
         ]
-        header = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+        header = "".join(f"# {one_line(' '.join(line.split()))}\n" for line in lines)
         return header + str(
             yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True, width=100)
         )

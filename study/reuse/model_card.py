@@ -17,6 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from study.recipe import FinalRun, Recipe
 from study.records import base_name
 from study.text_format import metric_title, percent, short_count
+from study.text_safety import printable
 
 _TASKS = {
     "causal-lm": ("text-generation", "Text generation"),
@@ -144,7 +145,7 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
     lines += [f"- {_plain(note)}" for note in outcome.notes]
     settings = yaml.safe_dump(run.config.training.model_dump(mode="json"), sort_keys=False)
     lines += ["", *_fenced("yaml", ["training:", *(f"  {x}" for x in settings.splitlines())]), ""]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _why(recipe: Recipe, run: FinalRun) -> list[str]:

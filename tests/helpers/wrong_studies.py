@@ -310,7 +310,56 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
     "open bracket": (GOOD + "zero: {stage: 2\n", "YAML", LAST + 2, "brackets"),
     "two documents": (GOOD + "---\nname: b\n", "YAML", LAST + 1, "second `---`"),
     "tag": (GOOD + "zero: !!python/object:os.system {}\n", "YAML", LAST + 1, "tag"),
-    "no such date": (GOOD + "seed: 2024-13-45\n", "YAML", None, "Quote"),
+    "no such date": (GOOD + "seed: 2024-13-45\n", "YAML", LAST + 1, "in quotes"),
+    "nested a thousand times": (
+        GOOD + f"zero: {{overrides: {'[' * 1000}{']' * 1000}}}\n", "YAML", LAST + 1,
+        "more than 32 levels of nesting",
+    ),
+    "nested through aliases": (
+        GOOD + "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 40)),
+        "a31", LAST + 32, "more than 32 levels of nesting",
+    ),
+    "a bomb of aliases": (
+        GOOD + "a0: &a0 [x, x]\n"
+        + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)),
+        "a4", LAST + 5, "more than 10,000 values",
+    ),
+    "many aliases": (
+        GOOD + f"a: &a x\nb: [{', '.join(['*a'] * 101)}]\n", "YAML", LAST + 2,
+        "more than 100 aliases",
+    ),
+    "too long": (GOOD + "# a comment\n" * 30_000, "{file}", None, "longer than 256 KiB"),
+    "a long line": (GOOD + f"# {'x' * 2**16}\n", "YAML", LAST + 1, "65,536 characters"),
+    "a control character": (GOOD + "seed: \x1b[31m\n", "YAML", LAST + 1, r"'\x1b'"),
+    "a null character": (replaced("tiny", "ti\0ny"), "YAML", 1, r"'\x00'"),
+    "a null character in a path": (replaced("./model", '"./mo\\0del"'), "YAML", 4, r"'\x00'"),
+    "half a character": (replaced("tiny", r'"\ud800"'), "YAML", 1, r"'\ud800'"),
+    "a number beyond all": (GOOD + f"seed: {'9' * 5000}\n", "YAML", LAST + 1, "too large"),
+    "a number in base 16 beyond all": (
+        GOOD + f"seed: 0x{'f' * 17}\n", "YAML", LAST + 1, "too large"),
+    "a key with a dot": (
+        GOOD + "decision: {0.01: x}\n", "decision.0.01", LAST + 1, "unknown key"),
+    "a group of endless digits": (
+        replaced("[full, lift]", f"{{lift: {{groups: '{'9' * 5000}'}}}}"), "arms.lift.groups", 10,
+        "[2, 4, 6]",
+    ),
+    # No end.
+    "endless trials": (
+        GOOD + "search: {trials: 2000000000}\n", "search.trials", LAST + 1, "20,000"),
+    "endless replicates": (
+        GOOD + "search: {replicates: 1000}\n", "search.replicates", LAST + 1, "150"),
+    "endless evaluations": (
+        GOOD + "training: {evaluations: 1000000000}\n", "training.evaluations", LAST + 1,
+        "At most 1,000,000",
+    ),
+    "endless steps": (
+        GOOD + "training: {steps: 1000000000000}\n", "training.steps", LAST + 1, "100,000,000"),
+    "endless epochs": (
+        GOOD + "training: {epochs: 1.0e+300}\n", "training.epochs", LAST + 1, "100,000,000"),
+    "endless sweeps": (
+        replaced("[full, lift]", "{lift: {sweeps: 1000000000}}"), "arms.lift.sweeps", 10,
+        "at most 1000",
+    ),
     "value inside itself": (GOOD + "zero: &z\n  overrides: *z\n", "zero.overrides", LAST + 2,
                             "contains itself"),
     "empty file": ("# nothing yet\n", "study", None, "study init"),

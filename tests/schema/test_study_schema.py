@@ -50,14 +50,18 @@ SECTIONS = {
 # Text that the loader looks into, and numbers that have to suit others.
 LOOKED_INTO = {
     "task", "data.text", "data.prompt", "data.response", "data.messages", "data.label",
-    "data.validation_size", "data.test_size", "search.space", "storage.database", "storage.results",
+    "data.validation_size", "data.test_size", "search.space", "search.replicates",
+    "storage.database", "storage.results",
     "training.micro_batch_size_per_worker", "resources.workers_per_trial",
     "zero.offload_parameters",
 }  # fmt: skip
 # Faults that only the loader can find.
 NOT_YAML = {
     "duplicate key", "nested duplicate", "tab", "open bracket", "two documents", "tag",
-    "no such date", "value inside itself",
+    "no such date", "value inside itself", "nested a thousand times", "nested through aliases",
+    "a bomb of aliases", "many aliases", "too long", "a long line", "a control character",
+    "a null character", "a null character in a path", "half a character", "a number beyond all",
+    "a number in base 16 beyond all",
 }  # fmt: skip
 ONLY_THE_LOADER = {
     # In files.
@@ -74,8 +78,10 @@ ONLY_THE_LOADER = {
     "optimizer offload on stage 0", "gpu shared within a trial", "no columns", "two forms",
     "prompt without response", "response without prompt", "label in causal-lm",
     "classification without label", "splits take everything", "inline space",
-    "override past the other bound", "decided twice", "beta2 for SGD",
+    "endless trials", "endless replicates", "endless evaluations", "endless steps",
+    "endless epochs", "override past the other bound", "decided twice", "beta2 for SGD",
     # Inside a text.
+    "a group of endless digits",
     "open brace", "positional field", "format specification", "column without braces",
     "prompt without braces", "column with braces", "not a database", "another database",
     "database in memory",

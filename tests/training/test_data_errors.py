@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,86 @@ def test_the_row_is_counted_inside_its_own_file(tmp_path: Path) -> None:
     write_jsonl(files[1], rows)
     said = message(tmp_path, {"train": [str(f) for f in files], **TEMPLATES})
     assert f"data.train: {files[1]}, row 5: column 'answer' holds no value" in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"I loved it,1\nIt was bad,0\n",
+        b"good,positive\nnice,positive\nawful,negative\n",
+        b"this is what some person said,x\nand what another one did,y\n",
+        b"Good film.,Yes.\nBad film.,No.\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_file_without_a_header_line_is_told_to_add_one(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    if name.endswith(".tsv"):
+        content = content.replace(b",", b"\t")
+    (tmp_path / name).write_bytes(content)
+    said = message(tmp_path, {"train": str(tmp_path / name), "text": "text"})
+    assert f"{name} has no column 'text'" in said
+    assert "add a header line" in said.lower() and "Columns:" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"same,same\na,b\n", "the first line has 'same' twice"),
+        (b",text\n0,a\n", "column 1 has no name in the first line. Give it one."),
+        (b"\n\n", "the first line is empty. Add a header line there."),
+    ],
+)
+def test_a_header_line_that_names_no_columns(content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert expected in message(tmp_path, {"train": str(tmp_path / "a.csv"), "text": "text"})
+
+
+def test_a_gigabyte_of_null_characters_is_refused_at_its_first(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "a.json", "a.csv", "a.txt"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(2**30)
+        began = time.monotonic()
+        said = message(tmp_path, {"train": str(tmp_path / name), "text": "text"})
+        assert f"{name}, line 1: holds a null character" in said
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"text": ' + "[" * 61 + "]" * 61 + "}", ", line 21: more than 60 levels of nesting"),
+        # Arrow's own reader dies of these.
+        ('{"text": ' + "[" * 100_000, ", line 21: more than 60 levels of nesting"),
+        ('{"text": ' * 100_000, ", line 21: more than 60 levels of nesting"),
+        ('{"text": "' + '[\\"' * 1_000_000, ", line 21: not valid JSON"),
+        ('{"n": ' + "9" * 5000 + "}\noops", ", line 21: a number is too long"),
+    ],
+)
+def test_a_line_that_would_hang_or_kill_its_reader(
+    line: str, expected: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(GOOD + line + "\n")
+    assert f"{file}{expected}" in message(tmp_path, {"train": str(file), **TEMPLATES})
+
+
+def test_brackets_in_a_text_are_no_nesting(tmp_path: Path) -> None:
+    rows = task_rows(20)
+    rows[3]["question"] = "[{" * 1000 + '"\\'
+    file = write_jsonl(tmp_path / "a.jsonl", rows)
+    assert len(read_table(find_source("data.train", str(file), ()), None, tmp_path / "c")) == 20
+
+
+def test_a_parquet_file_whose_texts_are_not_utf8(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = pyarrow.array([b"good", b"b\xff"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet")
+    said = message(tmp_path, {"train": str(tmp_path / "a.parquet"), "text": "text"})
+    assert "holds a text that is not UTF-8" in said
 
 
 def test_bytes_that_are_no_text_or_no_parquet(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.errors import UserError
+from study.text_safety import one_line
 
 DEFAULT_MAX_GRAD_NORM = 1.0
 _LARGEST_MICRO_BATCH = 8
@@ -165,4 +166,4 @@ def class_notes(run: Run) -> list[str]:
 
 def comments(sentences: Sequence[str]) -> str:
     """Lines of YAML comments, one for each sentence."""
-    return "".join(f"# {' '.join(sentence.split())}\n" for sentence in sentences)
+    return "".join(f"# {one_line(' '.join(sentence.split()))}\n" for sentence in sentences)

@@ -45,7 +45,7 @@ class Table:
             for part in self.parts:
                 for column in columns:
                     if not part.has(column):
-                        raise DataError(_missing_column(key, column, part.name, part.columns))
+                        raise DataError(f"{key}: {_missing_column(column, part)}")
 
     def label_names(self, column: str) -> list[str] | None:
         """The names of a ClassLabel column, or None if the column is of another type."""
@@ -111,7 +111,12 @@ def _keyed(source: Source) -> Iterator[None]:
         raise DataError(f"{source.key}: {source.name} cannot be read ({error}).") from error
 
 
-def _missing_column(key: str, column: str, name: str, available: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(column, available, n=1)
+def _missing_column(column: str, part: Part) -> str:
+    lacks = f"{part.name} has no column '{column}'"
+    header = part.missing_header(column) if isinstance(part, CsvRows) else None
+    if header is not None:
+        return f"{lacks}: {header}"
+    nearest = difflib.get_close_matches(column, part.columns, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"{key}: {name} has no column '{column}'.{hint} Columns: {', '.join(available)}."
+    shown = ", ".join(part.columns)
+    return f"{lacks}.{hint} Columns: {shown[:500]}{'...' if len(shown) > 500 else ''}."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,6 +48,25 @@ class CsvRows:
 
     def label_names(self, column: str) -> None:
         return None
+
+    def missing_header(self, column: str) -> str | None:
+        """What to say of a file that lacks a column because its first line is, or may be, an
+        example; None if it plainly names the columns."""
+        names = self.columns
+        head = [r for _, r in itertools.islice(self._records(), 1, _SAMPLE) if len(r) == len(names)]
+        repeated = any(name in column for name, column in zip(names, zip(*head), strict=False))
+        if repeated or any(map(_is_value, names)):
+            return (
+                f"its first line is an example, not the names of its {len(names)} columns. Add a "
+                f"header line with their names, '{column}' among them."
+            )
+        if difflib.get_close_matches(column, names, n=1) or all(n.isidentifier() for n in names):
+            return None
+        shown = ", ".join(names)
+        return (
+            f"if its first line ({shown[:80]}{'...' if len(shown) > 80 else ''}) is an example, add "
+            f"a header line with the columns' names; if it names them, rename one to '{column}'."
+        )
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
         places = [self._place(column) for column in columns]
@@ -142,6 +163,14 @@ class CsvRows:
             where_needed &= all(set('\t\r\n",') & set(field) for field in quoted)
             proven |= any('"' in field for field in quoted)
         return everywhere or (where_needed and proven)
+
+
+def _is_value(name: str) -> bool:
+    """Whether this is no column's name: a number, or a sentence."""
+    with contextlib.suppress(ValueError):
+        float(name)
+        return True
+    return len(name) > 64 or len(name.split()) > 5
 
 
 def _kept(given: Iterable[str], kept: list[str]) -> Iterator[str]:

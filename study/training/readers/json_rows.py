@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from study.training.readers.base import UnreadableError, WrittenFloat
-from study.training.readers.opened import lines
+from study.training.readers.opened import first_character, lines, whole
 
 _FIRST_ROWS = 1000
 _DECODER = json.JSONDecoder(parse_float=WrittenFloat, parse_constant=WrittenFloat)
@@ -29,7 +29,7 @@ class JsonRows:
     def __init__(self, path: Path, encoding: str | None) -> None:
         self.name = str(path)
         self._path, self._encoding = path, encoding
-        self._is_lines = self._first_character() != "[" and path.suffix != ".json"
+        self._is_lines = first_character(path, encoding) != "[" and path.suffix != ".json"
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -45,12 +45,6 @@ class JsonRows:
 
     def label_names(self, column: str) -> None:
         return None
-
-    def _first_character(self) -> str:
-        for line in lines(self._path, self._encoding):
-            if text := line.strip():
-                return text[0]
-        return ""
 
     def _objects(self, columns: Sequence[str] = ()) -> Iterator[Row]:
         """Rows, in which the numbers of these columns keep their text."""
@@ -70,7 +64,7 @@ class JsonRows:
 
     def _of_document(self) -> Iterator[Row]:
         # Whole: where an object ends is known only once it is parsed.
-        text = "".join(lines(self._path, self._encoding))
+        text = whole(self._path, self._encoding)
         values = self._values(text)
         first = list(itertools.islice(values, 2))
         if len(first) == 1 and isinstance(first[0], dict):

@@ -7,13 +7,15 @@ import codecs
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO, cast
 
 from study.training.readers.base import UnreadableError
 
-LONGEST_LINE = 2**28
+LONGEST_LINE = 2**26
 """Characters. No example is as long; a file without line ends would fill the memory."""
 _ENCODINGS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -65,21 +67,64 @@ def lines(path: Path, encoding: str | None) -> Iterator[str]:
     Raises:
         UnreadableError: bytes that are no text, a damaged archive, or an endless line.
     """
-    number = 0
+    with _opened(path, encoding) as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            if "\0" in line:
+                raise UnreadableError(_holds_null(f"{path}, line {number}"))
+            if len(line) == LONGEST_LINE:
+                raise UnreadableError(
+                    f"{path}, line {number}: longer than {LONGEST_LINE:,} characters. Write one "
+                    "example per line."
+                )
+            yield line
+
+
+def whole(path: Path, encoding: str | None) -> str:
+    """A file's text at once.
+
+    Raises:
+        UnreadableError: as `lines`, but lines may be of any length.
+    """
+    with _opened(path, encoding) as file:
+        parts = []
+        while part := file.read(LONGEST_LINE):
+            if "\0" in part:
+                raise UnreadableError(_holds_null(str(path)))
+            parts.append(part)
+        return "".join(parts)
+
+
+def first_character(path: Path, encoding: str | None) -> str:
+    """The first that is no white space; nothing in a file without one.
+
+    Raises:
+        UnreadableError: as `lines`.
+    """
+    with _opened(path, encoding) as file:
+        while part := file.read(4096):
+            if part := part.lstrip():
+                return part[0]
+    return ""
+
+
+@contextmanager
+def _opened(path: Path, encoding: str | None) -> Iterator[TextIO]:
     try:
         with open_text(path, encoding) as file:
-            while line := file.readline(LONGEST_LINE):
-                number += 1
-                if len(line) == LONGEST_LINE:
-                    raise UnreadableError(
-                        f"{path}, line {number}: longer than {LONGEST_LINE:,} characters. Is it "
-                        "text? Write one example per line."
-                    )
-                yield line
+            yield file
     except UnicodeError as error:
         raise UnreadableError(_no_text(path, encoding, error)) from None
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableError(f"{path} is a damaged archive ({error}). Make it again.") from None
+
+
+def _holds_null(place: str) -> str:
+    return (
+        f"{place}: holds a null character, so the file is UTF-16, or no text at all. Save it as "
+        "UTF-8."
+    )
 
 
 def _no_text(path: Path, encoding: str | None, error: UnicodeError) -> str:
