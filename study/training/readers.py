@@ -63,6 +63,10 @@ class Table:
                     name = self._part_name(number)
                     raise DataError(_missing_column(key, column, name, part.column_names))
 
+    def may_have(self, column: str) -> bool:
+        """Whether `batches` can be asked for the column."""
+        return all(column in part.column_names for part in self.parts)
+
     def label_names(self, column: str) -> list[str] | None:
         """The names of a ClassLabel column, or None if the column is of another type."""
         return getattr(self.parts[0].features[column], "names", None)
@@ -73,8 +77,17 @@ class Table:
         for part in self.parts:
             chosen = part.select_columns(list(columns))
             for batch in chosen.iter(size):
-                yield first, batch
+                yield first, {name: [_plain(v) for v in values] for name, values in batch.items()}
                 first += len(next(iter(batch.values())))
+
+
+def _plain(value: Any) -> Any:
+    """Without the keys that only other rows have, at any depth."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def _missing_column(key: str, column: str, name: str, available: Sequence[str]) -> str:

@@ -1,0 +1,292 @@
+"""Conversations as examples: which part of them carries the loss, and how long ones are cut."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from study.errors import DataError
+from study.training.chat_template import ChatTemplate, Span
+from study.training.messages import (
+    ANSWERS,
+    Message,
+    is_empty,
+    read_messages,
+    read_tools,
+    said_by,
+    text_of,
+    weight_of,
+)
+from study.training.readers import Table
+from study.training.templates import BadValueError, Chat, Example, Template
+
+TOOLS_COLUMN = "tools"
+_NOTES = {
+    "white space": "the chat template changes white space of the answer",
+    "unseen": "the chat template leaves out what a message says that is no answer",
+    "opening": (
+        "the chat template announces an answer otherwise than it writes those of the data, so a "
+        "new answer begins with text that was never trained"
+    ),
+    "empty turns": "an answer before the last one is empty; it carries no loss",
+}
+_REMEDY = "Use data.loss_on: last, a row for each answer, or data.prompt and data.response."
+_HEAD = ("system", "developer")
+"""Roles of messages that hold for the whole conversation."""
+
+
+class ChatMessages(Template):
+    """A conversation through the tokenizer's chat template, cut after the last assistant message
+    that carries loss; the loss is on what the assistant says and the end mark that the template
+    puts after it.
+
+    Args:
+        column: holds the messages; a column ``tools`` beside it reaches the template.
+        loss_on: the last assistant message, or all of them; a message's own `weight` goes first.
+        day: what the template prints as today's date.
+    """
+
+    add_special_tokens = False
+
+    def __init__(
+        self, column: str, tokenizer: Any, loss_on: Literal["last", "all"], day: str | None
+    ) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise DataError(
+                f"data.messages: the tokenizer of {tokenizer.name_or_path} has no chat template. "
+                "Take an instruction-tuned model, set model.tokenizer to one that has it, or use "
+                "data.prompt and data.response."
+            )
+        self._column, self._loss_on = column, loss_on
+        self._template = ChatTemplate(tokenizer, day)
+        self._tools = False
+        self._conversations, self._found = 0, Counter[str]()
+
+    def columns(self, table: Table) -> Sequence[str]:
+        table.require([self._column], "data.messages")
+        self._tools = table.may_have(TOOLS_COLUMN) and self._column != TOOLS_COLUMN
+        return [self._column, TOOLS_COLUMN] if self._tools else [self._column]
+
+    def render(self, row: Mapping[str, Any]) -> Example:
+        try:
+            messages = read_messages(row[self._column])
+            learned = self._learned(messages)
+        except BadValueError as error:
+            raise BadValueError(f"column '{self._column}' (data.messages) {error}") from None
+        tools = read_tools(row[TOOLS_COLUMN]) if self._tools else None
+        filled = [i for i in learned if not is_empty(messages[i])]
+        if not filled:
+            reason = "empty answer" if learned else "no answer with a weight of 1"
+            return Example("", "", dropped=reason)
+        messages = self._template.prepared(messages[: filled[-1] + 1])
+        self._conversations += 1
+        notes = {"empty turns"} if len(filled) < len(learned) else set()
+        example = self._example(messages, filled, tools, notes)
+        self._found.update(notes)
+        return example
+
+    def notes(self) -> list[str]:
+        """What a reader of the results should know of the conversations rendered so far."""
+        found = [
+            f"In {count} of {self._conversations} conversations {_NOTES[name]}."
+            for name, count in sorted(self._found.items())
+        ]
+        if self._template.start_is_missing:
+            found.append(
+                "The chat template writes no start token, which the tokenizer puts before any "
+                "other text: conversations begin without one, in training and where the template "
+                "is used to generate."
+            )
+        return found
+
+    def _learned(self, messages: Sequence[Message]) -> list[int]:
+        """The assistant messages that are to carry loss."""
+        answers = [i for i, m in enumerate(messages) if m["role"] == ANSWERS]
+        if not answers:
+            roles = ", ".join(dict.fromkeys(m["role"] for m in messages))
+            raise BadValueError(
+                "has no assistant message, so there is nothing to learn (its messages are of: "
+                f"{roles}). Remove the row."
+            )
+        chosen = answers if self._loss_on == "all" else answers[-1:]
+        weights = {i: weight_of(messages[i]) for i in answers}
+        return [i for i in answers if (i in chosen if weights[i] is None else weights[i])]
+
+    def _example(
+        self, messages: list[Message], learned: Sequence[int], tools: Any, notes: set[str]
+    ) -> Example:
+        whole = self._template.write(messages, tools)
+        spans = self._spans(messages, learned, tools, whole, notes)
+        for message, (start, end) in zip((messages[i] for i in learned), spans, strict=True):
+            if _check_said(message, whole[start:end]):
+                notes.add("white space")
+        others = (text_of(message) for message in messages if message["role"] != ANSWERS)
+        if any(_place(text, whole) is None for text in others):
+            notes.add("unseen")
+        return self._laid_out(messages, learned, tools, whole, spans)
+
+    def _laid_out(
+        self,
+        messages: list[Message],
+        learned: Sequence[int],
+        tools: Any,
+        whole: str,
+        spans: Sequence[Span],
+    ) -> Example:
+        begins = [0, *(end for _, end in spans)]
+        pairs = [
+            (whole[begin:start], whole[start:end])
+            for begin, (start, end) in zip(begins, spans, strict=False)
+        ]
+        if whole[begins[-1] :]:
+            pairs.append((whole[begins[-1] :], ""))
+        (context, target), *more = pairs
+        last, conversation = messages[learned[-1]], (messages, learned, tools)
+        head, asked = _exchanges(messages[: learned[-1]])
+        chat = Chat(
+            answer="" if last.get("tool_calls") else text_of(last),
+            cut=_longest_said(messages[: learned[0]], context),
+            shorter=tuple(partial(self._shorter, *conversation, head, i) for i in asked),
+            bare=partial(self._shorter, *conversation, 0, [head, *asked][-1]) if head else None,
+        )
+        return Example(context, target, more=tuple(more), chat=chat)
+
+    def _shorter(
+        self, messages: list[Message], learned: Sequence[int], tools: Any, head: int, first: int
+    ) -> Example | None:
+        """The conversation without the messages from `head` to `first`; None where the template
+        refuses that."""
+        kept = messages[:head] + messages[first:]
+        left = [i - first + head for i in learned if i >= first]
+        try:
+            whole = self._template.write(kept, tools)
+            return self._laid_out(
+                kept, left, tools, whole, self._spans(kept, left, tools, whole, set())
+            )
+        except BadValueError:
+            return None
+
+    def _spans(
+        self,
+        messages: list[Message],
+        learned: Sequence[int],
+        tools: Any,
+        whole: str,
+        notes: set[str],
+    ) -> list[Span]:
+        """Where in `whole` the messages are that carry loss, end marks included."""
+        marked = self._template.marked_answers(messages, tools, whole)
+        starts = [self._start(messages, i, tools, whole, notes) for i in learned]
+        if marked:
+            answers = [i for i, m in enumerate(messages) if m["role"] == ANSWERS]
+            return [marked[answers.index(i)] for i in learned]
+        ends = [self._end(messages, i, tools, whole, s) for i, s in zip(learned, starts, strict=True)]
+        return list(zip(starts, ends, strict=True))
+
+    def _start(
+        self, messages: list[Message], index: int, tools: Any, whole: str, notes: set[str]
+    ) -> int:
+        """Where a message begins in `whole`: where the model's part begins when it is used."""
+        said = _first_said(messages[index], whole)
+        if index == 0:
+            return said
+        before = self._template.write(messages[:index], tools, opening=True)
+        if whole.startswith(before):
+            return len(before)
+        # Some templates announce an answer with more than they write before one.
+        plain = self._template.write(messages[:index], tools)
+        if not whole.startswith(plain):
+            raise BadValueError(
+                "the chat template writes earlier messages differently once the answer follows, so "
+                f"the answer's place is unknown. {_REMEDY}"
+            )
+        notes.add("opening")
+        common = len(os.path.commonprefix([before, whole]))
+        return max(len(plain), min(common, _first_said(messages[index], whole, len(plain))))
+
+    def _end(
+        self, messages: list[Message], index: int, tools: Any, whole: str, start: int
+    ) -> int:
+        """Where a message ends in `whole`, its end mark included."""
+        if index == len(messages) - 1:
+            return len(whole)
+        alone = self._template.write(messages[: index + 1], tools)
+        if whole.startswith(alone):
+            return len(alone)
+        # Some templates write the last message with more than the same message further up.
+        here = _first_said(messages[index], whole, start)
+        tail = alone[_first_said(messages[index], alone, start) :]
+        if tail and whole.startswith(tail, here):
+            return here + len(tail)
+        raise BadValueError(
+            "the chat template writes an earlier assistant message otherwise than the last one, so "
+            f"its place is unknown or a part of it is left out. {_REMEDY}"
+        )
+
+
+def _check_said(message: Message, text: str) -> bool:
+    """Whether `text` says all that the message says, but for white space; True if that differs.
+
+    Raises:
+        BadValueError: something is missing.
+    """
+    reflowed, squeezed = False, ""
+    for forms in said_by(message):
+        if any(form in text for form in forms):
+            continue
+        squeezed = squeezed or _squeezed(text)
+        if not any(_squeezed(form) in squeezed for form in forms):
+            raise BadValueError(
+                "the chat template leaves out, or rewrites, what the assistant says: "
+                f"{_excerpt(forms[0])} is not in {_excerpt(text)}, so it would not be learned. "
+                "Set model.tokenizer to one whose template keeps it (templates of reasoning models "
+                "often strip <think>...</think>), take it out of the data, or use data.prompt and "
+                "data.response."
+            )
+        reflowed = True
+    return reflowed
+
+
+def _first_said(message: Message, whole: str, start: int = 0) -> int:
+    """Where the first of what a message says is written, at or after `start`; the end of `whole`
+    where it is not."""
+    forms = next(said_by(message), [])
+    places = (whole.find(form.strip(), start) for form in forms)
+    return next((place for place in places if place >= 0), len(whole))
+
+
+def _place(text: str, whole: str) -> int | None:
+    """Where a text is in `whole`, which may have trimmed it; None where it is not."""
+    found = whole.rfind(text.strip())
+    if found >= 0:
+        return found
+    return 0 if _squeezed(text) in _squeezed(whole.replace("\\n", "\n").replace('\\"', '"')) else None
+
+
+def _longest_said(messages: Sequence[Message], context: str) -> Span | None:
+    """The longest text of a message in `context` that is neither an instruction to the whole
+    conversation nor an answer: what can lose its beginning without harm to the rest."""
+    texts = [text_of(m).strip() for m in messages if m["role"] not in (ANSWERS, *_HEAD)]
+    longest = max(texts, key=len, default="")
+    start = context.rfind(longest)
+    return (start, start + len(longest)) if longest and start >= 0 else None
+
+
+def _exchanges(messages: Sequence[Message]) -> tuple[int, list[int]]:
+    """How many messages hold for the whole conversation, and where exchanges begin after the first
+    one. An exchange begins with what a user says."""
+    head = next((i for i, m in enumerate(messages) if m["role"] not in _HEAD), len(messages))
+    roles = [message["role"] for message in messages]
+    later = range(head + 1, len(messages))
+    return head, [i for i in later if roles[i] == "user" and roles[i - 1] != "user"]
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def _excerpt(text: str, limit: int = 60) -> str:
+    return repr(text if len(text) <= limit else f"{text[: limit - 3]}...")
