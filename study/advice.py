@@ -11,7 +11,7 @@ from study.records import DataSummary
 def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
     """What a reader of the results should know beforehand, one sentence each."""
     config = plan.config
-    warnings = []
+    warnings = list(data.notes)
     for size in config.dataset_sizes:
         if size > data.pool / 2 and config.search.replicates > 1:
             share = size / data.pool

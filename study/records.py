@@ -372,6 +372,13 @@ class DataSummary(_Record):
         mean_tokens: mean tokens per pool example.
         mean_target_tokens: mean tokens per pool example that carry loss.
         label_names: classification: label names by id, else empty.
+        dropped: examples without anything to learn, by the reason; `empty_removed` in all.
+        cut: examples that lost ``messages`` from the middle of a conversation, the beginning of
+            their ``prompt``, the end of their ``answer`` or ``text``, by what they lost.
+        end_token_ids: tokens that the answers of the pool end with: a model that learned them says
+            by them that it has finished. Classification: none.
+        chat_date: ``YYYY-MM-DD`` that the chat template prints as today's; None: it prints none.
+        notes: what else a reader of the results should know of the data.
     """
 
     fingerprint: str
@@ -385,6 +392,12 @@ class DataSummary(_Record):
     mean_tokens: float
     mean_target_tokens: float
     label_names: tuple[str, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    end_token_ids: tuple[int, ...] = ()
+    chat_date: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "label_names", tuple(self.label_names))
+        for name in ("label_names", "end_token_ids", "notes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))

@@ -100,7 +100,8 @@ def plan(study: Study = "study.yaml") -> None:
     store = store_of(config)
     growth = None if store is None else store.extension_to(config)
     known = None if store is None else store.fixed_warm_start
-    prepared = prepare_study(config, known_start=known)
+    data = None if store is None else store.data
+    prepared = prepare_study(config, known_start=known, known_data=data)
     print_plan(prepared, study, None if store is None else store.results())
     if growth is not None:
         typer.echo(f"{growth}. What is on record stays.")

@@ -35,12 +35,16 @@ class Prepared:
 
 
 def prepare_study(
-    config: StudyConfig, probe: StepCosts | None = None, known_start: WarmStart | None = None
+    config: StudyConfig,
+    probe: StepCosts | None = None,
+    known_start: WarmStart | None = None,
+    known_data: DataSummary | None = None,
 ) -> Prepared:
     """Tokenise the data once, look at the model, lay out the plan.
 
     Args:
         known_start: on record already; earlier studies are read where there is none.
+        known_data: on record already.
 
     Raises:
         DataError: the data cannot be used, or a dataset size is beyond the pool.
@@ -51,7 +55,8 @@ def prepare_study(
     from study.training.model import check_splittable, load_tokenizer
 
     tokenizer = load_tokenizer(config.model)
-    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer)
+    day = known_data.chat_date if known_data else None
+    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, day)
     check_sizes(config, data)
     blocks, tied = check_splittable(config.model, config.task, max(2, len(data.label_names)))
     cached = config.prefix_cache.enabled is not False

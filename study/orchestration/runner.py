@@ -87,7 +87,7 @@ def _run_locked(config: StudyConfig, store: StudyStore, observer: Observer) -> N
         if store.extension:
             observer.message(store.extension)
         observer.message("Preparing data and model")
-        prepared = prepare_study(config, store.probe, store.fixed_warm_start)
+        prepared = prepare_study(config, store.probe, store.fixed_warm_start, store.data)
         _keep_facts(store, prepared)
         told = warm_start_plan(prepared.plan)
         if told is not None:

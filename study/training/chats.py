@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import itertools
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -120,11 +121,11 @@ class ChatMessages(Template):
     ) -> Example:
         whole = self._template.write(messages, tools)
         spans = self._spans(messages, learned, tools, whole, notes)
-        for message, (start, end) in zip((messages[i] for i in learned), spans, strict=True):
-            if _check_said(message, whole[start:end]):
+        for i, span in zip(learned, spans, strict=True):
+            if self._reflows(messages, i, tools, whole, span):
                 notes.add("white space")
         others = (text_of(message) for message in messages if message["role"] != ANSWERS)
-        if any(_place(text, whole) is None for text in others):
+        if not all(_is_written(text, whole) for text in others):
             notes.add("unseen")
         return self._laid_out(messages, learned, tools, whole, spans)
 
@@ -169,6 +170,31 @@ class ChatMessages(Template):
         except BadValueError:
             return None
 
+    def _reflows(
+        self, messages: list[Message], index: int, tools: Any, whole: str, span: Span
+    ) -> bool:
+        """Whether the template changes white space of a message that carries loss.
+
+        Raises:
+            BadValueError: it leaves out something else.
+        """
+        start, end = span
+        lost, reflowed = _unsaid(messages[index], whole[start:end])
+        if lost is not None:
+            # The beginning may be part of what announces an answer, such as <think>.
+            before = self._template.write(messages[:index], tools)
+            if whole.startswith(before):
+                lost, reflowed = _unsaid(messages[index], whole[len(before) : end])
+        if lost is not None:
+            raise BadValueError(
+                "the chat template leaves out, or rewrites, what the assistant says: "
+                f"{_excerpt(lost)} is not in {_excerpt(whole[start:end])}, so it would not be "
+                "learned. Set model.tokenizer to one whose template keeps it (templates of "
+                "reasoning models often strip <think>...</think>), take it out of the data, or use "
+                "data.prompt and data.response."
+            )
+        return reflowed
+
     def _spans(
         self,
         messages: list[Message],
@@ -183,7 +209,9 @@ class ChatMessages(Template):
         if marked:
             answers = [i for i, m in enumerate(messages) if m["role"] == ANSWERS]
             return [marked[answers.index(i)] for i in learned]
-        ends = [self._end(messages, i, tools, whole, s) for i, s in zip(learned, starts, strict=True)]
+        ends = [
+            self._end(messages, i, tools, whole, s) for i, s in zip(learned, starts, strict=True)
+        ]
         return list(zip(starts, ends, strict=True))
 
     def _start(
@@ -204,12 +232,11 @@ class ChatMessages(Template):
                 f"the answer's place is unknown. {_REMEDY}"
             )
         notes.add("opening")
-        common = len(os.path.commonprefix([before, whole]))
+        pairs = zip(before, whole, strict=False)
+        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         return max(len(plain), min(common, _first_said(messages[index], whole, len(plain))))
 
-    def _end(
-        self, messages: list[Message], index: int, tools: Any, whole: str, start: int
-    ) -> int:
+    def _end(self, messages: list[Message], index: int, tools: Any, whole: str, start: int) -> int:
         """Where a message ends in `whole`, its end mark included."""
         if index == len(messages) - 1:
             return len(whole)
@@ -227,27 +254,17 @@ class ChatMessages(Template):
         )
 
 
-def _check_said(message: Message, text: str) -> bool:
-    """Whether `text` says all that the message says, but for white space; True if that differs.
-
-    Raises:
-        BadValueError: something is missing.
-    """
+def _unsaid(message: Message, text: str) -> tuple[str | None, bool]:
+    """What of a message is not in `text`, and whether the rest is there but for white space."""
     reflowed, squeezed = False, ""
     for forms in said_by(message):
         if any(form in text for form in forms):
             continue
         squeezed = squeezed or _squeezed(text)
         if not any(_squeezed(form) in squeezed for form in forms):
-            raise BadValueError(
-                "the chat template leaves out, or rewrites, what the assistant says: "
-                f"{_excerpt(forms[0])} is not in {_excerpt(text)}, so it would not be learned. "
-                "Set model.tokenizer to one whose template keeps it (templates of reasoning models "
-                "often strip <think>...</think>), take it out of the data, or use data.prompt and "
-                "data.response."
-            )
+            return forms[0], reflowed
         reflowed = True
-    return reflowed
+    return None, reflowed
 
 
 def _first_said(message: Message, whole: str, start: int = 0) -> int:
@@ -258,12 +275,13 @@ def _first_said(message: Message, whole: str, start: int = 0) -> int:
     return next((place for place in places if place >= 0), len(whole))
 
 
-def _place(text: str, whole: str) -> int | None:
-    """Where a text is in `whole`, which may have trimmed it; None where it is not."""
-    found = whole.rfind(text.strip())
-    if found >= 0:
-        return found
-    return 0 if _squeezed(text) in _squeezed(whole.replace("\\n", "\n").replace('\\"', '"')) else None
+def _is_written(text: str, whole: str) -> bool:
+    """Whether a text is in `whole`, perhaps trimmed, or quoted as JSON."""
+    if text.strip() in whole:
+        return True
+    squeezed = _squeezed(whole)
+    quoted = (json.dumps(text.strip(), ensure_ascii=ascii)[1:-1] for ascii in (False, True))
+    return any(_squeezed(form) in squeezed for form in (text, *quoted))
 
 
 def _longest_said(messages: Sequence[Message], context: str) -> Span | None:

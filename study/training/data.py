@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from filelock import FileLock
 from study.config import StudyConfig
 from study.errors import DataError
 from study.records import DataSummary
+from study.training.chat_template import today_of
 from study.training.encoding import Encoder, pad_token_id, tokenizer_fingerprint
 from study.training.labels import Label, resolve_labels
 from study.training.readers import TEXT_COLUMN, Table, read_table
 from study.training.sources import Source, find_source
 from study.training.splits import Rows, clean, cut_missing, sample
-from study.training.templates import Example, RawText, make_template, render_rows
+from study.training.templates import Example, RawText, Template, make_template, render_rows
 from study.training.tokenised import (
     SPLITS,
     TokenisedSplit,
@@ -44,7 +46,7 @@ GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
 """The retention text behind ``retention: general``."""
 
 # Raised whenever the same inputs would give other arrays than before.
-_FORMAT = 1
+_FORMAT = 2
 _HUB_SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "val"),
@@ -53,7 +55,9 @@ _HUB_SPLITS = {
 }
 
 
-def prepare_data(config: StudyConfig, folder: Path, tokenizer: Any) -> DataSummary:
+def prepare_data(
+    config: StudyConfig, folder: Path, tokenizer: Any, chat_date: str | None = None
+) -> DataSummary:
     """Tokenise the study's data into `folder`, or find it there unchanged.
 
     Files count as unchanged while path, size and time of last change stay the same; a hub
@@ -65,13 +69,16 @@ def prepare_data(config: StudyConfig, folder: Path, tokenizer: Any) -> DataSumma
         config: the study.
         folder: where the arrays go, one subfolder per version (the last one is kept).
         tokenizer: the model's Hugging Face tokenizer.
+        chat_date: that the study's first data were made with, for chat templates that print today's
+            date; null: none is on record. `data.chat_date` goes before it.
 
     Raises:
         DataError: data that is missing, unreadable, malformed, empty or too small; a disk that
             is full.
     """
     sources = _find_sources(config)
-    key = _version_key(config, sources, tokenizer)
+    day = _chat_date(config, tokenizer, chat_date)
+    key = _version_key(config, sources, tokenizer, day)
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +91,7 @@ def prepare_data(config: StudyConfig, folder: Path, tokenizer: Any) -> DataSumma
         summary = stored_summary(folder, key)
         if summary is None:
             with new_version(folder, key) as version:
-                summary = _build(config, sources, tokenizer, version)
+                summary = _build(config, sources, tokenizer, day, version)
         use_version(folder, key)
     finally:
         lock.release()
@@ -131,7 +138,17 @@ def _find_sources(config: StudyConfig) -> dict[str, Source]:
     return sources
 
 
-def _version_key(config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any) -> str:
+def _chat_date(config: StudyConfig, tokenizer: Any, known: str | None) -> str | None:
+    """The day that the chat template prints as today's; None where it prints none."""
+    if config.data.messages is None or not tokenizer.chat_template:
+        return None
+    today = today_of(tokenizer)
+    return today and (config.data.chat_date or known or today)
+
+
+def _version_key(
+    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, day: str | None
+) -> str:
     parts = [
         _FORMAT,
         {name: source.identity() for name, source in sources.items()},
@@ -140,14 +157,20 @@ def _version_key(config: StudyConfig, sources: Mapping[str, Source], tokenizer: 
         config.training.sequence_length,
         config.seed,
         tokenizer_fingerprint(tokenizer),
+        day,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _build(
-    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, version: Path
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    day: str | None,
+    version: Path,
 ) -> DataSummary:
-    rows, label_names = _read(config, sources, tokenizer, version / "arrow")
+    template = make_template(config, tokenizer, day)
+    rows, label_names = _read(config, sources, tokenizer, template, version / "arrow")
     shutil.rmtree(version / "arrow", ignore_errors=True)
     rows, removed = clean(rows)
     splits = cut_missing(rows, config.data, config.seed)
@@ -161,24 +184,58 @@ def _build(
         for name in SPLITS
         if name in splits
     }
+    used = [example for split in splits.values() for example in split.encoded]
+    cut = Counter(what for example in used for what in example.cut)
     summary = DataSummary(
         fingerprint="",
         **{name: len(arrays[name]) if name in arrays else 0 for name in SPLITS},
         duplicates_removed=removed.duplicates,
-        truncated=sum(e.truncated for split in splits.values() for e in split.encoded),
-        empty_removed=removed.empty,
+        truncated=sum(example.truncated for example in used),
+        empty_removed=removed.empty.total(),
         mean_tokens=float(arrays["pool"].lengths.mean()),
         mean_target_tokens=float(arrays["pool"].target_counts.mean()),
         label_names=label_names,
+        dropped=dict(removed.empty),
+        cut=dict(cut),
+        end_token_ids=_end_tokens(splits["pool"]),
+        chat_date=day,
+        notes=(*template.notes(), *_end_notes(splits["pool"], label_names)),
     )
     return write_version(version, arrays, summary, pad_token_id(tokenizer))
 
 
+def _end_tokens(pool: Rows) -> tuple[int, ...]:
+    return tuple(sorted({e.end for e in pool.encoded if e.end is not None}))
+
+
+def _end_notes(pool: Rows, label_names: tuple[str, ...]) -> list[str]:
+    """What a model will not learn about where its answer ends."""
+    if label_names:
+        return []
+    cut = sum("answer" in e.cut for e in pool.encoded)
+    endless = sum(e.end is None and not e.truncated for e in pool.encoded)
+    notes = []
+    if cut:
+        notes.append(
+            f"{cut} of {len(pool)} training examples have an answer that is longer than "
+            "training.sequence_length leaves room for: its end is cut."
+        )
+    if endless:
+        notes.append(
+            f"{endless} of {len(pool)} training examples have no token with loss that ends the "
+            "answer: the trained model may not know when to stop."
+        )
+    return notes
+
+
 def _read(
-    config: StudyConfig, sources: Mapping[str, Source], tokenizer: Any, cache: Path
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    template: Template,
+    cache: Path,
 ) -> tuple[dict[str, Rows], tuple[str, ...]]:
     """All sources tokenised, and the label names by id (none for causal-lm)."""
-    template = make_template(config, tokenizer)
     retention = config.data.retention
     encoder = Encoder(tokenizer, config.training.sequence_length)
     tables: dict[str, Table] = {}

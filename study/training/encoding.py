@@ -44,6 +44,13 @@ class Encoded:
     end: int | None = None
 
     @property
+    def has_loss(self) -> np.ndarray:
+        """(tokens,) bool: which tokens carry loss."""
+        if self.loss is not None:
+            return self.loss
+        return np.arange(len(self.ids)) >= self.target_start
+
+    @property
     def truncated(self) -> bool:
         return bool(self.cut)
 
@@ -263,9 +270,8 @@ class Encoder:
         after = int(np.argmax(tokens.loss[::-1]))
         token = self._last_word(tokens.ids[: len(tokens.ids) - after])
         mark = self._marks.get(token) if token is not None else None
-        if mark is None or chat is not None and chat.answer.rstrip().endswith(mark):
-            return None
-        return token
+        is_own = chat is not None and mark is not None and chat.answer.rstrip().endswith(mark)
+        return None if mark is None or is_own else token
 
     def _ids(self, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
         if not texts:

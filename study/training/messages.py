@@ -124,7 +124,7 @@ def _message(value: Any) -> Message:
     content = message.get("content")
     if isinstance(content, list):
         message["content"] = "".join(map(_part, content))
-    elif content is None and message["role"] != ANSWERS or not isinstance(content, str | None):
+    elif not isinstance(content, str) and (content is not None or message["role"] != ANSWERS):
         raise _no_message(value)
     calls = message.get("tool_calls")
     if calls is not None and not (

@@ -98,8 +98,11 @@ def check_tracking(config: StudyConfig) -> Finding:
     return Finding(f"{', '.join(config.tracking)}: installed")
 
 
-def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
+def check_data(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, TokenCounts]:
     """Whether the data parses, splits and is enough.
+
+    Args:
+        store: of the study, if it has begun.
 
     Raises:
         DataError, ModelError: as `prepare_study`.
@@ -109,7 +112,9 @@ def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
     from study.training.tokenised import StudyData
 
     folder = StudyPaths(config.results_dir).data
-    summary = prepare_data(config, folder, load_tokenizer(config.model))
+    known = store.data if store is not None else None
+    day = known.chat_date if known else None
+    summary = prepare_data(config, folder, load_tokenizer(config.model), day)
     check_sizes(config, summary)
     data = StudyData.open(folder)
     splits = [s for s in (data.pool, data.validation, data.test, data.retention) if s is not None]
@@ -176,7 +181,7 @@ def check_plan(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, 
     if store is None:
         prepared = prepare_study(config)
     else:
-        prepared = prepare_study(config, store.probe, store.fixed_warm_start)
+        prepared = prepare_study(config, store.probe, store.fixed_warm_start, store.data)
     plan = prepared.plan
     notes = len(prepared.warnings)
     more = f"; {notes} {'note' if notes == 1 else 'notes'} on it in `study plan`" if notes else ""
