@@ -19,6 +19,7 @@ from study.training.messages import (
     read_tools,
     said_by,
     text_of,
+    tool_names,
     weight_of,
 )
 from study.training.readers import Table
@@ -120,6 +121,12 @@ class ChatMessages(Template):
         self, messages: list[Message], learned: Sequence[int], tools: Any, notes: set[str]
     ) -> Example:
         whole = self._template.write(messages, tools)
+        for name in tool_names(tools):
+            if name not in whole:
+                raise BadValueError(
+                    f"the chat template leaves out the tool {_excerpt(name)} of column 'tools'. "
+                    "Set model.tokenizer to one whose template writes tools, or take the column out."
+                )
         spans = self._spans(messages, learned, tools, whole, notes)
         for i, span in zip(learned, spans, strict=True):
             if self._reflows(messages, i, tools, whole, span):

@@ -191,7 +191,7 @@ class Encoder:
         for form, lost in ((example, cut), (bare, ("messages",))):
             kept = None if form is None else self._with_prompt_cut(form)
             if form is not None and kept is not None:
-                return self._encoded(kept, form.chat, (*lost, "prompt"))
+                return self._encoded(kept[0], form.chat, (*lost, *kept[1]))
         return self._cut(tokens, example.chat, cut)
 
     def _is_too_long(self, tokens: _Tokens) -> bool:
@@ -218,8 +218,9 @@ class Encoder:
             bisect.bisect_left(chat.shorter[:-1], True, key=fits)
         return best
 
-    def _with_prompt_cut(self, example: Example) -> _Tokens | None:
-        """The example with its longest text before the answer cut; None if that is not enough."""
+    def _with_prompt_cut(self, example: Example) -> tuple[_Tokens, tuple[str, ...]] | None:
+        """The example with its longest text before the answer cut, and what that lost; None if it
+        is not enough."""
         if example.chat is None or example.chat.cut is None:
             return None
         first, end = example.chat.cut
@@ -229,7 +230,8 @@ class Encoder:
         head, _, text, _, following, *rest = parts
         room = self._room(sum(map(len, rest))) - len(head) - len(following)
         parts[2] = text[-room:]
-        return self._joined(parts, False) if room > 0 else None
+        cut = ("prompt",) if len(text) > room else ()
+        return (self._joined(parts, False), cut) if room > 0 else None
 
     def _room(self, answer: int) -> int:
         """Tokens that stay before an answer of so many: half the length if it needs them."""

@@ -65,6 +65,12 @@ def read_tools(value: Any) -> list[Any] | None:
     return tools
 
 
+def tool_names(tools: list[Any] | None) -> list[str]:
+    """What the tools are called, as far as they say so."""
+    functions = [tool.get("function", tool) for tool in tools or ()]
+    return [str(f["name"]) for f in functions if isinstance(f, Mapping) and f.get("name")]
+
+
 def weight_of(message: Message) -> bool | None:
     """Whether a message says that it is in the loss (OpenAI's `weight`); None: it does not say.
 
