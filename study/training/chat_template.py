@@ -69,7 +69,7 @@ class ChatTemplate:
             ) from error
 
     def marked_answers(self, messages: Sequence[Message], tools: Any, whole: str) -> list[Span]:
-        """Where the assistant's messages are in `whole`, by the template's own marks; none where it
+        """Where the assistant's part is in `whole`, by the template's own marks; empty where it
         has no such marks."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -83,8 +83,7 @@ class ChatTemplate:
             return_assistant_tokens_mask=True,
             **self._tokenizer.special_tokens_map,
         )
-        answers = sum(message["role"] == ANSWERS for message in messages)
-        return spans[0] if written == [whole] and len(spans[0]) == answers else []
+        return _merged(spans[0]) if written == [whole] else []
 
     def prepared(self, messages: Sequence[Message]) -> list[Message]:
         """The messages as the template takes them."""
@@ -105,12 +104,22 @@ class ChatTemplate:
         start = self._tokenizer.bos_token_id
         return bool(text) and start in full[:1] and start not in plain[:1]
 
+    def end_of_mark(self, text: str) -> int:
+        """Where the last token in a text ends that is no ordinary text; 0 where there is none."""
+        return max(
+            (text.rfind(mark) + len(mark) for mark in self._marks if mark in text), default=0
+        )
+
+    @cached_property
+    def _marks(self) -> list[str]:
+        """What the tokenizer knows as one token, whatever is around it."""
+        return [str(token) for token in self._tokenizer.added_tokens_decoder.values()]
+
     @cached_property
     def _end_mark(self) -> str:
         """The token that the template writes after an answer, empty where there is none."""
         _, _, after = (self._probe() or "").partition(_ANSWER)
-        added = [str(token) for token in self._tokenizer.added_tokens_decoder.values()]
-        return next((token for token in added if after.lstrip().startswith(token)), "")
+        return next((mark for mark in self._marks if after.lstrip().startswith(mark)), "")
 
     def _without_end_mark(self, message: Message) -> Message:
         """An answer that brings the template's end mark along would have it twice."""
@@ -145,6 +154,17 @@ class ChatTemplate:
 
 
 _QUESTION, _ANSWER = "What is two plus two?", "It is four."
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """Without empty ones, and neighbours as one: tokens may span them."""
+    merged: list[Span] = []
+    for start, end in spans:
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], end)
+        elif start < end:
+            merged.append((start, end))
+    return merged
 
 
 def _on_day(template: str, day: str) -> str:

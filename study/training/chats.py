@@ -125,11 +125,11 @@ class ChatMessages(Template):
             if name not in whole:
                 raise BadValueError(
                     f"the chat template leaves out the tool {_excerpt(name)} of column 'tools'. "
-                    "Set model.tokenizer to one whose template writes tools, or take the column out."
+                    "Take the column out, or set model.tokenizer to one whose template writes it."
                 )
         spans = self._spans(messages, learned, tools, whole, notes)
-        for i, span in zip(learned, spans, strict=True):
-            if self._reflows(messages, i, tools, whole, span):
+        for i, parts in zip(learned, spans, strict=True):
+            if self._reflows(messages, i, tools, whole, (parts[0][0], parts[-1][1])):
                 notes.add("white space")
         others = (text_of(message) for message in messages if message["role"] != ANSWERS)
         if not all(_is_written(text, whole) for text in others):
@@ -142,12 +142,13 @@ class ChatMessages(Template):
         learned: Sequence[int],
         tools: Any,
         whole: str,
-        spans: Sequence[Span],
+        spans: Sequence[Sequence[Span]],
     ) -> Example:
-        begins = [0, *(end for _, end in spans)]
+        flat = list(itertools.chain.from_iterable(spans))
+        begins = [0, *(end for _, end in flat)]
         pairs = [
             (whole[begin:start], whole[start:end])
-            for begin, (start, end) in zip(begins, spans, strict=False)
+            for begin, (start, end) in zip(begins, flat, strict=False)
         ]
         if whole[begins[-1] :]:
             pairs.append((whole[begins[-1] :], ""))
@@ -209,25 +210,25 @@ class ChatMessages(Template):
         tools: Any,
         whole: str,
         notes: set[str],
-    ) -> list[Span]:
-        """Where in `whole` the messages are that carry loss, end marks included."""
+    ) -> list[list[Span]]:
+        """Where in `whole` each message is that carries loss, end mark included."""
         marked = self._template.marked_answers(messages, tools, whole)
-        starts = [self._start(messages, i, tools, whole, notes) for i in learned]
-        if marked:
-            answers = [i for i, m in enumerate(messages) if m["role"] == ANSWERS]
-            return [marked[answers.index(i)] for i in learned]
-        ends = [
-            self._end(messages, i, tools, whole, s) for i, s in zip(learned, starts, strict=True)
-        ]
-        return list(zip(starts, ends, strict=True))
+        starts = {i: self._start(messages, i, tools, whole, notes) for i in learned}
+        by_marks = []
+        for i, start in starts.items() if marked else ():
+            later = (k for k in range(i + 1, len(messages)) if messages[k]["role"] == ANSWERS)
+            end = next((self._start(messages, k, tools, whole, set()) for k in later), len(whole))
+            by_marks.append([span for span in marked if start < span[1] <= end])
+        if by_marks and all(by_marks):
+            return by_marks
+        return [[(s, self._end(messages, i, tools, whole, s))] for i, s in starts.items()]
 
     def _start(
         self, messages: list[Message], index: int, tools: Any, whole: str, notes: set[str]
     ) -> int:
         """Where a message begins in `whole`: where the model's part begins when it is used."""
-        said = _first_said(messages[index], whole)
         if index == 0:
-            return said
+            return _first_said(messages[index], whole)
         before = self._template.write(messages[:index], tools, opening=True)
         if whole.startswith(before):
             return len(before)
@@ -239,9 +240,8 @@ class ChatMessages(Template):
                 f"the answer's place is unknown. {_REMEDY}"
             )
         notes.add("opening")
-        pairs = zip(before, whole, strict=False)
-        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        return max(len(plain), min(common, _first_said(messages[index], whole, len(plain))))
+        said = _first_said(messages[index], whole, len(plain))
+        return max(len(plain), min(_common(before, whole), said))
 
     def _end(self, messages: list[Message], index: int, tools: Any, whole: str, start: int) -> int:
         """Where a message ends in `whole`, its end mark included."""
@@ -255,6 +255,11 @@ class ChatMessages(Template):
         tail = alone[_first_said(messages[index], alone, start) :]
         if tail and whole.startswith(tail, here):
             return here + len(tail)
+        # Or they end the whole conversation with more than one message of it.
+        common = tail[: _common(tail, whole[here:])]
+        end = self._template.end_of_mark(common)
+        if end > len(text_of(messages[index]).strip()) > 0:
+            return here + end
         raise BadValueError(
             "the chat template writes an earlier assistant message otherwise than the last one, so "
             f"its place is unknown or a part of it is left out. {_REMEDY}"
@@ -272,6 +277,12 @@ def _unsaid(message: Message, text: str) -> tuple[str | None, bool]:
             return forms[0], reflowed
         reflowed = True
     return None, reflowed
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _first_said(message: Message, whole: str, start: int = 0) -> int:

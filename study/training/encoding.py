@@ -272,8 +272,11 @@ class Encoder:
         after = int(np.argmax(tokens.loss[::-1]))
         token = self._last_word(tokens.ids[: len(tokens.ids) - after])
         mark = self._marks.get(token) if token is not None else None
-        is_own = chat is not None and mark is not None and chat.answer.rstrip().endswith(mark)
-        return None if mark is None or is_own else token
+        if mark is None or (chat is not None and chat.answer.rstrip().endswith(mark)):
+            return None
+        # Some templates end a call of a tool with its own closing tag, and no more.
+        closes_a_call = chat is not None and not chat.answer and mark.startswith("</")
+        return None if closes_a_call and [token] != self._end else token
 
     def _ids(self, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
         if not texts:
