@@ -9,10 +9,12 @@ import pytest
 
 from study.config import parse_config
 from study.errors import ConfigError
+from study.orchestration.prepare import prepare_study
 from study.recipe import read_recipe
 from study.reuse import best_configuration
-from tests.helpers.data import task_rows, write_jsonl
-from tests.helpers.models import tiny_model_folder
+from tests.helpers.chat_templates import LLAMA_3, chat_tokenizer
+from tests.helpers.data import study_config, task_rows, write_jsonl
+from tests.helpers.models import tiny_model, tiny_model_folder
 from tests.helpers.results import make_results
 
 MINIMAL = """
@@ -45,6 +47,29 @@ def test_chat_settings_that_mean_nothing(settings: str, key: str, said: str) -> 
     with pytest.raises(ConfigError) as caught:
         parse_config(MINIMAL % settings)
     assert key in str(caught.value) and said in str(caught.value)
+
+
+def test_a_study_goes_on_with_the_day_on_record_and_says_what_was_trimmed(tmp_path: Path) -> None:
+    tokenizer, model = chat_tokenizer(LLAMA_3), tiny_model()
+    model.resize_token_embeddings(len(tokenizer))
+    for part in (tokenizer, model):
+        part.save_pretrained(tmp_path / "model")
+    asked = {"role": "user", "content": "Say it"}
+    rows = [
+        {"messages": [asked, {"role": "assistant", "content": f"It is {i}. "}]} for i in range(20)
+    ]
+    config = study_config(
+        {"train": str(write_jsonl(tmp_path / "a.jsonl", rows)), "messages": "messages"},
+        sequence_length=128,
+        model={"path": str(tmp_path / "model")},
+        storage={"results": str(tmp_path / "results")},
+    )
+    first = prepare_study(config)
+    assert any("20 of 20 conversations the chat template changes" in w for w in first.warnings)
+    on_record = dataclasses.replace(first.data, chat_date="2024-02-09")
+    again = prepare_study(config, known_data=on_record)
+    assert again.data.chat_date == "2024-02-09" != first.data.chat_date
+    assert again.data.fingerprint != first.data.fingerprint
 
 
 def test_a_final_run_prints_the_day_of_its_study(tmp_path: Path) -> None:

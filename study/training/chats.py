@@ -121,6 +121,13 @@ class ChatMessages(Template):
         self, messages: list[Message], learned: Sequence[int], tools: Any, notes: set[str]
     ) -> Example:
         whole = self._template.write(messages, tools)
+        try:
+            whole.encode()  # no tokenizer takes a lone surrogate, which JSON can write
+        except UnicodeEncodeError as error:
+            raise BadValueError(
+                f"a message holds half a character ({whole[error.start]!a}, of an emoji that was "
+                "cut in two). Correct or remove the row."
+            ) from None
         for name in tool_names(tools):
             if name not in whole:
                 raise BadValueError(

@@ -181,6 +181,7 @@ def test_a_template_that_trims_or_leaves_messages_out_is_told() -> None:
         (of.CHATML, ["hello"], r"holds 'hello' \(str\)\. A message is"),
         (of.CHATML, [{"role": "user", "content": None}], "holds {'role': 'user', 'content': None}"),
         (of.CHATML, [{"from": "robot", "value": "x"}], "has a message from 'robot'. Known are: hu"),
+        (of.CHATML, [SHORT[0], {"role": "assistant", "content": "\ud83d"}], "half a character"),
         (of.CHATML, [{"role": "gpt", "content": "x"}], r"no assistant message.*\(.*of: gpt\)"),
         (
             of.CHATML,
