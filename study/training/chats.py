@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,12 +13,14 @@ from study.training.chat_template import ChatTemplate, Span
 from study.training.messages import (
     ANSWERS,
     Message,
+    first_said,
     is_empty,
+    is_written,
     read_messages,
     read_tools,
-    said_by,
     text_of,
     tool_names,
+    unsaid,
     weight_of,
 )
 from study.training.readers import Table
@@ -139,7 +140,7 @@ class ChatMessages(Template):
             if self._reflows(messages, i, tools, whole, (parts[0][0], parts[-1][1])):
                 notes.add("white space")
         others = (text_of(message) for message in messages if message["role"] != ANSWERS)
-        if not all(_is_written(text, whole) for text in others):
+        if not all(is_written(text, whole) for text in others):
             notes.add("unseen")
         return self._laid_out(messages, learned, tools, whole, spans)
 
@@ -194,12 +195,12 @@ class ChatMessages(Template):
             BadValueError: it leaves out something else.
         """
         start, end = span
-        lost, reflowed = _unsaid(messages[index], whole[start:end])
+        lost, reflowed = unsaid(messages[index], whole[start:end])
         if lost is not None:
             # The beginning may be part of what announces an answer, such as <think>.
             before = self._template.write(messages[:index], tools)
             if whole.startswith(before):
-                lost, reflowed = _unsaid(messages[index], whole[len(before) : end])
+                lost, reflowed = unsaid(messages[index], whole[len(before) : end])
         if lost is not None:
             raise BadValueError(
                 "the chat template leaves out, or rewrites, what the assistant says: "
@@ -235,7 +236,7 @@ class ChatMessages(Template):
     ) -> int:
         """Where a message begins in `whole`: where the model's part begins when it is used."""
         if index == 0:
-            return _first_said(messages[index], whole)
+            return first_said(messages[index], whole)
         before = self._template.write(messages[:index], tools, opening=True)
         if whole.startswith(before):
             return len(before)
@@ -247,7 +248,7 @@ class ChatMessages(Template):
                 f"the answer's place is unknown. {_REMEDY}"
             )
         notes.add("opening")
-        said = _first_said(messages[index], whole, len(plain))
+        said = first_said(messages[index], whole, len(plain))
         return max(len(plain), min(_common(before, whole), said))
 
     def _end(self, messages: list[Message], index: int, tools: Any, whole: str, start: int) -> int:
@@ -258,8 +259,8 @@ class ChatMessages(Template):
         if whole.startswith(alone):
             return len(alone)
         # Some templates write the last message with more than the same message further up.
-        here = _first_said(messages[index], whole, start)
-        tail = alone[_first_said(messages[index], alone, start) :]
+        here = first_said(messages[index], whole, start)
+        tail = alone[first_said(messages[index], alone, start) :]
         if tail and whole.startswith(tail, here):
             return here + len(tail)
         # Or they end the whole conversation with more than one message of it.
@@ -273,40 +274,10 @@ class ChatMessages(Template):
         )
 
 
-def _unsaid(message: Message, text: str) -> tuple[str | None, bool]:
-    """What of a message is not in `text`, and whether the rest is there but for white space."""
-    reflowed, squeezed = False, ""
-    for forms in said_by(message):
-        if any(form in text for form in forms):
-            continue
-        squeezed = squeezed or _squeezed(text)
-        if not any(_squeezed(form) in squeezed for form in forms):
-            return forms[0], reflowed
-        reflowed = True
-    return None, reflowed
-
-
 def _common(one: str, other: str) -> int:
     """How many characters two texts begin with alike."""
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _first_said(message: Message, whole: str, start: int = 0) -> int:
-    """Where the first of what a message says is written, at or after `start`; the end of `whole`
-    where it is not."""
-    forms = next(said_by(message), [])
-    places = (whole.find(form.strip(), start) for form in forms)
-    return next((place for place in places if place >= 0), len(whole))
-
-
-def _is_written(text: str, whole: str) -> bool:
-    """Whether a text is in `whole`, perhaps trimmed, or quoted as JSON."""
-    if text.strip() in whole:
-        return True
-    squeezed = _squeezed(whole)
-    quoted = (json.dumps(text.strip(), ensure_ascii=ascii)[1:-1] for ascii in (False, True))
-    return any(_squeezed(form) in squeezed for form in (text, *quoted))
 
 
 def _longest_said(messages: Sequence[Message], context: str) -> Span | None:
@@ -325,10 +296,6 @@ def _exchanges(messages: Sequence[Message]) -> tuple[int, list[int]]:
     roles = [message["role"] for message in messages]
     later = range(head + 1, len(messages))
     return head, [i for i in later if roles[i] == "user" and roles[i - 1] != "user"]
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
 
 
 def _excerpt(text: str, limit: int = 60) -> str:

@@ -107,6 +107,36 @@ def said_by(message: Message) -> Iterator[list[str]]:
             yield [str(leaf), *escaped]
 
 
+def unsaid(message: Message, text: str) -> tuple[str | None, bool]:
+    """What of a message is not in `text`, and whether the rest is there but for white space."""
+    reflowed, squeezed = False, ""
+    for forms in said_by(message):
+        if any(form in text for form in forms):
+            continue
+        squeezed = squeezed or _squeezed(text)
+        if not any(_squeezed(form) in squeezed for form in forms):
+            return forms[0], reflowed
+        reflowed = True
+    return None, reflowed
+
+
+def first_said(message: Message, whole: str, start: int = 0) -> int:
+    """Where the first of what a message says is written, at or after `start`; the end of `whole`
+    where it is not."""
+    forms = next(said_by(message), [])
+    places = (whole.find(form.strip(), start) for form in forms)
+    return next((place for place in places if place >= 0), len(whole))
+
+
+def is_written(text: str, whole: str) -> bool:
+    """Whether a text is in `whole`, perhaps trimmed, or quoted as JSON."""
+    if text.strip() in whole:
+        return True
+    squeezed = _squeezed(whole)
+    quoted = (json.dumps(text.strip(), ensure_ascii=ascii)[1:-1] for ascii in (False, True))
+    return any(_squeezed(form) in squeezed for form in (text, *quoted))
+
+
 def with_object_arguments(message: Message) -> Message:
     """The same with arguments of tools as objects where they are the JSON text of one."""
     if not message.get("tool_calls"):
@@ -200,3 +230,7 @@ def _from_json(value: Any) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
