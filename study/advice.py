@@ -16,6 +16,7 @@ def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
     """What a reader of the results should know beforehand, one sentence each."""
     config = plan.config
     warnings = [
+        *data.notes,
         *_about_classes(data),
         *_overlaps(config, data.pool),
         *_floored(config),

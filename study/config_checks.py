@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -264,6 +265,22 @@ def _columns_fit_the_task(config: StudyConfig) -> Iterator[Fault]:
         rule = f"exactly one of text, prompt with response, or messages is needed, {found}."
         remedy = 'E.g. `prompt: "{question}"` and `response: "{answer}"`.'
         yield Fault("data", None, None, rule, remedy)
+
+
+@_reads("data.messages", "data.loss_on", "data.chat_date")
+def _chat_settings_have_chats(config: StudyConfig) -> Iterator[Fault]:
+    data = config.data
+    for name in ("loss_on", "chat_date"):
+        value = getattr(data, name)
+        if data.messages is None and value != type(data).model_fields[name].default:
+            remedy = "Remove it, or name the column of chat messages as `messages`."
+            yield Fault(f"data.{name}", None, value, "has no effect without `messages`.", remedy)
+    if data.chat_date is not None:
+        try:
+            datetime.date.fromisoformat(data.chat_date)
+        except ValueError:
+            remedy = "Write it as `2026-01-31`."
+            yield Fault("data.chat_date", None, data.chat_date, "is no date.", remedy)
 
 
 @_reads("data.prompt")

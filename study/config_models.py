@@ -6,6 +6,7 @@ Rules that concern several keys are in `config_checks`, the files they name in `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -67,8 +68,14 @@ class DataConfig(Section):
     response: str | None = None
     """Template over the columns, e.g. ``"{output}"``; the loss is on it."""
     messages: str | None = None
-    """Column with chat messages, instead of `prompt` and `response`; the tokenizer's chat template
-    is applied, the loss is on the last assistant message."""
+    """Column with chat messages (OpenAI's form or ShareGPT's), instead of `prompt` and `response`;
+    the tokenizer's chat template is applied. A column ``tools`` beside it reaches the template."""
+    loss_on: Literal["last", "all"] = "last"
+    """With `messages`: whether the loss is on the last assistant message or on all of them. A
+    message's own `weight`, 0 or 1, goes before it."""
+    chat_date: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    """With `messages`: what chat templates print as today's date; null: the day on which the study
+    began."""
     label: str | None = None
     """Classification: label column (integers or names)."""
     retention: str | list[str] | None = "general"
@@ -78,6 +85,11 @@ class DataConfig(Section):
     """Text column of the retention data."""
     retention_size: PositiveInt = 200
     """At most so many retention examples."""
+
+    @field_validator("chat_date", mode="before")
+    @classmethod
+    def _date_as_text(cls, day: object) -> object:
+        return day.isoformat() if isinstance(day, date) else day  # YAML reads dates
 
 
 class SearchConfig(Section):

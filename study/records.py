@@ -398,6 +398,13 @@ class DataSummary(_Record):
         class_counts: classification: pool examples by class id, else empty.
         head: classification: `KEPT_HEAD` where training goes on with the base model's own head,
             else why there is a new one.
+        dropped: examples without anything to learn, by the reason; `empty_removed` in all.
+        cut: examples that lost ``messages`` from the middle of a conversation, the beginning of
+            their ``prompt``, the end of their ``answer`` or ``text``, by what they lost.
+        end_token_ids: tokens that the answers of the pool end with: a model that learned them says
+            by them that it has finished. Classification: none.
+        chat_date: ``YYYY-MM-DD`` that the chat template prints as today's; None: it prints none.
+        notes: what else a reader of the results should know of the data.
     """
 
     fingerprint: str
@@ -413,7 +420,12 @@ class DataSummary(_Record):
     label_names: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     head: str = ""
+    dropped: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    end_token_ids: tuple[int, ...] = ()
+    chat_date: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "label_names", tuple(self.label_names))
-        object.__setattr__(self, "class_counts", tuple(self.class_counts))
+        for name in ("label_names", "class_counts", "end_token_ids", "notes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))

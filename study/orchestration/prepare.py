@@ -36,13 +36,17 @@ class Prepared:
 
 
 def prepare_study(
-    config: StudyConfig, probe: StepCosts | None = None, known_start: WarmStart | None = None
+    config: StudyConfig,
+    probe: StepCosts | None = None,
+    known_start: WarmStart | None = None,
+    known_data: DataSummary | None = None,
 ) -> Prepared:
     """Tokenise the data once, look at the model, lay out the plan. Changes nothing of a study that
     runs or has results.
 
     Args:
         known_start: on record already; earlier studies are read where there is none.
+        known_data: on record already.
 
     Raises:
         StoreError: the results folder is not ours to use.
@@ -55,7 +59,8 @@ def prepare_study(
 
     claim(config.results_dir, config.results_url)
     tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
-    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head)
+    day = known_data.chat_date if known_data else None
+    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head, day)
     check_sizes(config, data)
     blocks, tied = check_splittable(config.model, config.task, max(2, len(data.label_names)))
     cached = config.prefix_cache.enabled is not False
@@ -68,15 +73,15 @@ def prepare_study(
 
 
 def prepare_known(config: StudyConfig, store: StudyStore | None) -> Prepared:
-    """`prepare_study` with what the study has on record, as it goes on: its probe, and what its
-    searches try first.
+    """`prepare_study` with what the study has on record, as it goes on: its probe, what its
+    searches try first, and the date in its chats.
 
     Args:
         store: its results so far; None: there are none.
     """
     if store is None:
         return prepare_study(config)
-    return prepare_study(config, store.probe, store.fixed_warm_start)
+    return prepare_study(config, store.probe, store.fixed_warm_start, store.data)
 
 
 def earlier_study(source: str) -> StudyResults:

@@ -74,6 +74,8 @@ def content(
         "task": config.task,
         "data": {
             **config.data.model_dump(mode="json"),
+            # A final run on another day must train on the same prompts.
+            **({"chat_date": data.chat_date} if data is not None and data.chat_date else {}),
             "fingerprint": None if data is None else data.fingerprint,
             "label_names": [] if data is None else list(data.label_names),
         },

@@ -157,7 +157,8 @@ def task_key(study: PastStudy) -> str:
     """Equal for studies of one task: its kind, its training data by content, and how an example is
     made of a row."""
     data = study.config.data
-    templates = [data.subset, data.text, data.prompt, data.response, data.messages, data.label]
+    chat = [data.messages, data.loss_on]
+    templates = [data.subset, data.text, data.prompt, data.response, *chat, data.label]
     train = study.train_fingerprint or data.train
     return json.dumps([study.config.task, train, templates])
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,13 @@ from filelock import FileLock
 from study.config import StudyConfig
 from study.errors import DataError
 from study.records import DataSummary
+from study.training.chat_template import today_of
 from study.training.encoding import Encoder, pad_token_id, tokenizer_fingerprint
 from study.training.labels import Classes, Head, Label, resolve_labels
 from study.training.readers import TEXT_COLUMN, Table, read_table
 from study.training.sources import Source, find_source
 from study.training.splits import Rows, clean, cut_missing, sample
-from study.training.templates import Example, RawText, make_template, render_rows
+from study.training.templates import Example, RawText, Template, make_template, render_rows
 from study.training.tokenised import (
     SPLITS,
     TokenisedSplit,
@@ -54,7 +56,11 @@ _HUB_SPLITS = {
 
 
 def prepare_data(
-    config: StudyConfig, folder: Path, tokenizer: Any, head: Head | None = None
+    config: StudyConfig,
+    folder: Path,
+    tokenizer: Any,
+    head: Head | None = None,
+    chat_date: str | None = None,
 ) -> DataSummary:
     """Tokenise the study's data into `folder`, or find it there unchanged. What else is there
     stays: a study that runs, or has results, goes on with its own data (`use_data`).
@@ -69,13 +75,16 @@ def prepare_data(
         folder: where the arrays go, one subfolder per version.
         tokenizer: the model's Hugging Face tokenizer.
         head: classification: `model.own_head` of the base model.
+        chat_date: that the study's first data were made with, for chat templates that print today's
+            date; null: none is on record. `data.chat_date` goes before it.
 
     Raises:
         DataError: data that is missing, unreadable, malformed, empty or too small; a disk that
             is full.
     """
     sources = _find_sources(config)
-    key = _version_key(config, sources, tokenizer, head)
+    day = _chat_date(config, tokenizer, chat_date)
+    key = _version_key(config, sources, tokenizer, head, day)
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +97,7 @@ def prepare_data(
         summary = stored_summary(folder, key)
         if summary is None:
             with new_version(folder, key) as version:
-                summary = _build(config, sources, tokenizer, head, version)
+                summary = _build(config, sources, tokenizer, head, day, version)
         else:
             os.utime(folder / key)  # it is in use again
     finally:
@@ -136,11 +145,20 @@ def _find_sources(config: StudyConfig) -> dict[str, Source]:
     return sources
 
 
+def _chat_date(config: StudyConfig, tokenizer: Any, known: str | None) -> str | None:
+    """The day that the chat template prints as today's; None where it prints none."""
+    if config.data.messages is None or not tokenizer.chat_template:
+        return None
+    today = today_of(tokenizer)
+    return today and (config.data.chat_date or known or today)
+
+
 def _version_key(
     config: StudyConfig,
     sources: Mapping[str, Source],
     tokenizer: Any,
     head: Head | None,
+    day: str | None,
 ) -> str:
     parts = [
         _FORMAT,
@@ -151,6 +169,7 @@ def _version_key(
         config.seed,
         tokenizer_fingerprint(tokenizer),
         head and [head.names, head.problem],
+        day,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -160,9 +179,11 @@ def _build(
     sources: Mapping[str, Source],
     tokenizer: Any,
     head: Head | None,
+    day: str | None,
     version: Path,
 ) -> DataSummary:
-    rows, classes = _read(config, sources, tokenizer, head)
+    template = make_template(config, tokenizer, day)
+    rows, classes = _read(config, sources, tokenizer, template, head)
     rows, removed = clean(rows)
     splits = cut_missing(rows, config.data, config.seed)
     if "retention" in splits:
@@ -175,12 +196,14 @@ def _build(
         for name in SPLITS
         if name in splits
     }
+    used = [example for split in splits.values() for example in split.encoded]
+    cut = Counter(what for example in used for what in example.cut)
     summary = DataSummary(
         fingerprint="",
         **{name: len(arrays[name]) if name in arrays else 0 for name in SPLITS},
         duplicates_removed=removed.duplicates,
-        truncated=sum(e.truncated for split in splits.values() for e in split.encoded),
-        empty_removed=removed.empty,
+        truncated=sum(example.truncated for example in used),
+        empty_removed=removed.empty.total(),
         mean_tokens=float(arrays["pool"].lengths.mean()),
         mean_target_tokens=float(arrays["pool"].target_counts.mean()),
         label_names=() if classes is None else classes.names,
@@ -188,18 +211,47 @@ def _build(
         if num_labels
         else (),
         head="" if classes is None else classes.head,
+        dropped=dict(removed.empty),
+        cut=dict(cut),
+        end_token_ids=_end_tokens(splits["pool"]),
+        chat_date=day,
+        notes=(*template.notes(), *_end_notes(splits["pool"], classes is not None)),
     )
     return write_version(version, arrays, summary, pad_token_id(tokenizer))
+
+
+def _end_tokens(pool: Rows) -> tuple[int, ...]:
+    return tuple(sorted({e.end for e in pool.encoded if e.end is not None}))
+
+
+def _end_notes(pool: Rows, is_classification: bool) -> list[str]:
+    """What a model will not learn about where its answer ends."""
+    if is_classification:
+        return []
+    cut = sum("answer" in e.cut for e in pool.encoded)
+    endless = sum(e.end is None and not e.truncated for e in pool.encoded)
+    notes = []
+    if cut:
+        notes.append(
+            f"{cut} of {len(pool)} training examples have an answer that is longer than "
+            "training.sequence_length leaves room for: its end is cut."
+        )
+    if endless:
+        notes.append(
+            f"{endless} of {len(pool)} training examples have no token with loss that ends the "
+            "answer: the trained model may not know when to stop."
+        )
+    return notes
 
 
 def _read(
     config: StudyConfig,
     sources: Mapping[str, Source],
     tokenizer: Any,
+    template: Template,
     head: Head | None,
 ) -> tuple[dict[str, Rows], Classes | None]:
     """All sources tokenised, and what their labels mean (None for causal-lm)."""
-    template = make_template(config, tokenizer)
     retention = config.data.retention
     encoder = Encoder(tokenizer, config.training.sequence_length)
     tables: dict[str, Table] = {}

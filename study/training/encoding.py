@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from study.training.templates import Example
+from study.training.templates import Chat, Example
 
 _BATCH = 1000
+Pairs = Sequence[tuple[str, str]]
+"""Texts without and with loss, in turn."""
+NO_TARGET = "no target"
+"""Why an example is dropped whose target is blank, or lost when it was cut."""
 
 
 @dataclass(frozen=True)
@@ -23,25 +29,64 @@ class Encoded:
     Attributes:
         ids: (tokens,) int32.
         target_start: first position with loss, at least 1; classification: 0.
-        truncated: whether tokens were cut.
-        empty: whether nothing is left that carries loss.
+        cut: what was cut because it was too long: ``messages``, ``prompt``, ``answer``, ``text``.
+        dropped: why nothing is left that carries loss; empty: something is.
+        loss: (tokens,) bool, which tokens carry loss; None: all from `target_start` on.
+        end: the token that ends the last part with loss; None where that is cut, or ends without
+            one.
     """
 
     ids: np.ndarray
     target_start: int
-    truncated: bool
-    empty: bool
+    cut: tuple[str, ...] = ()
+    dropped: str = ""
+    loss: np.ndarray | None = None
+    end: int | None = None
+
+    @property
+    def has_loss(self) -> np.ndarray:
+        """(tokens,) bool: which tokens carry loss."""
+        if self.loss is not None:
+            return self.loss
+        return np.arange(len(self.ids)) >= self.target_start
+
+    @property
+    def truncated(self) -> bool:
+        return bool(self.cut)
+
+    @property
+    def empty(self) -> bool:
+        return bool(self.dropped)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """An example before it is cut.
+
+    Attributes:
+        ids: its tokens.
+        loss: (tokens,) bool, which of them carry loss.
+        fixed: so many tokens at the beginning are never cut.
+    """
+
+    ids: list[int]
+    loss: np.ndarray
+    fixed: int
 
 
 class Encoder:
     """Tokenises examples for one study.
 
-    Context and target are tokenised apart, so that the loss covers exactly the target's tokens
-    and the context looks as it will when the model is used.
+    Texts without and with loss are tokenised apart, so that the loss covers exactly the target's
+    tokens and the context looks as it will when the model is used. A start or end token that a text
+    brings along is not added again.
 
-    Too long for `sequence_length`: the context loses its beginning (not the start token) but
-    keeps half the length if it needs it; then the target loses its end, end token included, so
-    that no model is taught to stop in the middle. Raw text and texts to classify lose their end.
+    Too long for `sequence_length`: a conversation loses exchanges after its beginning, then the
+    longest text before its last answer loses its own beginning, then goes what holds for the whole
+    conversation. Any other context, and one for which that is not enough, loses its beginning (not
+    the start token) but keeps half the length if it needs it; then the target loses its end, end
+    token included, so that no model is taught to stop in the middle. Raw text and texts to classify
+    lose their end.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -55,31 +100,29 @@ class Encoder:
         end = tokenizer.eos_token_id
         self._end = [] if end is None else [int(end)]
         self._anchor = self._anchor_tokens()
+        self._marks = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()}
+        self._is_blank = functools.cache(lambda token: not tokenizer.decode([token]).strip())
 
     def encode(self, examples: Iterable[Example], add_special_tokens: bool) -> list[Encoded]:
         """Tokenise causal-lm examples."""
-        start, end = (self._start, self._end) if add_special_tokens else ([], [])
         encoded = []
         for batch in _batches(examples):
-            contexts = self._ids([e.context for e in batch])
-            targets = self._ids([e.target for e in batch])
-            # A target inside a text must not get the mark of a text's beginning.
-            inner = [i for i, e in enumerate(batch) if self._anchor and e.context]
-            continued = self._continued([batch[i].target for i in inner])
-            for i, ids in zip(inner, continued, strict=True):
-                targets[i] = ids
-            for example, context, target in zip(batch, contexts, targets, strict=True):
-                if example.target.strip():
-                    encoded.append(self._joined(start, context, target, end))
+            filled = [e for e in batch if not _reason(e)]
+            parts = self._parts([e.pairs for e in filled])
+            for example in batch:
+                reason = _reason(example)
+                if reason:
+                    encoded.append(Encoded(np.empty(0, np.int32), 1, dropped=reason))
                 else:
-                    encoded.append(Encoded(np.empty(0, np.int32), 1, False, True))
+                    tokens = self._joined(next(parts), add_special_tokens)
+                    encoded.append(self._fitted(example, tokens))
         return encoded
 
     def encode_texts(self, examples: Iterable[Example]) -> list[Encoded]:
         """Tokenise texts to classify, with the special tokens the tokenizer itself adds."""
         encoded = []
         for batch in _batches(examples):
-            texts = [e.target for e in batch]
+            texts = [self._without_start(e.target) for e in batch]
             for text, ids in zip(texts, self._ids(texts, add_special_tokens=True), strict=True):
                 truncated = len(ids) > self._sequence_length
                 if truncated:
@@ -87,25 +130,153 @@ class Encoder:
                     ids = self._tokenizer(text, truncation=True, max_length=self._sequence_length)[
                         "input_ids"
                     ]
-                encoded.append(Encoded(np.array(ids, np.int32), 0, truncated, not text.strip()))
+                reason = "" if text.strip() else NO_TARGET
+                cut = ("text",) if truncated else ()
+                encoded.append(Encoded(np.array(ids, np.int32), 0, cut, reason))
         return encoded
 
-    def _joined(
-        self, start: list[int], context: list[int], target: list[int], end: list[int]
-    ) -> Encoded:
+    def _without_start(self, text: str) -> str:
+        """A text without the start token that the tokenizer will put before it."""
+        start = self._marks.get(self._start[0]) if self._start else None
+        return text.removeprefix(start) if start else text
+
+    def _parts(self, examples: Sequence[Pairs]) -> Iterator[list[list[int]]]:
+        """The tokens of each text of each example."""
+        texts = [text for pairs in examples for pair in pairs for text in pair]
+        ids = self._ids(texts)
+        if self._anchor:
+            # A text inside a text must not get the mark of a text's beginning.
+            inner = [n for n, is_inner in enumerate(_inside(examples)) if is_inner]
+            for n, continued in zip(inner, self._continued([texts[n] for n in inner]), strict=True):
+                ids[n] = continued
+        parts = iter(ids)
+        for pairs in examples:
+            yield list(itertools.islice(parts, 2 * len(pairs)))
+
+    def _joined(self, parts: Sequence[list[int]], add_special_tokens: bool) -> _Tokens:
+        """One after the other, with the tokenizer's start and end token where they are wanted and
+        not there yet."""
+        ids = list(itertools.chain.from_iterable(parts))
+        loss = np.repeat(np.arange(len(parts)) % 2 == 1, [len(part) for part in parts])
+        start = self._start
+        if add_special_tokens:
+            if start and ids[: len(start)] != start:
+                ids, loss = start + ids, np.concatenate([np.zeros(len(start), bool), loss])
+            if self._end and self._last_word(ids) != self._end[0]:
+                ids, loss = ids + self._end, np.append(loss, True)
+        begins = ids[:1] in (start[:1], [self._tokenizer.bos_token_id])
+        return _Tokens(ids, loss, max(1, len(start)) if begins else 0)
+
+    def _last_word(self, ids: Sequence[int]) -> int | None:
+        """The last token that is no white space."""
+        return next((token for token in reversed(ids) if not self._is_blank(token)), None)
+
+    def _fitted(self, example: Example, tokens: _Tokens) -> Encoded:
+        """The example, cut where it is too long."""
+        chat = example.chat
+        if not self._is_too_long(tokens):
+            return self._encoded(tokens, chat, ())
+        if chat is None:
+            return self._cut(tokens, chat, ())
+        cut: tuple[str, ...] = ()
+        if chat.shorter:
+            shorter = self._with_messages_cut(chat)
+            if shorter is None:
+                return self._cut(tokens, chat, ())
+            example, tokens = shorter
+            cut = ("messages",)
+            if not self._is_too_long(tokens):
+                return self._encoded(tokens, example.chat, cut)
+        bare = chat.bare() if chat.bare is not None else None
+        for form, lost in ((example, cut), (bare, ("messages",))):
+            kept = None if form is None else self._with_prompt_cut(form)
+            if form is not None and kept is not None:
+                return self._encoded(kept[0], form.chat, (*lost, *kept[1]))
+        return self._cut(tokens, example.chat, cut)
+
+    def _is_too_long(self, tokens: _Tokens) -> bool:
+        return len(tokens.ids) > self._sequence_length
+
+    def _with_messages_cut(self, chat: Chat) -> tuple[Example, _Tokens] | None:
+        """The conversation with the fewest exchanges left out so that it fits, or with the last
+        one alone; None where the template refuses to write that."""
+        best: tuple[Example, _Tokens] | None = None
+
+        def fits(form: Callable[[], Example | None]) -> bool:
+            nonlocal best
+            example = form()
+            if example is None:
+                return False
+            (parts,) = self._parts([example.pairs])
+            tokens = self._joined(parts, False)
+            fitting = not self._is_too_long(tokens)
+            if fitting or best is None:
+                best = example, tokens
+            return fitting
+
+        if fits(chat.shorter[-1]):
+            bisect.bisect_left(chat.shorter[:-1], True, key=fits)
+        return best
+
+    def _with_prompt_cut(self, example: Example) -> tuple[_Tokens, tuple[str, ...]] | None:
+        """The example with its longest text before the answer cut, and what that lost; None if it
+        is not enough."""
+        if example.chat is None or example.chat.cut is None:
+            return None
+        first, end = example.chat.cut
+        context = example.context
+        pairs = ((context[:first], ""), (context[first:end], ""), (context[end:], example.target))
+        (parts,) = self._parts([(*pairs, *example.more)])
+        head, _, text, _, following, *rest = parts
+        room = self._room(sum(map(len, rest))) - len(head) - len(following)
+        parts[2] = text[-room:]
+        cut = ("prompt",) if len(text) > room else ()
+        return (self._joined(parts, False), cut) if room > 0 else None
+
+    def _room(self, answer: int) -> int:
+        """Tokens that stay before an answer of so many: half the length if it needs them."""
+        return max(self._sequence_length - answer, self._sequence_length // 2)
+
+    def _cut(self, tokens: _Tokens, chat: Chat | None, cut: tuple[str, ...]) -> Encoded:
+        """With the beginning of what is before the first token with loss cut."""
+        fixed = tokens.fixed
+        context = int(np.argmax(tokens.loss))
+        first = max(fixed, context - self._room(len(tokens.ids) - context) + fixed)
+        if first > fixed:
+            cut = (*cut, "prompt")
+        ids = tokens.ids[:fixed] + tokens.ids[first:]
+        loss = np.concatenate([tokens.loss[:fixed], tokens.loss[first:]])
+        return self._encoded(_Tokens(ids, loss, fixed), chat, cut)
+
+    def _encoded(self, tokens: _Tokens, chat: Chat | None, cut: tuple[str, ...]) -> Encoded:
+        """With the end cut, if it still is too long."""
         length = self._sequence_length
-        target = target + end
-        room = max(length - len(target), length // 2) - len(start)
-        kept = context[len(context) - room :] if len(context) > room else context
-        ids = start + kept + target
-        truncated = len(kept) < len(context) or len(ids) > length
-        target_start = max(1, len(start) + len(kept))
+        loss = tokens.loss[:length].copy()
+        loss[:1] = False  # nothing predicts the first token
+        lost = tokens.loss[length:].any()
+        if lost:
+            is_text = tokens.loss[tokens.fixed] and chat is None
+            cut = (*cut, "text" if is_text else "answer")
+        start = int(np.argmax(loss)) if loss.any() else max(1, len(loss))
         return Encoded(
-            np.array(ids[:length], np.int32),
-            target_start,
-            truncated,
-            min(len(ids), length) <= target_start,
+            np.array(tokens.ids[:length], np.int32),
+            start,
+            cut,
+            "" if loss.any() else NO_TARGET,
+            None if loss[start:].all() else loss,
+            None if lost else self._end_of(tokens, chat),
         )
+
+    def _end_of(self, tokens: _Tokens, chat: Chat | None) -> int | None:
+        """The token at the end of the last part with loss by which a reader knows that it ends."""
+        after = int(np.argmax(tokens.loss[::-1]))
+        token = self._last_word(tokens.ids[: len(tokens.ids) - after])
+        mark = self._marks.get(token) if token is not None else None
+        if mark is None or (chat is not None and chat.answer.rstrip().endswith(mark)):
+            return None
+        # Some templates end a call of a tool with its own closing tag, and no more.
+        closes_a_call = chat is not None and not chat.answer and mark.startswith("</")
+        return None if closes_a_call and [token] != self._end else token
 
     def _ids(self, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
         if not texts:
@@ -150,6 +321,21 @@ def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
     remaining = iter(examples)
     while batch := list(itertools.islice(remaining, _BATCH)):
         yield batch
+
+
+def _inside(examples: Sequence[Pairs]) -> Iterator[bool]:
+    """Of each text of each example, whether another one precedes it."""
+    for pairs in examples:
+        before = False
+        for text in itertools.chain.from_iterable(pairs):
+            yield before
+            before = before or bool(text)
+
+
+def _reason(example: Example) -> str:
+    """Why there is nothing to learn from an example; empty if there is."""
+    blank = not any(target.strip() for _, target in example.pairs)
+    return example.dropped or (NO_TARGET if blank else "")
 
 
 def pad_token_id(tokenizer: Any) -> int:

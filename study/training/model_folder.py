@@ -85,6 +85,7 @@ def _write(
     partial.mkdir(parents=True)
     try:
         _as_published(model.config, config, data)
+        _stop_at(model, data.summary.end_token_ids)
         model.save_pretrained(partial, state_dict=state)
         load_tokenizer(config.model).save_pretrained(partial)
         for path in partial.rglob("*"):
@@ -96,6 +97,19 @@ def _write(
         with suppress(OSError):
             shutil.rmtree(partial)
         raise
+
+
+def _stop_at(model: PreTrainedModel, trained: tuple[int, ...]) -> None:
+    """Have `generate` stop where the model was taught to: a chat template's end mark need not be
+    the base model's end token."""
+    generation = getattr(model, "generation_config", None)
+    if generation is None:
+        return
+    known = generation.eos_token_id
+    known = [] if known is None else [known] if isinstance(known, int) else list(known)
+    ends = [*known, *(token for token in trained if token not in known)]
+    if len(ends) > len(known):
+        generation.eos_token_id = ends if len(ends) > 1 else ends[0]
 
 
 def _as_published(hf_config: PretrainedConfig, config: StudyConfig, data: StudyData) -> None:

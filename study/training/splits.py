@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,20 +47,24 @@ class Rows:
     def split(self, num_labels: int | None, sequence_length: int) -> TokenisedSplit:
         """The arrays that are stored."""
         lengths = [len(e.ids) for e in self.encoded]
+        loss = None
+        if any(e.loss is not None for e in self.encoded):
+            loss = np.concatenate([e.has_loss for e in self.encoded])
         return TokenisedSplit(
             tokens=np.concatenate([e.ids for e in self.encoded]).astype(np.int32),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             targets=np.array([self.target(i) for i in range(len(self))], dtype=np.int32),
             num_labels=num_labels,
             sequence_length=sequence_length,
+            loss=loss,
         )
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Examples dropped, over all sources."""
+    """Examples dropped, over all sources; empty ones by the reason."""
 
-    empty: int
+    empty: Counter[str]
     duplicates: int
 
 
@@ -73,13 +78,15 @@ def clean(rows: Mapping[str, Rows]) -> tuple[dict[str, Rows], Removed]:
     """
     seen: set[bytes] = set()
     cleaned: dict[str, Rows] = {}
-    empty = duplicates = 0
+    empty, duplicates = Counter[str](), 0
     for name, given in rows.items():
         filled = given.take([i for i, e in enumerate(given.encoded) if not e.empty])
         kept = []
         for i in range(len(filled)):
             digest = hashlib.blake2b(filled.encoded[i].ids.tobytes(), digest_size=16)
             digest.update(filled.target(i).to_bytes(8, "little"))
+            if (loss := filled.encoded[i].loss) is not None:
+                digest.update(loss.tobytes())
             if digest.digest() not in seen:
                 seen.add(digest.digest())
                 kept.append(i)
@@ -90,7 +97,7 @@ def clean(rows: Mapping[str, Rows]) -> tuple[dict[str, Rows], Removed]:
                 "examples of another split. Give data of its own."
             )
         cleaned[name] = filled.take(kept)
-        empty += len(given) - len(filled)
+        empty.update(e.dropped for e in given.encoded if e.empty)
         duplicates += len(filled) - len(kept)
     return cleaned, Removed(empty, duplicates)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,11 +24,40 @@ class Example:
         context: text without loss; empty for raw text.
         target: text with loss; classification: the text to classify.
         label: classification: an integer or a name, as found in the row.
+        more: further texts without and with loss, in turn, after `target`.
+        dropped: why there is nothing to learn from the row; empty: there is.
+        chat: how a conversation is cut; None for what is none.
     """
 
     context: str
     target: str
     label: int | str | None = None
+    more: tuple[tuple[str, str], ...] = ()
+    dropped: str = ""
+    chat: Chat | None = None
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """All its texts without and with loss, in turn."""
+        return ((self.context, self.target), *self.more)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What a conversation may lose where it is too long.
+
+    Attributes:
+        answer: the text of its last message; empty where that calls tools.
+        cut: where in the example's `context` a text begins and ends that may lose its beginning.
+        shorter: the same conversation with ever fewer exchanges after its beginning, down to the
+            last one; each gives None where the template refuses that.
+        bare: the last exchange without what holds for the whole conversation, where there is such.
+    """
+
+    answer: str
+    cut: tuple[int, int] | None
+    shorter: tuple[Callable[[], Example | None], ...] = ()
+    bare: Callable[[], Example | None] | None = None
 
 
 class Template(Protocol):
@@ -47,6 +76,10 @@ class Template(Protocol):
     def render(self, row: Mapping[str, Any]) -> Example:
         """Render one row. Raises BadValueError."""
 
+    def notes(self) -> list[str]:
+        """What to know of the rows rendered so far, one sentence each."""
+        return []
+
 
 def render_rows(template: Template, table: Table) -> Iterator[Example]:
     """Render every row of a table.
@@ -61,8 +94,11 @@ def render_rows(template: Template, table: Table) -> Iterator[Example]:
             raise DataError(f"{table.source.key}: {place}: {error}") from None
 
 
-def make_template(config: StudyConfig, tokenizer: Any) -> Template:
+def make_template(config: StudyConfig, tokenizer: Any, day: str | None = None) -> Template:
     """The template that the study's `data` section asks for.
+
+    Args:
+        day: what a chat template prints as today's date, ``YYYY-MM-DD``.
 
     Raises:
         DataError: the section names no column to read, or the tokenizer has no chat template.
@@ -71,7 +107,9 @@ def make_template(config: StudyConfig, tokenizer: Any) -> Template:
     if config.task == "sequence-classification":
         return LabelledText(data)
     if data.messages is not None:
-        return ChatMessages(data.messages, tokenizer)
+        from study.training.chats import ChatMessages  # it is made of what is here
+
+        return ChatMessages(data.messages, tokenizer, data.loss_on, day)
     if data.response is not None:
         return PromptResponse(data.prompt or "", data.response)
     if data.prompt is not None:
@@ -82,7 +120,7 @@ def make_template(config: StudyConfig, tokenizer: Any) -> Template:
     return RawText(data.text or TEXT_COLUMN, "data.text")
 
 
-class RawText:
+class RawText(Template):
     """A column of text; the loss is on all of it."""
 
     add_special_tokens = True
@@ -98,7 +136,7 @@ class RawText:
         return Example("", _text(row, self._column))
 
 
-class PromptResponse:
+class PromptResponse(Template):
     """Two templates over the columns; the loss is on the response."""
 
     add_special_tokens = True
@@ -125,10 +163,14 @@ class PromptResponse:
         return list(dict.fromkeys(_names(self._prompt) + _names(self._response)))
 
     def render(self, row: Mapping[str, Any]) -> Example:
-        return Example(_fill(self._prompt, row), _fill(self._response, row))
+        response = _fill(self._response, row)
+        # Words around it, such as an end token, make no answer of an empty one.
+        answers = (_text(row, name, numbers=True).strip() for name in _names(self._response))
+        dropped = "" if any(answers) else "empty answer"
+        return Example(_fill(self._prompt, row), response, dropped=dropped)
 
 
-class LabelledText:
+class LabelledText(Template):
     """A text and its class."""
 
     add_special_tokens = True
@@ -162,76 +204,6 @@ class LabelledText:
                 "numbers to predict, are not supported."
             )
         return Example("", _text(row, self._text), label)
-
-
-class ChatMessages:
-    """A conversation through the tokenizer's chat template, cut after its last assistant
-    message; the loss is on that message and the end mark the template puts after it."""
-
-    add_special_tokens = False
-
-    def __init__(self, column: str, tokenizer: Any) -> None:
-        if not getattr(tokenizer, "chat_template", None):
-            raise DataError(
-                f"data.messages: the tokenizer of {tokenizer.name_or_path} has no chat template. "
-                "Take an instruction-tuned model, set model.tokenizer to one that has it, or use "
-                "data.prompt and data.response."
-            )
-        self._column, self._tokenizer = column, tokenizer
-
-    def columns(self, table: Table) -> Sequence[str]:
-        table.require([self._column], "data.messages")
-        return [self._column]
-
-    def render(self, row: Mapping[str, Any]) -> Example:
-        messages = self._messages(row[self._column])
-        assistant = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-        if not assistant:
-            raise BadValueError(
-                f"column '{self._column}' (data.messages) has no assistant message, so there is "
-                "nothing to learn. Remove the row."
-            )
-        messages = messages[: assistant[-1] + 1]
-        whole = self._apply(messages, add_generation_prompt=False)
-        # Some templates open the answer with more than the plain generation prompt announces.
-        for opening in (True, False):
-            context = self._apply(messages[:-1], add_generation_prompt=opening)
-            if whole.startswith(context):
-                return Example(context, whole[len(context) :])
-        raise BadValueError(
-            "the chat template writes earlier messages differently once the answer follows, so "
-            "the answer's place is unknown. Use data.prompt and data.response."
-        )
-
-    def _messages(self, value: Any) -> list[dict[str, Any]]:
-        if not isinstance(value, list) or not value:
-            raise BadValueError(
-                f"column '{self._column}' (data.messages) holds {_shown(value)}, not a list of "
-                "messages."
-            )
-        messages = []
-        for message in value:
-            # Keys that only other rows have come back as None.
-            known = {k: v for k, v in dict(message or {}).items() if v is not None}
-            if not isinstance(known.get("role"), str) or not isinstance(known.get("content"), str):
-                raise BadValueError(
-                    f"column '{self._column}' (data.messages) holds {_shown(message)}. A message "
-                    'is {"role": "user", "content": "..."}.'
-                )
-            messages.append(known)
-        return messages
-
-    def _apply(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
-        if not messages:
-            return ""
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=add_generation_prompt
-                )
-            )
-        except Exception as error:  # jinja2's, and whatever a template raises on purpose
-            raise BadValueError(f"the chat template refuses the messages ({error}).") from error
 
 
 Part = tuple[str, str | None]

@@ -52,6 +52,8 @@ class TokenisedSplit:
             Classification: the label's id.
         num_labels: number of classes, or None for causal-lm.
         sequence_length: no example is longer than this many tokens.
+        loss: (all tokens,) bool, which of them carry loss; None: in every example all from its
+            target on.
     """
 
     tokens: np.ndarray
@@ -59,6 +61,7 @@ class TokenisedSplit:
     targets: np.ndarray
     num_labels: int | None
     sequence_length: int
+    loss: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -78,6 +81,9 @@ class TokenisedSplit:
         classification: ones."""
         if self.is_classification:
             return np.ones(len(self), dtype=np.int64)
+        if self.loss is not None:
+            counts = np.concatenate([[0], np.cumsum(self.loss, dtype=np.int64)])
+            return np.diff(counts[self.offsets])
         return self.lengths - self.targets
 
     def input_ids(self, index: int) -> np.ndarray:
@@ -88,7 +94,21 @@ class TokenisedSplit:
         """(tokens,) int32, aligned with `input_ids` (not shifted); -100 where there is no loss."""
         labels = np.array(self.input_ids(index))
         labels[: self.targets[index]] = IGNORED
+        if self.loss is not None:
+            labels[~self.loss[self.offsets[index] : self.offsets[index + 1]]] = IGNORED
         return labels
+
+    def parts(self, index: int) -> list[tuple[np.ndarray, bool]]:
+        """The example's tokens in pieces, each with whether it carries loss: what a person who
+        looks at it wants to see apart. Classification: one piece, which does not."""
+        tokens = self.input_ids(index)
+        if self.is_classification:
+            return [(tokens, False)]
+        has_loss = self.labels(index) != IGNORED
+        changes = np.flatnonzero(np.diff(has_loss)) + 1
+        begins = [0, *changes.tolist()]
+        pieces = np.split(tokens, changes)
+        return [(piece, bool(has_loss[at])) for piece, at in zip(pieces, begins, strict=True)]
 
     def label(self, index: int) -> int:
         """Classification: the id of the example's class."""
@@ -167,10 +187,14 @@ def _load_split(
         np.load(version / f"{name}.{part}.npy", mmap_mode="r")
         for part in ("tokens", "offsets", "targets")
     )
-    if len(offsets) != len(targets) + 1 or offsets[-1] != len(tokens):
+    masked = version / f"{name}.loss.npy"
+    loss = np.load(masked, mmap_mode="r") if masked.is_file() else None
+    fits = loss is None or len(loss) == len(tokens)
+    if len(offsets) != len(targets) + 1 or offsets[-1] != len(tokens) or not fits:
         raise ValueError(f"the lengths of {name}'s arrays do not fit each other")
     # Small and read at every step: worth holding as plain arrays.
-    return TokenisedSplit(tokens, np.array(offsets), np.array(targets), num_labels, sequence_length)
+    offsets, targets = np.array(offsets), np.array(targets)
+    return TokenisedSplit(tokens, offsets, targets, num_labels, sequence_length, loss)
 
 
 def stored_summary(folder: Path, key: str) -> DataSummary | None:
@@ -288,8 +312,10 @@ def write_version(
     """
     digest = hashlib.sha256()
     for name, split in splits.items():
-        for part in ("tokens", "offsets", "targets"):
+        for part in ("tokens", "offsets", "targets", "loss"):
             array = getattr(split, part)
+            if array is None:
+                continue
             digest.update(f"{name}.{part}:{array.dtype}:{len(array)}".encode())
             digest.update(np.ascontiguousarray(array).data)
             with (version / f"{name}.{part}.npy").open("wb") as file:

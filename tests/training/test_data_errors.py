@@ -327,7 +327,7 @@ def test_a_template_that_cannot_be_filled(
     [
         ("hello", "holds 'hello' (str), not a list of messages"),
         ([], "holds [] (list), not a list of messages"),
-        ([{"from": "human", "value": "x"}], 'A message is {"role": "user", "content": "..."}'),
+        ([{"speaker": "human", "text": "x"}], 'A message is {"role": "user", "content": "..."}'),
         ([{"role": "user", "content": "x"}], "has no assistant message"),
         ([{"role": "assistant", "content": "x"}], "the chat template refuses the messages"),
     ],

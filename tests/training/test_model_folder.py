@@ -19,8 +19,9 @@ from study.config import StudyConfig
 from study.errors import TrialError
 from study.records import Stage, TrialSpec
 from study.training.tokenised import StudyData, TokenisedSplit
-from tests.helpers.data import labelled_rows, task_rows, write_jsonl
-from tests.helpers.models import tiny_model_folder
+from tests.helpers.chat_templates import CHATML, chat_tokenizer
+from tests.helpers.data import labelled_rows, study_config, task_rows, write_jsonl
+from tests.helpers.models import tiny_model, tiny_model_folder
 from tests.helpers.workers import run_workers
 
 KINDS = {
@@ -177,6 +178,42 @@ def test_precision_is_kept(folder: Path, outcomes: dict[str, Any]) -> None:
     model = AutoModelForCausalLM.from_pretrained(saved, dtype="auto")
     assert model.dtype is torch.bfloat16
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_generate_stops_where_the_model_was_taught_to(tmp_path: Path) -> None:
+    from study.training.data import prepare_data
+    from study.training.model import load_model, load_tokenizer
+    from study.training.model_folder import save_model
+    from study.training.placement import Placement
+
+    tokenizer = chat_tokenizer(CHATML)
+    base = tiny_model()
+    base.resize_token_embeddings(len(tokenizer))
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"say {i}"},
+                {"role": "assistant", "content": "ok"},
+            ]
+        }
+        for i in range(20)
+    ]
+    train = str(write_jsonl(tmp_path / "train.jsonl", rows))
+    config = study_config(
+        {"train": train, "messages": "messages"}, model={"path": str(tmp_path / "base")}
+    )
+    prepare_data(config, tmp_path / "data", load_tokenizer(config.model))
+    model = load_model(config.model, config.task, 0, torch.float32, 0)
+    place = Placement(torch.device("cpu"), 0, 1)
+    save_model(tmp_path / "saved", model, config, StudyData.open(tmp_path / "data"), place)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert saved.generation_config.eos_token_id == [tokenizer.eos_token_id, end]
+    others = [token for token in range(len(tokenizer)) if token != end]
+    prompt = torch.tensor([[5, 6, 7]])
+    assert len(saved.generate(prompt, max_new_tokens=5, suppress_tokens=others)[0]) == 4
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path, folder: Path) -> None:

@@ -96,8 +96,11 @@ def check_tracking(config: StudyConfig) -> Finding:
     return Finding(f"{', '.join(config.tracking)}: installed")
 
 
-def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
+def check_data(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, TokenCounts]:
     """Whether the data parses, splits and is enough.
+
+    Args:
+        store: of the study, if it has begun.
 
     Raises:
         DataError, ModelError: as `prepare_study`.
@@ -108,7 +111,9 @@ def check_data(config: StudyConfig) -> tuple[Finding, TokenCounts]:
 
     folder = StudyPaths(config.results_dir).data
     head = own_head(config.model, config.task)
-    summary = prepare_data(config, folder, load_tokenizer(config.model), head)
+    known = store.data if store is not None else None
+    day = known.chat_date if known else None
+    summary = prepare_data(config, folder, load_tokenizer(config.model), head, day)
     check_sizes(config, summary)
     data = StudyData.open(folder, summary.fingerprint)
     splits = [s for s in (data.pool, data.validation, data.test, data.retention) if s is not None]

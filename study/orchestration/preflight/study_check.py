@@ -80,7 +80,7 @@ def _keep_store(facts: StudyFacts) -> Finding:
 
 
 def _keep_counts(facts: StudyFacts, config: StudyConfig) -> Finding:
-    finding, facts.counts = local.check_data(config)
+    finding, facts.counts = local.check_data(config, facts.store)
     return finding
 
 

@@ -116,16 +116,16 @@ def _prompts(run: Run) -> tuple[dict[str, Any], list[str]]:
         note = "Texts beyond the sequence length go on in further examples; the study cuts them."
         return {"type": "completion", "field": data.get("text") or "text"}, [note]
     if form(run) == "messages":
-        note = (
+        notes = [
             "The loss is on every assistant message; in the study on the last one and the end mark "
             "after it."
-        )
+        ]
         return {
             "type": "chat_template",
             "field_messages": data["messages"],
             "roles_to_train": ["assistant"],
             "train_on_eos": "turn",
-        }, [note]
+        }, [] if data.get("loss_on") == "all" else notes
     prompt = simple_prompt(run)
     if prompt is None:
         return {"type": "rendered"}, [rendering_note(run, "axolotl", _FILE)]

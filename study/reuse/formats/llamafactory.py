@@ -99,12 +99,13 @@ def _data(run: Run, entries: Mapping[str, Any]) -> dict[str, Any]:
     held_out = [name for name in entries if not name.startswith("train")]
     size = run.section("data").get("validation_size", 0.1)
     kind = form(run)
+    all_answers = run.section("data").get("loss_on") == "all"
     return {
         "dataset": ",".join(train),
         **({"eval_dataset": ",".join(held_out)} if held_out else {"val_size": size}),
         "dataset_dir": ".",
         **({} if kind == "messages" else {"template": "empty"}),
-        **({"mask_history": True} if kind == "messages" else {}),
+        **({"mask_history": True} if kind == "messages" and not all_answers else {}),
         "cutoff_len": run.training["sequence_length"],
         "packing": False,
     }

@@ -47,6 +47,10 @@ class Table:
                     if not part.has(column):
                         raise DataError(f"{key}: {_missing_column(column, part)}")
 
+    def may_have(self, column: str) -> bool:
+        """Whether `rows` can be asked for the column; rows of JSON for any."""
+        return all(isinstance(part, JsonRows) or part.has(column) for part in self.parts)
+
     def label_names(self, column: str) -> list[str] | None:
         """The names of a ClassLabel column, or None if the column is of another type."""
         return self.parts[0].label_names(column)

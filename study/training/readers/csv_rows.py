@@ -54,7 +54,9 @@ class CsvRows:
         example; None if it plainly names the columns."""
         names = self.columns
         head = [r for _, r in itertools.islice(self._records(), 1, _SAMPLE) if len(r) == len(names)]
-        repeated = any(name in column for name, column in zip(names, zip(*head), strict=False))
+        repeated = any(
+            name in column for name, column in zip(names, zip(*head, strict=True), strict=False)
+        )
         if repeated or any(map(_is_value, names)):
             return (
                 f"its first line is an example, not the names of its {len(names)} columns. Add a "
@@ -64,8 +66,9 @@ class CsvRows:
             return None
         shown = ", ".join(names)
         return (
-            f"if its first line ({shown[:80]}{'...' if len(shown) > 80 else ''}) is an example, add "
-            f"a header line with the columns' names; if it names them, rename one to '{column}'."
+            f"if its first line ({shown[:80]}{'...' if len(shown) > 80 else ''}) is an example, "
+            "add a header line with the columns' names; if it names them, rename one to "
+            f"'{column}'."
         )
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
