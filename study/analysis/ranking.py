@@ -112,7 +112,7 @@ def _ranking(
 ) -> Ranking:
     sd, freedom = pooled_sd([replicate.validation_losses for replicate in cell.replicates])
     if not freedom:  # the assumption is about the difference between two runs
-        sd = math.sqrt(assumed_noise(config.decision.rho, config.search.trials).within / 2)
+        sd = math.sqrt(assumed_noise(config.search.trials).within / 2)
     ascending = sorted(found, key=lambda one: (one.loss, one.trial.spec.trial_id))
     best = ascending[0]
     ranked = tuple(
