@@ -269,7 +269,9 @@ def version_folder(folder: Path, fingerprint: str) -> Path:
 
 
 def _versions(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*/") if not path.is_symlink() and is_tokenised_data(path)]
+    """The one that was asked for last comes first."""
+    found = [p for p in folder.glob("*/") if not p.is_symlink() and is_tokenised_data(p)]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _remove_versions(folder: Path, keep: Path, unused_seconds: float) -> None:
