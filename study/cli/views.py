@@ -205,24 +205,23 @@ def _curve(record: TrialRecord) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     metrics = sorted({name for m in record.measurements for name in m.validation_metrics})
     titles = [{"accuracy": "acc", "macro_f1": "F1"}.get(name, name) for name in metrics]
-    names = ("lr", "norm", "clipped", "tok/s", "memory")
-    for name in ("step", "epoch", "phase", "train", "val", *titles, *names):
-        table.add_column(name, justify="right")
+    names = ["step", "epoch", "phase", "train", "val", *titles, "lr", "norm"]
+    if not metrics:  # more would not fit into 80 columns
+        names += ["clipped", "tok/s"]
+    for name in (*names, "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
     for m in record.measurements:
+        found = [m.validation_metrics.get(name) for name in metrics]
         table.add_row(
             str(m.step),
             f"{m.epoch:.2f}",
             str(m.phase + 1),
             f"{m.train_loss:.4f}",
             f"{m.validation_loss:.4f}",
-            *(
-                f"{m.validation_metrics[k]:.3f}" if k in m.validation_metrics else "-"
-                for k in metrics
-            ),
+            *("-" if value is None else f"{value:.3f}" for value in found),
             f"{m.learning_rate:.1e}",
             f"{m.grad_norm:.2f}",
-            f"{m.clipped_share:.0%}",
-            f"{m.tokens_per_second:.0f}",
+            *(() if metrics else (f"{m.clipped_share:.0%}", f"{m.tokens_per_second:.0f}")),
             byte_size(m.peak_memory_bytes),
         )
     return table

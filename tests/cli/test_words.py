@@ -32,11 +32,13 @@ DATA = DataSummary("9f86d081884c7d65", 9000, 400, 2000, 200, 1, 0, 0, 92.4, 61.8
 
 
 def shown(results: StudyResults, trial: str) -> str:
-    console = Console(width=100)
+    console = Console(width=80)
     with console.capture() as capture, pytest.MonkeyPatch.context() as patch:
         patch.setattr("study.cli.views.Console", lambda **_: console)
         print_trial(results, trial, 0)
-    return " ".join(capture.get().split())
+    text = capture.get()
+    assert "\u2026" not in text, "a cell is cut"
+    return " ".join(text.split())
 
 
 def test_show_has_a_classifiers_accuracy_and_macro_f1() -> None:
