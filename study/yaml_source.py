@@ -19,13 +19,18 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that reads ``5e-5`` as a number, as YAML 1.2 and every other language do."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that puts a text in quotes which `_Loader` would read as a number."""
+
+
 # YAML 1.1 wants a dot in the mantissa and a sign in the exponent; without either, a learning
 # rate would silently become text.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
 
 
 class _CyclicValueError(Exception):
@@ -131,6 +136,11 @@ def parse_yaml(text: str, name: str) -> YamlSource:
         except _CyclicValueError as error:
             raise ConfigError(name, [error.fault]) from None
     return YamlSource(name, data, lines, tuple(duplicates))
+
+
+def dump_yaml(data: Any) -> str:
+    """Plain values as YAML that `read_yaml` reads back as they were."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str | None:

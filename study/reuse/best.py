@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from study.analysis import (
     ReplicateSummary,
     StudySummary,
@@ -19,6 +17,7 @@ from study.records import TrialRecord
 from study.results import StudyResults
 from study.reuse.choose import Choice, choose
 from study.reuse.content import content
+from study.yaml_source import dump_yaml
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,7 @@ class BestConfiguration:
             "Losses are in nats. Steps and epochs under `run` are those of one run.",
         ]
         header = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-        return header + str(
-            yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True, width=100)
-        )
+        return header + dump_yaml(self.content)
 
 
 def best_configuration(
