@@ -25,6 +25,12 @@ from study.yaml_source import did_you_mean
 GENERAL_TEXT = "general"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FIELDS = ("train", "validation", "test", "retention")
+NAMING_FILES = (
+    ("model", ("path", "tokenizer")),
+    ("data", _DATA_FIELDS),
+    ("search", ("warm_start",)),
+)
+"""The settings that name the user's files or folders, by section."""
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt",
     "spiece.model", "sentencepiece.bpe.model",

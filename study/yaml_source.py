@@ -79,13 +79,18 @@ class _LimitError(Exception):
         super().__init__(fault)
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that puts a text in quotes which `_Loader` would read as a number."""
+
+
 # YAML 1.1 wants a dot in the mantissa and a sign in the exponent; without either, a learning
 # rate would silently become text.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,11 @@ def _refuse_long(text: str, name: str) -> None:
         if len(line) > MAX_LINE:
             rule, remedy = f"the line has more than {MAX_LINE:,} characters.", "Break it."
             raise ConfigError(name, [Fault("YAML", number, None, rule, remedy)])
+
+
+def dump_yaml(data: Any) -> str:
+    """Plain values as YAML that `read_yaml` reads back as they were."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str | None:

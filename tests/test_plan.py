@@ -20,8 +20,8 @@ from study.plan import (
     with_probe,
 )
 from study.records import DataSummary, Stage, StepCosts
+from study.state_bytes import state_bytes
 from study.steps import prefix_cache_pays
-from study.training.memory import state_bytes
 from tests.helpers.results import make_config
 
 FACTS = ModelFacts(num_blocks=8)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config import ResourcesConfig, StudyConfig, parse_config
+from study.config_paths import NAMING_FILES
 from study.errors import UserError
 from study.launch.marked import fill
 from study.launch.shape import ClusterShape, cluster_shape
@@ -18,13 +19,6 @@ from study.launch.values import CARRIED, UNKNOWN_MACHINE, WRAPPED, Source, targe
 from study.space import is_space_file
 from study.urls import settings_with_password
 from study.yaml_source import parse_yaml, read_text, suggestion
-
-_NAMING = {
-    "model": ("path", "tokenizer"),
-    "data": ("train", "validation", "test", "retention"),
-    "search": ("warm_start",),
-}
-"""The settings that name files or folders, by section."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +177,11 @@ def _own_space(written: Any, study_file: Path) -> tuple[str, str] | None:
     if not is_space_file(spec) or _is_absolute(spec):
         return None
     path = os.path.normpath(spec)
-    if path.startswith(".."):
+    if path.startswith("..") or path == "study.yaml":
         raise UserError(
             f"{study_file}: search.space is {spec}, and only what lies below the study file's "
-            "folder can travel in the manifest. Put it there, or on the shared volume and give its "
-            "path there."
+            "folder, and is not called study.yaml, can travel in the manifest. Put it there, or on "
+            "the shared volume and give its path there."
         )
     return path, read_text(study_file.absolute().parent / path)
 
@@ -230,7 +224,7 @@ def _paths(config: StudyConfig, written: Any, folder: str | None) -> Iterator[st
         folder: where the study file goes on the cluster; None: it stays where it is.
     """
     found = dict[str, None]()
-    for section, keys in _NAMING.items():
+    for section, keys in NAMING_FILES:
         for key in keys:
             named = getattr(getattr(config, section), key)
             as_written = (written.get(section) or {}).get(key)

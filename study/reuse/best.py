@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from study.analysis import (
     ReplicateSummary,
     StudySummary,
@@ -21,6 +19,7 @@ from study.reuse.choose import choose
 from study.reuse.content import content
 from study.reuse.scores import unlearned
 from study.text_safety import one_line
+from study.yaml_source import dump_yaml
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,7 @@ class BestConfiguration:
             "Losses are in nats. Steps and epochs under `run` are those of one run.",
         ]
         header = "".join(f"# {one_line(' '.join(line.split()))}\n" for line in lines)
-        return header + str(
-            yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True, width=100)
-        )
+        return header + dump_yaml(self.content)
 
 
 def best_configuration(

@@ -11,9 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from study.config import StudyConfig, load_config, parse_config
+from study.config_paths import NAMING_FILES
 from study.database_url import sqlite_path
 from study.errors import ConfigError, UserError
 from study.extension import PACKED
@@ -22,16 +21,10 @@ from study.reading import label_of
 from study.shared_results import RESULTS, record_of
 from study.text_format import byte_size
 from study.urls import settings_with_password
-from study.yaml_source import read_yaml
+from study.yaml_source import dump_yaml, read_yaml
 
 TRAVEL_LIMIT = 90 * 2**20
 """Bytes that a job takes along at most. Ray's dashboard refuses requests of 100 MiB."""
-_PATHS = (
-    ("model", ("path", "tokenizer")),
-    ("data", ("train", "validation", "test", "retention")),
-    ("search", ("warm_start",)),
-)
-"""The settings that name files, by section."""
 _WARM_START = "search.warm_start"
 
 
@@ -174,14 +167,11 @@ def read_study(path: Path, results: str | None = None, shared: Sequence[str] = (
         for file in i.files
     }
     files |= {f"{study.folder}/{RESULTS}": study.record for study in earlier}
-    text = yaml.safe_dump(
-        _settings(written, config, moved, storage), sort_keys=False, allow_unicode=True
-    )
     return PackedStudy(
         name=config.name,
         results=str(storage["results"]),
         file_name=path.name,
-        text=text,
+        text=dump_yaml(_settings(written, config, moved, storage)),
         inputs=files,
         on_cluster=tuple(on_cluster),
         database=storage.get("database"),
@@ -212,7 +202,7 @@ def _check_file(path: Path, written: Mapping[str, Any]) -> None:
 
 def _written_paths(written: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The files that a study file names, as written, by the paths that faults have."""
-    for section, keys in _PATHS:
+    for section, keys in NAMING_FILES:
         for key in keys:
             value = _section(written, section).get(key)
             if isinstance(value, str):
@@ -268,7 +258,7 @@ def _check_passwords(path: Path, written: object) -> None:
 
 def _local_values(config: StudyConfig) -> Iterator[tuple[str, str]]:
     """Every local path of a resolved study, by setting; hub ids and shipped text are none."""
-    for section, keys in _PATHS:
+    for section, keys in NAMING_FILES:
         for key in keys:
             value: str | list[str] | None = getattr(getattr(config, section), key)
             named = f"{section}.{key}"
@@ -327,7 +317,7 @@ def _settings(
 ) -> dict[str, Any]:
     """The study file as written, with its search space in it and the paths that hold in the job."""
     settings = {**written, "storage": dict(storage)}
-    for section, keys in _PATHS:
+    for section, keys in NAMING_FILES:
         changed = _section(written, section)
         for key in changed.keys() & set(keys):
             value = getattr(getattr(config, section), key)

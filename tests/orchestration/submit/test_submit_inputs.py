@@ -67,6 +67,14 @@ def test_a_packed_study_is_the_same_study_somewhere_else(folder: Path, tmp_path:
     assert there_again == here
 
 
+def test_texts_that_look_like_numbers_stay_texts(folder: Path, tmp_path: Path) -> None:
+    model = {"path": "./tiny-llama-0", "revision": "1e5"}
+    path = study_in(folder, model=model, data=data(train="mine.jsonl", prompt="1e-5\u2028 \n"))
+    path.write_text(path.read_text().replace("revision: 1e5", "revision: '1e5'"))
+    there = unpacked(read_study(path), tmp_path / "there")
+    assert (there.model.revision, there.data.prompt) == ("1e5", "1e-5\u2028 \n")
+
+
 def test_the_search_space_is_written_out(folder: Path) -> None:
     (folder / "spaces").mkdir()
     space = "shared:\n  learning_rate: 1.0e-3\n  warmup_ratio: 0.1\n  max_grad_norm: 1.0\n"
