@@ -155,7 +155,7 @@ def test_a_driver_killed_at_its_first_steps_is_begun_again(plan: StudyPlan) -> N
     make_parent(plan.config.database_url)
     connect(plan.config.database_url).create_new_study([StudyDirection.MINIMIZE], "synthetic")
     StudyStore.create(plan.config)
-    assert StudyStore.open(plan.config.database_url).config == plan.config
+    assert StudyStore.open(plan.config.database_url).config.search == plan.config.search
 
 
 def test_a_study_of_somebody_else_is_not_taken_over(plan: StudyPlan) -> None:

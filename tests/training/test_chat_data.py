@@ -25,8 +25,9 @@ TASK = {"prompt": "{question}\n", "response": "{answer}"}
 def prepare(
     folder: Path, data: dict[str, Any], tokenizer: PreTrainedTokenizerBase, length: int = 256
 ) -> StudyData:
-    prepare_data(study_config(data, sequence_length=length), folder / "data", tokenizer)
-    return StudyData.open(folder / "data")
+    config = study_config(data, sequence_length=length)
+    found = prepare_data(config, folder / "data", tokenizer)
+    return StudyData.open(folder / "data", found.fingerprint)
 
 
 def texts(split: TokenisedSplit, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -115,15 +116,14 @@ def test_the_day_that_a_chat_template_prints_stays_the_same(tmp_path: Path) -> N
     today = prepare_data(config, tmp_path / "a", tokenizer)
     assert today.chat_date == today_of(tokenizer)
     for day in ("2024-02-09", "2024-02-10"):
-        summary = prepare_data(config, tmp_path / "b", tokenizer, day)
+        summary = prepare_data(config, tmp_path / "b", tokenizer, chat_date=day)
         assert summary.chat_date == day
         expected = f"Today Date: {int(day[-2:]):02d} Feb 2024"
-        assert all(
-            expected in text for text in texts(StudyData.open(tmp_path / "b").pool, tokenizer)
-        )
+        pool = StudyData.open(tmp_path / "b", summary.fingerprint).pool
+        assert all(expected in text for text in texts(pool, tokenizer))
     assert summary.fingerprint != today.fingerprint
     named = study_config({**given, "chat_date": "2024-02-09"}, sequence_length=256)
-    again = prepare_data(named, tmp_path / "c", tokenizer, "2030-01-01")
+    again = prepare_data(named, tmp_path / "c", tokenizer, chat_date="2030-01-01")
     assert again.chat_date == "2024-02-09"
     plain = chat_tokenizer(chat_templates.CHATML)
     assert prepare_data(named, tmp_path / "d", plain).chat_date is None

@@ -233,22 +233,22 @@ def test_data_that_are_only_looked_at_leave_those_of_the_study_alone(tmp_path: P
         config = study_config({"train": str(train)}, sequence_length=sequence_length)
         return prepare_data(config, folder, tiny_tokenizer())
 
-    other = look(8)
+    other = look(48)
     assert StudyData.open(folder).summary == own
     assert StudyData.open(folder, other.fingerprint).summary == other != own
     assert {path: path.stat().st_mtime_ns for path in before} == before
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
-    assert look(8) == other
+    assert look(48) == other
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == written
 
     # What nobody looks at any more goes; what a study runs on does not, however old it is.
     for path in folder.glob("*/"):
         os.utime(path, (0, 0))
-    look(6)
+    look(32)
     assert StudyData.open(folder).summary == own
     with pytest.raises(OtherDataError):
         StudyData.open(folder, other.fingerprint)
-    use_data(folder, look(6).fingerprint)
+    use_data(folder, look(32).fingerprint)
     with pytest.raises(OtherDataError, match="other data are here than those that the study was"):
         StudyData.open(folder, own.fingerprint)
     assert (folder / "mine" / "train.jsonl").read_text() == "mine"

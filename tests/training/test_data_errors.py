@@ -128,17 +128,13 @@ def test_a_file_without_a_header_line_is_told_to_add_one(
     assert "add a header line" in said.lower() and "Columns:" not in said
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"same,same\na,b\n", "the first line has 'same' twice"),
-        (b",text\n0,a\n", "column 1 has no name in the first line. Give it one."),
-        (b"\n\n", "the first line is empty. Add a header line there."),
-    ],
-)
-def test_a_header_line_that_names_no_columns(content: bytes, expected: str, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(content)
-    assert expected in message(tmp_path, {"train": str(tmp_path / "a.csv"), "text": "text"})
+def test_a_header_line_that_names_columns_twice_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"text,text\na,b\n")
+    said = message(tmp_path, {"train": str(file), "text": "text"})
+    assert "its header line names 'text' more than once" in said
+    file.write_bytes(b"\n\n")
+    assert "has no rows" in message(tmp_path, {"train": str(file), "text": "text"})
 
 
 def test_a_gigabyte_of_null_characters_is_refused_at_its_first(tmp_path: Path) -> None:
@@ -154,12 +150,12 @@ def test_a_gigabyte_of_null_characters_is_refused_at_its_first(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ('{"text": ' + "[" * 61 + "]" * 61 + "}", ", line 21: more than 60 levels of nesting"),
+        ('{"question": ' + "[" * 61 + "]" * 61 + "}", ", row 21: column 'answer' holds no value"),
         # Arrow's own reader dies of these.
-        ('{"text": ' + "[" * 100_000, ", line 21: more than 60 levels of nesting"),
-        ('{"text": ' * 100_000, ", line 21: more than 60 levels of nesting"),
+        ('{"text": ' + "[" * 100_000, ", line 21: nested too deeply to be data"),
+        ('{"text": ' * 100_000, ", line 21: nested too deeply to be data"),
         ('{"text": "' + '[\\"' * 1_000_000, ", line 21: not valid JSON"),
-        ('{"n": ' + "9" * 5000 + "}\noops", ", line 21: a number is too long"),
+        ('{"n": ' + "9" * 5000 + "}\noops", ", line 21: an integer of thousands of digits"),
     ],
 )
 def test_a_line_that_would_hang_or_kill_its_reader(
@@ -174,7 +170,8 @@ def test_brackets_in_a_text_are_no_nesting(tmp_path: Path) -> None:
     rows = task_rows(20)
     rows[3]["question"] = "[{" * 1000 + '"\\'
     file = write_jsonl(tmp_path / "a.jsonl", rows)
-    assert len(read_table(find_source("data.train", str(file), ()), None, tmp_path / "c")) == 20
+    table = read_table(find_source("data.train", str(file), ()), None)
+    assert len(list(table.rows(["question"]))) == 20
 
 
 def test_a_parquet_file_whose_texts_are_not_utf8(tmp_path: Path) -> None:

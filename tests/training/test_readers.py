@@ -105,7 +105,7 @@ def test_characters_that_only_look_like_line_ends_stay(tmp_path: Path) -> None:
     row = json.dumps({"text": odd + "\0\x0b\x1c"}, ensure_ascii=False)
     path = written(tmp_path / "a.jsonl", row)
     assert read(path, ["text"]) == [(odd + "\0\x0b\x1c",)]
-    odd += "\x0b\x1c\x0c\0"
+    odd += "\x0b\x1c\x0c"
     assert read(written(tmp_path / "a.txt", f"{odd}\nnext\r\nlast"), ["text"]) == [
         (odd,), ("next",), ("last",),
     ]  # fmt: skip

@@ -138,6 +138,10 @@ def _explained(name: str, kind: str) -> Iterator[None]:
 
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise UnreadableError(
+            f"{name} holds a text that is not UTF-8 ({error.reason}). Write the file anew."
+        ) from error
     except pyarrow.ArrowException as error:
         first_line = str(error).strip().split("\n")[0]
         raise UnreadableError(f"{name} cannot be read as {kind} ({first_line}).") from error

@@ -88,10 +88,11 @@ def whole(path: Path, encoding: str | None) -> str:
         UnreadableError: as `lines`, but lines may be of any length.
     """
     with _opened(path, encoding) as file:
-        parts = []
+        parts: list[str] = []
         while part := file.read(LONGEST_LINE):
             if "\0" in part:
-                raise UnreadableError(_holds_null(str(path)))
+                line = 1 + "".join([*parts, part.partition("\0")[0]]).count("\n")
+                raise UnreadableError(_holds_null(f"{path}, line {line}"))
             parts.append(part)
         return "".join(parts)
 
