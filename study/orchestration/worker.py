@@ -308,19 +308,20 @@ def set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
     from study.training.placement import Placement
     from study.training.tokenised import StudyData
 
+    config = StudyConfig.from_dict(payload["config"])
+    folder = StudyPaths(config.results_dir).data
+    if config.results_url is not None:
+        claim(config.results_dir, config.results_url)
+        fetch_data(config.results_url, folder)
+    data = StudyData.open(folder, payload["data"])
     device = ray.train.torch.get_device()
     prepare_ops(device.type)
-    config = StudyConfig.from_dict(payload["config"])
     context = ray.train.get_context()
     if device.type == "cpu":
         # Ray gives a worker its CPUs; torch would take every core of the machine.
         torch.set_num_threads(max(1, int(payload["cpus_per_worker"])))
     placement = Placement(device, context.get_world_rank(), context.get_world_size())
-    folder = StudyPaths(config.results_dir).data
-    if config.results_url is not None:
-        claim(config.results_dir, config.results_url)
-        fetch_data(config.results_url, folder)
-    return config, placement, StudyData.open(folder, payload["data"])
+    return config, placement, data
 
 
 class _logging_to:
