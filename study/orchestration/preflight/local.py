@@ -71,7 +71,7 @@ def check_database(config: StudyConfig) -> tuple[Finding, StudyStore | None]:
     url = config.database_url
     names = stored_study_names(url)
     if config.name in names:
-        store = StudyStore.open(url, config.name)
+        store = StudyStore.open(url, config.name, config.storage)
         ended = sum(r.outcome is not None for r in store.results().trials)
         return Finding(f"holds this study, {counted(ended, 'trial')} ended"), store
     path = sqlite_path(url)
