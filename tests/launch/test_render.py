@@ -368,7 +368,7 @@ def test_wrong_input_is_one_message_and_exit_code_2(target: str, tmp_path: Path)
     path.write_text(yaml.safe_dump(STUDY | {"resources": {"workers_per_trail": 2}}))
     with pytest.raises(ConfigError, match="workers_per_trail"):
         render_cluster_file(target, path)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="there is no such file"):
         render_cluster_file(target, tmp_path / "none.yaml")
 
 
