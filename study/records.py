@@ -286,23 +286,19 @@ class TrialRecord(_Record):
         return None if self.best is None else self.best.validation_loss
 
 
-def base_name(task: str) -> str:
-    """What a trial's loss must get below, in words: what a `BaseModelRecord` is the loss of. A
-    classifier's head is random before it is trained, so there it is no model's."""
-    return "class prior" if task == "sequence-classification" else "base model"
-
-
 @dataclass(frozen=True)
 class BaseModelRecord(_Record):
     """The untouched base model's losses, measured once per study.
 
     Attributes:
         validation_loss, test_loss: on the task's splits (causal-lm: nats per target token;
-            classification: the class prior's entropy on that split, since the head is random).
+            classification with a new head, which is random: the class prior's entropy on that
+            split).
         retention_loss: on the retention text, or None when not measured.
         test_losses: per test example, same order as `TrialOutcome.test_losses`.
         test_targets: targets of each test example (classification: ones); empty in records from
             before they were kept.
+        own_head: classification: the model was measured, with the head that it brought.
     """
 
     validation_loss: float
@@ -310,10 +306,17 @@ class BaseModelRecord(_Record):
     retention_loss: float | None
     test_losses: tuple[float, ...] = ()
     test_targets: tuple[int, ...] = ()
+    own_head: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "test_losses", tuple(self.test_losses))
         object.__setattr__(self, "test_targets", tuple(self.test_targets))
+
+
+def base_name(task: str, base: BaseModelRecord | None) -> str:
+    """What a trial's loss must get below, in words: what `base` is the loss of."""
+    prior = task == "sequence-classification" and not (base and base.own_head)
+    return "class prior" if prior else "base model"
 
 
 @dataclass(frozen=True)

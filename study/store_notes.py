@@ -48,7 +48,9 @@ def describe(
 
 def study_note(config: StudyConfig) -> str:
     """Of the Optuna study that stands for the whole, in Markdown."""
-    base = base_name(config.task)
+    base = base_name(config.task, None)
+    if base == "class prior":
+        base += " (the base model itself, where it keeps a head of its own)"
     arms = " or ".join(_arm(arm) for arm in config.arms.names)
     return f"""# {_code(config.name)}
 
@@ -101,7 +103,7 @@ def cell_columns(cell: Cell) -> dict[str, Any]:
 
 def base_columns(task: str, base: BaseModelRecord) -> dict[str, Any]:
     """Plain attributes of the trial that stands for the base model."""
-    found = {"trial": base_name(task), "test loss": base.test_loss}
+    found = {"trial": base_name(task, base), "test loss": base.test_loss}
     kept = base.retention_loss
     return found if kept is None else {**found, "retention loss": kept}
 

@@ -57,7 +57,7 @@ def crossover_sentence(summary: StudySummary) -> str:
 
 def caveats(summary: StudySummary) -> tuple[str, ...]:
     """What a reader must know beside the headline, one plain sentence each."""
-    notes, base = [], base_name(summary.config.task)
+    notes, base = [], base_name(summary.config.task, summary.base)
     for arm, size in summary.unlearned:
         split = "test" if summary.cell(arm, size).test else "validation"
         notes.append(
@@ -121,7 +121,7 @@ def _unlearned_clause(summary: StudySummary, found: Difference) -> str:
         return ""
     who = "neither arm" if len(flat) == 2 else f"{flat[0]} did not get"
     verb = " got" if len(flat) == 2 else ""
-    return f", but {who}{verb} below the {base_name(summary.config.task)}'s {base:.3f}"
+    return f", but {who}{verb} below the {base_name(summary.config.task, summary.base)}'s {base:.3f}"
 
 
 def _other_sizes_clause(summary: StudySummary) -> str:
@@ -163,7 +163,7 @@ def _one_arm(summary: StudySummary, cell: CellSummary) -> str:
     assert loss is not None  # the caller picked a cell that has one
     name = _LOSS_NAMES[summary.split]
     start = f"At {cell.size:,} examples {arm_label(cell.arm)}'s {name} was {loss.mean:.3f}"
-    base, name = summary.base_loss(summary.split), base_name(summary.config.task)
+    base, name = summary.base_loss(summary.split), base_name(summary.config.task, summary.base)
     if base is None:
         return f"{start}; the {name}'s was not measured."
     gap = base - loss.mean

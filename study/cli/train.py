@@ -38,7 +38,7 @@ class TrainingView:
         self._console.print(Text(f"{text} ...", style="dim"))
 
     def started(self, spec: TrialSpec, base: BaseModelRecord) -> None:
-        name = base_name(self._task).capitalize()
+        name = base_name(self._task, base).capitalize()
         self._console.print(
             f"{name}: validation {base.validation_loss:.4f} test {base.test_loss:.4f}"
         )
@@ -183,7 +183,8 @@ def _tell(run: FinalRun, place: str) -> None:
         scores.append(f"general text {outcome.retention_loss:.4f} ({rise:+.4f})")
     console.print(f"\nBest at step {outcome.best_step} of {run.spec.steps}: {', '.join(scores)}")
     if outcome.test_loss is not None and outcome.test_loss >= run.base.test_loss:
-        told = not_learned(run.config.task, "test", outcome.test_loss, run.base.test_loss)
+        name = base_name(run.config.task, run.base)
+        told = not_learned(name, "test", outcome.test_loss, run.base.test_loss)
         console.print(f"warning: {told}")
     console.print(Text("Model: ").append(place, style="bold"), soft_wrap=True)
     if not is_remote(place):

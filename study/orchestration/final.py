@@ -183,7 +183,7 @@ def _run(
         facts["device"] = cluster.device_of(capacity.workers)
         with closing(make_pool(config, capacity, known["data"])) as pool:
             if "base" not in facts:
-                observer.message(f"Measuring the {base_name(config.task)}")
+                observer.message(f"Measuring the {base_name(config.task, None)}")
                 found = pool.run_baseline()
                 facts |= {k: found[k] for k in ("base", "model_parameters")}
             write_text(config.results_dir / _STARTED, json.dumps(known | facts))

@@ -161,7 +161,7 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
         ):
             if store.base is None:
                 costs = ", and what a step costs in each arm" if needs_probe(config) else ""
-                metered.message(f"Measuring the {base_name(config.task)}{costs}")
+                metered.message(f"Measuring the {base_name(config.task, None)}{costs}")
                 _measure_baseline(config, store, pool)
                 plan = with_probe(plan, store.probe)
                 metered.planned(plan, store.results().trials)

@@ -60,7 +60,7 @@ def draw_best_of_k(summary: StudySummary, curves: Sequence[BestOfK]) -> Figure |
         "Expected lowest validation loss of 1, 2, 3, ... search trials, mean over replicates, over "
         "the device-seconds that so many trials took. A line that has gone flat says that more "
         f"trials would hardly help. No trial counts as more than the "
-        f"{base_name(summary.config.task)}'s loss.",
+        f"{base_name(summary.config.task, summary.base)}'s loss.",
         _search_was_long_enough(summary, curves),
         _best_table(shown),
     )

@@ -36,7 +36,7 @@ def draw_loss(summary: StudySummary) -> Figure | None:
         return None
     base = summary.base_loss(split)
     title = f"{split} loss (nats)"
-    named = base_name(summary.config.task)
+    named = base_name(summary.config.task, summary.base)
     chart = by_size(summary, rows, means, title, base, f"{named} {loss(base)}", WIDTH)
     runs = "confirm run" if split == "test" else "replicate's winner"
     caption = f"Small marks: one {runs} each. Large marks and lines: means over replicates."

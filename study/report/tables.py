@@ -35,7 +35,7 @@ def loss_table(summary: StudySummary) -> Table:
     """Means per arm and size, with their spread and how many runs stand behind each."""
     split = summary.split
     metrics = sorted({name for cell in summary.cells for name in cell.metrics_on(split)})
-    named = base_name(summary.config.task)
+    named = base_name(summary.config.task, summary.base)
     columns = (
         SIZE_COLUMN,
         ARM_COLUMN,

@@ -61,8 +61,10 @@ def tiles(summary: StudySummary, results: StudyResults) -> tuple[Tile, ...]:
             made.append(Tile(f"{name}, {split} accuracy", accuracy, others or where, arm))
     base, task = summary.base_loss(split), results.config.task
     if base is not None:
-        about = {"causal-lm": "before any fine-tuning"}.get(task, "guessing by the classes' shares")
-        made.append(Tile(f"{capital(base_name(task))}, {split} loss", loss(base), about))
+        name = base_name(task, results.base)
+        guess = "guessing by the classes' shares"
+        about = guess if name == "class prior" else "before any fine-tuning"
+        made.append(Tile(f"{capital(name)}, {split} loss", loss(base), about))
     counts = summary.counts
     lost = "none failed" if not counts.failed else f"{counts.failed} failed"
     made.append(Tile("Trials", f"{counts.ended:,}", f"of {counts.planned:,} ended, {lost}"))

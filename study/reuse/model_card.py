@@ -118,7 +118,7 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
         f"validation loss (step {outcome.best_step} of {spec.steps}). No choice ever saw the test "
         "split.",
         "",
-        f"| split | this model | {base_name(run.config.task)} |",
+        f"| split | this model | {base_name(run.config.task, base)} |",
         "|---|---|---|",
         _row("validation", outcome.score, base.validation_loss),
         _row("test", outcome.test_loss, base.test_loss),

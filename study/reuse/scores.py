@@ -38,18 +38,19 @@ _LOSS, _SHARE = (0.0, math.inf), (0.0, 1.0)
 """Between what a score can lie."""
 
 
-def not_learned(task: str, split: str, loss: float, base: float) -> str:
+def not_learned(name: str, split: str, loss: float, base: float) -> str:
     """Of a configuration that whoever guesses would do without."""
     return (
         f"It did not learn the task: its {split} loss of {loss:.4f} is not below the "
-        f"{base_name(task)}'s {base:.4f}."
+        f"{name}'s {base:.4f}."
     )
 
 
 def unlearned(summary: StudySummary, choice: Choice) -> tuple[str, ...]:
     """Whether the configuration, or else its arm on average, did not get below the base; of one
     that no trial had, the arm alone can tell."""
-    base, task, chosen = summary.base, summary.config.task, choice.replicate
+    base, chosen = summary.base, choice.replicate
+    name = base_name(summary.config.task, base)
     if base is not None and not choice.interpolated:
         measured = (
             ("test", chosen.test_loss, base.test_loss),
@@ -58,10 +59,10 @@ def unlearned(summary: StudySummary, choice: Choice) -> tuple[str, ...]:
         )
         split, loss, limit = next(found for found in measured if found[1] is not None)
         if loss is not None and loss >= limit:
-            return (not_learned(task, split, loss, limit),)
+            return (not_learned(name, split, loss, limit),)
     if any((cell.arm, cell.size) in summary.unlearned for cell in choice.cells):
         told = "Its arm did not learn the task at this size: the mean loss is not below the "
-        return (f"{told}{base_name(task)}'s.",)
+        return (f"{told}{name}'s.",)
     return ()
 
 
@@ -77,6 +78,7 @@ def scores(results: StudyResults, evidence: Evidence, choice: Choice) -> dict[st
     )
     return {
         **found,
+        "base": base_name(results.config.task, base),
         "base_test_loss": None if base is None else rounded(base.test_loss),
         "base_retention_loss": None if base is None else rounded(base.retention_loss),
         "intervals": _INTERVALS,

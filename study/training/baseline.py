@@ -86,4 +86,5 @@ def _base_losses(
         retention.mean if retention else None,
         test.per_example,
         tuple(map(int, test.counts)),
+        own_head=config.task == "sequence-classification",
     )

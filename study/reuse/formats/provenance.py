@@ -52,8 +52,8 @@ def provenance(content: Mapping[str, Any]) -> list[str]:
     if chosen.get("interpolated"):
         names = ", ".join(chosen["interpolated"])
         lines.append(f"Interpolated between tested dataset sizes, never run as such: {names}.")
-    scores = _scores(run.section("scores"), base_name(str(content.get("task"))))
-    lines += [scores, *_verdict(run.section("verdict"))]
+    base = run.section("scores").get("base") or base_name(str(content.get("task")), None)
+    lines += [_scores(run.section("scores"), base), *_verdict(run.section("verdict"))]
     lines.append(_seeds(run.section("seeds")))
     model, data = run.section("model"), run.section("data")
     revision = f", revision {model['revision']}" if model.get("revision") else ""
