@@ -48,8 +48,9 @@ def to_csv(rows: Sequence[Row]) -> str:
     safe in a spreadsheet, see `csv_cell`; a Parquet file has them as they are."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    for row in ([*rows[0]], *([*row.values()] for row in rows)) if rows else ():
-        writer.writerow([csv_cell(value) for value in row])
+    if rows:
+        writer.writerow([csv_cell(name) for name in rows[0]])
+    writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
     return file.getvalue()
 
 
