@@ -121,7 +121,8 @@ def _unlearned_clause(summary: StudySummary, found: Difference) -> str:
         return ""
     who = "neither arm" if len(flat) == 2 else f"{flat[0]} did not get"
     verb = " got" if len(flat) == 2 else ""
-    return f", but {who}{verb} below the {base_name(summary.config.task, summary.base)}'s {base:.3f}"
+    name = base_name(summary.config.task, summary.base)
+    return f", but {who}{verb} below the {name}'s {base:.3f}"
 
 
 def _other_sizes_clause(summary: StudySummary) -> str:

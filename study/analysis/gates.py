@@ -212,8 +212,9 @@ def _trials_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
 
 def _learned_gate(evidence: Evidence, size: int) -> Gate:
     rho = evidence.config.decision.rho
+    base = base_name(evidence.config.task, evidence.base)
     needed = (
-        f"each arm beats the {base_name(evidence.config.task, evidence.base)} on test by more than {rho:g} nats "
+        f"each arm beats the {base} on test by more than {rho:g} nats "
         f"with {_percent(SURE)} probability, at the asked size"
     )
     remedy = "Train longer (`training.epochs`), or search higher learning rates."
