@@ -56,8 +56,9 @@ def test_a_running_trial_tells_before_any_has_ended() -> None:
 
 
 def test_the_range_narrows_as_trials_end_alike() -> None:
-    widths = [spread([[1.0] * ended], 50) for ended in (0, 1, 4, 40)]
+    widths = [spread([[1.0] * ended], 50) for ended in (1, 4, 40)]
     assert widths == sorted(widths, reverse=True) and widths[-1] > 1.05
+    assert widths[0] > spread([], 50) > widths[1], "one trial says less than a probe's steps"
     assert spread([[0.5, 2.0] * 4], 50) > spread([[0.9, 1.1] * 4], 50)
     assert spread([[1.0] * 8], 1) > spread([[1.0] * 8], 100), "one trial alone scatters more"
     # Two kinds of trials of different cost are no scatter.
