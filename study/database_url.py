@@ -51,7 +51,7 @@ def parse_database_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        hidden = re.sub(r":[^:@]*@", ":***@", without_password(text))
+        hidden = re.sub(r":.*@", ":***@", without_password(text))
         raise DatabaseUrlError(hidden, "not a database URL.", _REMEDY) from None
     broken = _broken_rule(url)
     if text.partition("?")[0].count("@") > 1 and not url.drivername.startswith("sqlite"):

@@ -151,7 +151,7 @@ def read_yaml(path: Path) -> YamlSource:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that a person wrote.
+    """The text of a file that a person wrote, byte for byte: a byte order mark stays.
 
     Raises:
         ConfigError: the file is missing, unreadable, too long or not UTF-8.
@@ -162,7 +162,7 @@ def read_text(path: Path) -> str:
         if len(content) > MAX_BYTES:
             rule = f"longer than {MAX_BYTES // 1024} KiB."
             raise _file_error(path, rule, "Is it the right file?")
-        return content.decode("utf-8-sig")
+        return content.decode()
     except FileNotFoundError:
         raise _file_error(path, "there is no such file.", remedy) from None
     except IsADirectoryError:

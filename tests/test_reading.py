@@ -32,9 +32,11 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "original"
     config = make_config(**SHAPE, storage={"results": str(folder)})
     write_store(finished_study(config))
-    for path in (folder / "logs" / f"{TRIAL}.log", folder / "report" / "report.html"):
-        path.parent.mkdir()
-        path.write_text("of the original\n")
+    log, report = folder / "logs" / f"{TRIAL}.log", folder / "report" / "report.html"
+    log.parent.mkdir()
+    log.write_text("of the original\n")
+    run("report", str(folder))
+    report.write_text("of the original\n")
     return folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -251,6 +251,17 @@ def _quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _damaged(config: ModelConfig) -> str:
+    """The file that cannot be read; the model where that cannot be told."""
+    for file in sorted(Path(config.path).expanduser().glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError):
+            return str(file)
+    return config.path
+
+
 @contextmanager
 def _explained(config: ModelConfig, path: str | None = None) -> Iterator[None]:
     """Turn whatever transformers, safetensors or the hub raise into one line."""
@@ -260,8 +271,8 @@ def _explained(config: ModelConfig, path: str | None = None) -> Iterator[None]:
         raise
     except SafetensorError as error:
         raise ModelError(
-            f"model.path: {config.path} has a damaged safetensors file ({error}). Download or save "
-            "the model again."
+            f"model.path: {_damaged(config)} is a damaged safetensors file ({error}). Download or "
+            "save the model again."
         ) from error
     except Exception as error:
         first_line = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)

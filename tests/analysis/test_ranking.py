@@ -14,7 +14,7 @@ from study.records import Stage, TrialState
 from study.results import StudyResults
 from tests.helpers.results import make_config, make_results, make_trial
 
-SD = math.sqrt(assumed_noise(0.01, 4).within / 2)
+SD = math.sqrt(assumed_noise(4).within / 2)
 REACH = 1.959964 * SD * math.sqrt(2)
 
 

@@ -46,7 +46,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.begin(plan, spec, distributions, FixedPointSampler(spec.hyperparameters))
         store.report(spec, measurement(spec.steps, 2.0))
         outcome = TrialOutcome(
-            "finished", reason=EVIL if number else None, score=2.0, best_step=spec.steps,
+            "finished", reason=EVIL if number else "", score=2.0, best_step=spec.steps,
             notes=(EVIL,), versions={"torch": EVIL},
         )  # fmt: skip
         state = TrialState.FAIL if number else TrialState.COMPLETE

@@ -105,7 +105,7 @@ def test_a_search_space_that_cannot_travel_is_refused_or_named(tmp_path: Path) -
 
 def test_what_kubectl_would_not_take_is_refused(tmp_path: Path) -> None:
     path = write_study(tmp_path, GPUS)
-    path.write_text(path.read_text() + "# a remark\n" * 25_000)
+    path.write_text(path.read_text() + "# a remark\n" * 23_000)
     with pytest.raises(UserError, match="a config map takes 250,000"):
         render_cluster_file("kuberay", path)
 

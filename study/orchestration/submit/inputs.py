@@ -263,7 +263,7 @@ def _local_values(config: StudyConfig) -> Iterator[tuple[str, str]]:
             value: str | list[str] | None = getattr(getattr(config, section), key)
             named = f"{section}.{key}"
             for path in [value] if isinstance(value, str) else value or []:
-                reached = named == _WARM_START and sqlite_path(path) is None and "://" in path
+                reached = named == _WARM_START and "://" in path and _database_file(path) is None
                 if os.path.isabs(path) or ("://" in path and not reached):
                     yield named, path
 
@@ -272,9 +272,14 @@ def _is_below(value: str, folders: Iterable[Path]) -> bool:
     return any(Path(value).is_relative_to(folder) for folder in folders)
 
 
+def _database_file(value: str) -> Path | None:
+    """The file of an SQLite URL, with or without a study's name; None for what is none."""
+    return sqlite_path(value.partition("#")[0]) if value.startswith("sqlite") else None
+
+
 def _is_here(value: str) -> bool:
     """Whether a path, a pattern, or the URL of an SQLite file, means something on this machine."""
-    path = sqlite_path(value.partition("#")[0]) or value
+    path = _database_file(value) or value
     return os.path.exists(path) or any(map(os.path.isfile, glob.iglob(value, recursive=True)))
 
 

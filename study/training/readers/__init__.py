@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import lzma
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +112,8 @@ def _keyed(source: Source) -> Iterator[None]:
         yield
     except UnreadableError as error:
         raise DataError(f"{source.key}: {error}") from error
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{source.key}: {source.name} is a damaged archive ({error}).") from error
     except OSError as error:
         # Also what gzip and its like raise; a full disk is told by who writes.
         raise DataError(f"{source.key}: {source.name} cannot be read ({error}).") from error
