@@ -128,10 +128,7 @@ def test_a_folder_without_config_is_no_model_folder(tmp_path: Path) -> None:
 def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
     folder = tiny_model_folder(tmp_path)
     (folder / "model.safetensors").write_bytes(b"not safetensors at all")
-    damaged = r"model\.safetensors is a damaged safetensors file.*again\.$"
-    with pytest.raises(ModelError, match=damaged) as error:
-        ModelError, match=r"model\.safetensors is a damaged safetensors file.*again\.$"
-    ) as error:
+    with pytest.raises(ModelError, match=r"is a damaged safetensors file.*again\.$") as error:
         load(folder)
     assert "\n" not in str(error.value)
 

@@ -205,16 +205,9 @@ def test_generate_stops_where_the_model_was_taught_to(tmp_path: Path) -> None:
         {"train": train, "messages": "messages"}, model={"path": str(tmp_path / "base")}
     )
     found = prepare_data(config, tmp_path / "data", load_tokenizer(config.model))
-    model = load_model(config.model, config.task, 0, torch.float32, 0)
-    place = Placement(torch.device("cpu"), 0, 1)
     data = StudyData.open(tmp_path / "data", found.fingerprint)
-    save_model(tmp_path / "saved", model, config, data, place)
-        tmp_path / "saved",
-        model,
-        config,
-        StudyData.open(tmp_path / "data", found.fingerprint),
-        place,
-    )
+    model = load_model(config.model, config.task, 0, torch.float32, 0)
+    save_model(tmp_path / "saved", model, config, data, Placement(torch.device("cpu"), 0, 1))
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert saved.generation_config.eos_token_id == [tokenizer.eos_token_id, end]
