@@ -71,14 +71,14 @@ stop_in_time() {
 clean_up() {
     local left timer
     trap '' USR1 TERM INT
-    for timer in "${timers[@]}"; do pkill -P "$timer" || true; done
+    for timer in "${timers[@]}"; do pkill -P "$timer" || kill "$timer" || true; done 2> /dev/null
     for ((left = signals ? 20 : 150; left > 0; left--)); do
         # More than once: a step that is just starting may miss it.
         kill -USR2 "${steps[@]}" 2> /dev/null || break
         sleep 0.2
     done
     kill -KILL "${steps[@]}" 2> /dev/null || true
-    wait
+    ((${#steps[@]} == 0)) || wait "${steps[@]}" || true
 }
 trap stop_in_time USR1
 trap 'stop "$CANCEL_SECONDS"' TERM INT
@@ -124,7 +124,7 @@ keep_ray() {
     done
     # What was just killed may still write.
     rm -rf "$files" || { sleep 1 && rm -rf "$files"; } || true
-    [[ -z $timer ]] || pkill -P "$timer" || true
+    [[ -z $timer ]] || pkill -P "$timer" || kill "$timer" || true
     return "$code"
 }
 
