@@ -33,8 +33,8 @@ _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads ``5e-5`` as a number, as YAML 1.2 and every other language do, and
-    refuses what is too deep and values that nothing can hold, with their line."""
+    """SafeLoader that reads scalars as YAML 1.2 does, and refuses what is too deep and values that
+    nothing can hold, with their line."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -80,17 +80,42 @@ class _LimitError(Exception):
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that puts a text in quotes which `_Loader` would read as a number."""
+    """SafeDumper that puts a text in quotes which `_Loader` would read as something else; it does
+    already for those of YAML 1.1."""
 
 
-# YAML 1.1 wants a dot in the mantissa and a sign in the exponent; without either, a learning
-# rate would silently become text.
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+# YAML 1.2's core schema. PyYAML's own is that of 1.1, in which 1:30 is 90, 020 is 16, `no` is false
+# and 1e-5 is a text.
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)"
+        r"|\.(?:nan|NaN|NAN)",
         list("-+.0123456789"),
-    )
+    ),
+    ("merge", r"<<", ["<"]),
+)
+_Loader.yaml_implicit_resolvers = {}
+for _name, _pattern, _first in _SCALARS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first
+        )
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    if re.match(r"[-+]?0[0-9]", text):
+        # 20 to YAML 1.2, 16 to 1.1, and no number at all to many a reader.
+        problem = f"{text} has a leading zero, which YAML's versions read differently"
+        raise ConstructorError(None, None, problem, node.start_mark)
+    return int(text, 0)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,8 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
     "open bracket": (GOOD + "zero: {stage: 2\n", "YAML", LAST + 2, "brackets"),
     "two documents": (GOOD + "---\nname: b\n", "YAML", LAST + 1, "second `---`"),
     "tag": (GOOD + "zero: !!python/object:os.system {}\n", "YAML", LAST + 1, "tag"),
-    "no such date": (GOOD + "seed: 2024-13-45\n", "YAML", LAST + 1, "in quotes"),
+    "base 60": (GOOD + "budget: {wall_hours: 1:30}\n", "budget.wall_hours", LAST + 1, "number"),
+    "leading zero": (GOOD + "seed: 020\n", "YAML", LAST + 1, "in quotes"),
     "nested a thousand times": (
         GOOD + f"zero: {{overrides: {'[' * 1000}{']' * 1000}}}\n", "YAML", LAST + 1,
         "more than 32 levels of nesting",
