@@ -9,7 +9,7 @@ from study.text_format import counted, listed
 from study.text_safety import one_line
 
 _LOST = {
-    "messages": "messages from the middle",
+    "messages": "whole messages",
     "prompt": "the beginning of the prompt",
     "answer": "the end of the answer",
     "text": "the end of the text",
