@@ -403,11 +403,16 @@ class DataSummary(_Record):
             else why there is a new one.
         dropped: examples without anything to learn, by the reason; `empty_removed` in all.
         cut: examples that lost ``messages`` from the middle of a conversation, the beginning of
-            their ``prompt``, the end of their ``answer`` or ``text``, by what they lost.
+            their ``prompt``, the end of their ``answer`` or ``text``, by what they lost; those of
+            the retention split, which lose their end, as ``retention``.
         end_token_ids: tokens that the answers of the pool end with: a model that learned them says
             by them that it has finished. Classification: none.
         chat_date: ``YYYY-MM-DD`` that the chat template prints as today's; None: it prints none.
         notes: what else a reader of the results should know of the data.
+        rows: rows read, by the source's name (``train``, ``retention``); empty in old records.
+        uncut_lengths: median, 95th percentile and largest number of tokens of a pool example
+            before any was cut; empty in old records.
+        lengths: the same of the examples as they are stored.
     """
 
     fingerprint: str
@@ -428,7 +433,17 @@ class DataSummary(_Record):
     end_token_ids: tuple[int, ...] = ()
     chat_date: str | None = None
     notes: tuple[str, ...] = ()
+    rows: dict[str, int] = field(default_factory=dict)
+    uncut_lengths: tuple[int, ...] = ()
+    lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("label_names", "class_counts", "end_token_ids", "notes"):
+        for name in (
+            "label_names", "class_counts", "end_token_ids", "notes", "uncut_lengths", "lengths"
+        ):  # fmt: skip
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def kept(self) -> int:
+        """Examples in all splits."""
+        return self.pool + self.validation + self.test + self.retention

@@ -101,10 +101,22 @@ def schema(
 
 
 @app.command()
-def plan(study: Study = "study.yaml") -> None:
-    """Check a study file, its data and its model; print what would run, what that can detect and
-    what it costs. Trains nothing."""
+def plan(
+    study: Study = "study.yaml",
+    examples: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Training examples to print as the model sees them, its special tokens and what "
+            "it is trained to say marked; 0: none.",
+        ),
+    ] = 2,
+) -> None:
+    """Check a study file, its data and its model; print what became of the rows and what a model
+    sees of them, what would run, what that can detect and what it costs. Trains nothing."""
     from study import load_config
+    from study.cli.examples import read_examples
     from study.cli.files import store_of, study_file
     from study.cli.views import print_plan
     from study.orchestration.prepare import prepare_known
@@ -113,7 +125,8 @@ def plan(study: Study = "study.yaml") -> None:
     store = store_of(config)
     growth = None if store is None else store.extension_to(config)
     prepared = prepare_known(config, store)
-    print_plan(prepared, study, None if store is None else store.results())
+    results = None if store is None else store.results()
+    print_plan(prepared, study, results, read_examples(prepared, examples))
     if growth is not None:
         typer.echo(f"{growth}. What is on record stays.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import yaml
 from rich.table import Table
@@ -10,7 +11,9 @@ from rich.text import Text
 
 from study.analysis import cold_device_seconds_of, device_seconds_of
 from study.analysis.estimates import validation_metrics_of
+from study.cli.data import data_facts
 from study.cli.detection import print_detection
+from study.cli.examples import ShownExample, print_examples
 from study.cli.output import Console, print_facts, told_metrics
 from study.errors import UserError
 from study.orchestration.prepare import Prepared
@@ -25,12 +28,18 @@ from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
 from study.warm_start import warm_start_plan
 
 
-def print_plan(prepared: Prepared, named: str, results: StudyResults | None = None) -> None:
-    """What would run, what it can detect, and what to know beforehand.
+def print_plan(
+    prepared: Prepared,
+    named: str,
+    results: StudyResults | None = None,
+    examples: Sequence[ShownExample] = (),
+) -> None:
+    """What it would run on, what would run, what it can detect, and what to know beforehand.
 
     Args:
         named: the STUDY argument, for the advice.
         results: what the study has on record, if anything.
+        examples: training examples to show.
     """
     console = Console()
     plan, data, config = prepared.plan, prepared.data, prepared.plan.config
@@ -39,13 +48,7 @@ def print_plan(prepared: Prepared, named: str, results: StudyResults | None = No
         {
             "Study": f"{config.name} (seed {config.seed})",
             "Model": f"{config.model.path}, {counted(plan.model.num_blocks, 'block')}",
-            "Data": f"{data.pool} to train on, {data.validation} validation, {data.test} test, "
-            f"{data.retention or 'no'} retention",
-            "Dropped": f"{counted(data.duplicates_removed, 'duplicate')}, "
-            f"{data.empty_removed} empty; "
-            f"{data.truncated} cut to {config.training.sequence_length} tokens",
-            "Tokens": f"{data.mean_tokens:.0f} per example on average, "
-            f"{data.mean_target_tokens:.0f} of them with loss",
+            **data_facts(data, config.training.sequence_length),
             "Batch": _batch(plan),
             "Basis": _basis(plan),
             "Search": f"{counted(config.search.trials, f'{config.search.sampler} trial')} x "
@@ -53,6 +56,7 @@ def print_plan(prepared: Prepared, named: str, results: StudyResults | None = No
             f"{config.search.pruner}; {counted(config.confirm.seeds, 'confirm seed')}",
         },
     )
+    print_examples(console, examples, data.pool)
     console.print(_cells(prepared))
     confirm = len(plan.cells) * config.confirm.seeds
     console.print(

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ from study.training.tokenised import (
 GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
 """The retention text behind ``retention: general``."""
 
-# Raised whenever the same inputs would give other arrays than before.
-_FORMAT = 2
+# Raised whenever the same inputs would give other arrays, or a summary of more, than before.
+_FORMAT = 3
 _HUB_SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "val"),
@@ -184,6 +184,7 @@ def _build(
 ) -> DataSummary:
     template = make_template(config, tokenizer, day)
     rows, classes = _read(config, sources, tokenizer, template, head)
+    read = {name: len(rows[name]) for name in _HUB_SPLITS if name in rows}
     rows, removed = clean(rows)
     splits = cut_missing(rows, config.data, config.seed)
     if "retention" in splits:
@@ -196,13 +197,16 @@ def _build(
         for name in SPLITS
         if name in splits
     }
-    used = [example for split in splits.values() for example in split.encoded]
-    cut = Counter(what for example in used for what in example.cut)
+    truncated = {name: sum(e.truncated for e in rows.encoded) for name, rows in splits.items()}
+    task = [rows.encoded for name, rows in splits.items() if name != "retention"]
+    cut = Counter(what for encoded in task for example in encoded for what in example.cut)
+    if truncated.get("retention"):
+        cut["retention"] = truncated["retention"]
     summary = DataSummary(
         fingerprint="",
         **{name: len(arrays[name]) if name in arrays else 0 for name in SPLITS},
         duplicates_removed=removed.duplicates,
-        truncated=sum(example.truncated for example in used),
+        truncated=sum(truncated.values()),
         empty_removed=removed.empty.total(),
         mean_tokens=float(arrays["pool"].lengths.mean()),
         mean_target_tokens=float(arrays["pool"].target_counts.mean()),
@@ -216,8 +220,17 @@ def _build(
         end_token_ids=_end_tokens(splits["pool"]),
         chat_date=day,
         notes=(*template.notes(), *_end_notes(splits["pool"], classes is not None)),
+        rows=read,
+        uncut_lengths=_spread([e.uncut_length or len(e.ids) for e in splits["pool"].encoded]),
+        lengths=_spread(arrays["pool"].lengths),
     )
     return write_version(version, arrays, summary, pad_token_id(tokenizer))
+
+
+def _spread(lengths: Sequence[int] | np.ndarray) -> tuple[int, ...]:
+    """Median, 95th percentile and largest: each a length that is among them."""
+    found = np.quantile(lengths, [0.5, 0.95, 1.0], method="inverted_cdf")
+    return tuple(int(length) for length in found)
 
 
 def _end_tokens(pool: Rows) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Encoded:
         loss: (tokens,) bool, which tokens carry loss; None: all from `target_start` on.
         end: the token that ends the last part with loss; None where that is cut, or ends without
             one.
+        uncut_length: tokens before it was cut; None: nothing was.
     """
 
     ids: np.ndarray
@@ -42,6 +43,7 @@ class Encoded:
     dropped: str = ""
     loss: np.ndarray | None = None
     end: int | None = None
+    uncut_length: int | None = None
 
     @property
     def has_loss(self) -> np.ndarray:
@@ -115,7 +117,10 @@ class Encoder:
                     encoded.append(Encoded(np.empty(0, np.int32), 1, dropped=reason))
                 else:
                     tokens = self._joined(next(parts), add_special_tokens)
-                    encoded.append(self._fitted(example, tokens))
+                    fitted = self._fitted(example, tokens)
+                    if fitted.truncated:
+                        fitted = replace(fitted, uncut_length=len(tokens.ids))
+                    encoded.append(fitted)
         return encoded
 
     def encode_texts(self, examples: Iterable[Example]) -> list[Encoded]:
@@ -124,15 +129,17 @@ class Encoder:
         for batch in _batches(examples):
             texts = [self._without_start(e.target) for e in batch]
             for text, ids in zip(texts, self._ids(texts, add_special_tokens=True), strict=True):
-                truncated = len(ids) > self._sequence_length
+                length = len(ids)
+                truncated = length > self._sequence_length
                 if truncated:
                     # Not a plain cut: a closing special token stays.
                     ids = self._tokenizer(text, truncation=True, max_length=self._sequence_length)[
                         "input_ids"
                     ]
                 reason = "" if text.strip() else NO_TARGET
-                cut = ("text",) if truncated else ()
-                encoded.append(Encoded(np.array(ids, np.int32), 0, cut, reason))
+                cut, uncut = (("text",), length) if truncated else ((), None)
+                found = Encoded(np.array(ids, np.int32), 0, cut, reason, uncut_length=uncut)
+                encoded.append(found)
         return encoded
 
     def _without_start(self, text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -86,6 +86,21 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         mask_token="<mask>",
+    )
+
+
+def sentencepiece_like_tokenizer() -> PreTrainedTokenizerFast:
+    """Marks a text's beginning with a dummy space and adds a start token, as Llama 2's does."""
+    characters = ["\u2581", "\n", *map(chr, range(33, 127)), *"üï中文🙂"]
+    vocabulary = {t: i for i, t in enumerate(["<unk>", "<s>", "</s>", *characters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
 
 

@@ -288,6 +288,9 @@ def test_retention_is_the_shipped_text_a_file_or_not_measured(tmp_path: Path) ->
     general = prepare(tmp_path / "g", {"train": train, **TASK, "retention": "general"})
     shipped = [json.loads(line)["text"] for line in GENERAL_TEXT.read_text().splitlines()]
     assert general.retention is not None and len(general.retention) == 200
+    assert general.summary.rows == {"train": 30, "retention": len(shipped)}
+    # Its cuts are told apart from those of the task's own examples.
+    assert general.summary.cut == {"retention": general.summary.truncated}
     assert all(any(s.startswith(t) for s in shipped) for t in texts(general.retention))
     assert (general.retention.target_counts == general.retention.lengths - 1).all()
 

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from tokenizers import processors
 
 from study.training.encoding import Encoded, Encoder, pad_token_id, tokenizer_fingerprint
 from study.training.templates import Example
-from tests.helpers.models import tiny_tokenizer
+from tests.helpers.models import sentencepiece_like_tokenizer, tiny_tokenizer
 
 RESPONSES = ["plain", " a leading space", "    indented\n  code\n", "\n\nlines", "ünï 中文 🙂"]
-
-
-def sentencepiece_like_tokenizer() -> PreTrainedTokenizerFast:
-    """Marks a text's beginning with a dummy space and adds a start token, as Llama 2's does."""
-    characters = ["\u2581", "\n", *map(chr, range(33, 127)), *"üï中文🙂"]
-    vocabulary = {t: i for i, t in enumerate(["<unk>", "<s>", "</s>", *characters])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
 
 
 def one(context: str, target: str, length: int = 1000, special: bool = True) -> Encoded:
