@@ -30,7 +30,9 @@ storage: {{results: {results}, database: {database}}}
 """
 
 
-def _study(model: str = "org/m", train: str = "org/d", results: str = "r", database: str = "null") -> str:
+def _study(
+    model: str = "org/m", train: str = "org/d", results: str = "r", database: str = "null"
+) -> str:
     return STUDY.format(model=model, train=train, results=results, database=database)
 
 
