@@ -40,6 +40,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Bytes that a Unix socket's path may have."""
 _SOCKET = "/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
+_LISTENER = "/pymp-12345678/listener-12345678"
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
@@ -73,6 +74,9 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     if ray_address() is None:
         os.environ.pop(_ADDRESS, None)
+    named = os.environ.get("TMPDIR", "")
+    if not _holds(named, _LISTENER):  # Ray's dashboard starts processes by Python's means
+        os.environ["TMPDIR"] = next((p for p in _TEMPORARY if _writable(p)), _TEMPORARY[0])
     pass_proxy()
 
 
@@ -140,15 +144,22 @@ def ray_folder() -> str:
     for place in map(os.path.abspath, places):
         # The first may be another user's.
         for folder in (f"{place}/ray", f"{place}/ray-{os.getuid()}"):
-            short = len(os.fsencode(folder + _SOCKET)) <= _LONGEST_SOCKET
             first = folder if os.path.exists(folder) else place
-            if short and os.access(first, os.W_OK | os.X_OK):
+            if _holds(folder, _SOCKET) and _writable(first):
                 return folder
     told = f"RAY_TMPDIR is {named}: Ray" if named else "Ray"
     raise ResourceError(
         f"{told} needs a folder that can be written, with a path of at most "
         f"{_LONGEST_SOCKET - len('/ray' + _SOCKET)} bytes. Set RAY_TMPDIR to one, such as /tmp."
     )
+
+
+def _holds(folder: str, socket: str) -> bool:
+    return len(os.fsencode(folder + socket)) <= _LONGEST_SOCKET
+
+
+def _writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def import_path() -> list[str]:

@@ -139,6 +139,9 @@ def test_a_long_or_missing_tmpdir_leaves_ray_a_short_one(
         assert not folder.startswith(str(unfit))
         session = "session_2026-11-30_21-52-15_123456_4194304"
         validate_socket_filepath(f"{folder}/{session}/sockets/plasma_store")
+    monkeypatch.setenv("TMPDIR", str(long))
+    surroundings.set_environment()
+    validate_socket_filepath(f"{os.environ['TMPDIR']}/pymp-12345678/listener-12345678")
     monkeypatch.setenv("TMPDIR", "/var/tmp")
     assert surroundings.ray_folder().startswith("/var/tmp/ray")
     monkeypatch.setenv("RAY_TMPDIR", str(long))

@@ -66,8 +66,9 @@ def start_ray() -> None:
                 runtime_env={"env_vars": surroundings.for_cluster()} if joined else None,
                 _temp_dir=folder,
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+    except Exception as error:  # among others a plain one, with the end of its dashboard's log
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1 if type(error) is Exception else 0].rstrip(".")
         remedy = (
             "Check RAY_ADDRESS and that the cluster runs, or unset it to use this machine."
             if joined
