@@ -1,3 +1,10 @@
+import os
+import sys
+
+# `python -m` puts the working folder first, and a `torch.py` or `datasets.py` there is not meant.
+if sys.path[0] == os.getcwd():
+    sys.path.append(sys.path.pop(0))
+
 from study.cli import main
 
 main()

@@ -28,7 +28,7 @@ from study.config_models import (
     TrainingConfig,
     ZeroConfig,
 )
-from study.config_paths import check_paths, database_faults, resolve_paths
+from study.config_paths import check_paths, database_faults, resolve_paths, unknown_names
 from study.errors import ConfigError, Fault
 from study.space import (
     SearchSpace,
@@ -37,6 +37,7 @@ from study.space import (
     override_space,
     read_space,
 )
+from study.surroundings import unknown_in
 from study.yaml_source import YamlSource, parse_yaml, read_yaml
 
 __all__ = [
@@ -95,6 +96,9 @@ def _validate(source: YamlSource, base_dir: Path, look_at_files: bool) -> StudyC
             affected |= found.sections
             rest = {key: value for key, value in data.items() if key not in found.sections}
             config = StudyConfig.model_validate(repair(rest, ()))
+    unknown = _unaffected(unknown_names(config), affected)
+    faults += unknown
+    affected |= {fault.path for fault in unknown}
     config = resolve_paths(config, base_dir)
     faults += cross_field_faults(config, affected)
     faults += _unaffected(database_faults(config.storage.database), affected)
@@ -119,6 +123,8 @@ def _read_space(
     spec, found = config.search.space, list[Fault]()
     if isinstance(spec, Mapping):
         space = read_space(spec, "inline", "search.space.", found)
+    elif unknown_in(spec):
+        return SearchSpace(spec, {})
     else:
         try:
             space = load_space(spec, base_dir, arms=())

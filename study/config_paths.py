@@ -19,6 +19,7 @@ from study.database_url import DatabaseUrlError, parse_database_url, sqlite_path
 from study.errors import Fault
 from study.paths import StudyPaths
 from study.remote import is_remote
+from study.surroundings import expanded, unknown_in
 from study.urls import has_password, without_password
 from study.yaml_source import did_you_mean
 
@@ -41,7 +42,8 @@ def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
     """`config` with its relative local paths made absolute against `base_dir`."""
     model, data, storage = config.model, config.data, config.storage
     tokenizer = model.tokenizer and _absolute_model(model.tokenizer, base_dir)
-    results, cache = storage.results or f"results/{config.name}", config.prefix_cache
+    results = expanded(storage.results) if storage.results else f"results/{config.name}"
+    cache = config.prefix_cache
     earlier = [s if "://" in s else str(_local(s, base_dir)) for s in config.search.warm_start]
     cache_folder = cache.folder and str(_local(cache.folder, base_dir))
     return config.model_copy(
@@ -62,6 +64,33 @@ def resolve_paths(config: StudyConfig, base_dir: Path) -> StudyConfig:
             ),
         }
     )
+
+
+def unknown_names(config: StudyConfig) -> Iterator[Fault]:
+    """Environment variables and home folders in the paths of `config`, as they were written, that
+    there are not."""
+    for path, value in _written_paths(config):
+        if rule := unknown_in(value):
+            yield Fault(path, None, value, rule, "Set it, or write the path out.")
+
+
+def _written_paths(config: StudyConfig) -> Iterator[tuple[str, str]]:
+    for section, names in NAMING_FILES:
+        for name in names:
+            value = getattr(getattr(config, section), name)
+            if isinstance(value, list):
+                yield from ((f"{section}.{name}.{i}", item) for i, item in enumerate(value))
+            elif value is not None:
+                yield f"{section}.{name}", value
+    if isinstance(config.search.space, str):
+        yield "search.space", config.search.space
+    if config.prefix_cache.folder is not None:
+        yield "prefix_cache.folder", config.prefix_cache.folder
+    if config.storage.results is not None:
+        yield "storage.results", config.storage.results
+    file = _database_file(config.storage.database)
+    if file is not None:
+        yield "storage.database", str(file)
 
 
 def check_paths(config: StudyConfig) -> list[Fault]:
@@ -140,6 +169,7 @@ def database_faults(database: str | None) -> Iterator[Fault]:
 
 
 def _absolute_model(path: str, base_dir: Path) -> str:
+    path = expanded(path)
     return str(_local(path, base_dir)) if _is_local(path, base_dir) else path
 
 
@@ -153,12 +183,18 @@ def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[st
 
 
 def _absolute_file(path: str, base_dir: Path) -> str:
-    local = _is_local(path, base_dir) or data_format(path)
-    return str(_local(path, base_dir)) if local else path
+    path = expanded(path)
+    if not _is_local(path, base_dir) and not data_format(path):
+        return path
+    local = _local(path, base_dir)
+    if glob.has_magic(path) and not os.path.exists(local):
+        # Only what was written is a pattern, not the folder that it stands in: `run [v2]`.
+        local = _local(path, Path(glob.escape(str(base_dir))))
+    return str(local)
 
 
 def _local(path: str, base_dir: Path) -> Path:
-    return Path(os.path.abspath(base_dir / os.path.expanduser(path)))
+    return Path(os.path.abspath(base_dir / expanded(path)))
 
 
 def _is_local(path: str, base_dir: Path) -> bool:
@@ -172,14 +208,22 @@ def _is_local(path: str, base_dir: Path) -> bool:
 
 def _absolute_database(database: str | None, base_dir: Path) -> str | None:
     """SQLite's relative paths are relative to the working directory otherwise."""
-    try:
-        path = None if database is None else sqlite_path(database)
-    except DatabaseUrlError:  # a fault, which is told elsewhere
+    file = _database_file(database)
+    if database is None or file is None:
         return database
-    if database is None or path is None or path.is_absolute():
+    path = _local(str(file), base_dir)
+    if path == file:
         return database
-    url = parse_database_url(database).set(database=str(_local(str(path), base_dir)))
+    url = parse_database_url(database).set(database=str(path))
     return url.render_as_string(hide_password=False)
+
+
+def _database_file(database: str | None) -> Path | None:
+    """The file of an SQLite URL."""
+    try:
+        return None if database is None else sqlite_path(database)
+    except DatabaseUrlError:  # a fault, which is told elsewhere
+        return None
 
 
 def _model_faults(path: str, value: str) -> Iterator[Fault]:

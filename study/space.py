@@ -6,7 +6,6 @@ shared ones or replace them. `search_spaces/README.md` describes the file format
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeGuard
 from study.domains import CategoricalDomain, Domain, FixedDomain, FloatDomain, IntDomain
 from study.errors import ConfigError, Fault
 from study.space_faults import ARMS, LIFT_PARAMETERS, SHARED_PARAMETERS, read_domain
+from study.surroundings import expanded
 from study.yaml_source import YamlSource, read_yaml, suggestion
 
 __all__ = [
@@ -218,7 +218,7 @@ def _find_space(spec: str | Mapping[str, Any], base_dir: Path) -> YamlSource:
     if isinstance(spec, Mapping):
         return YamlSource("inline search space", spec)
     if is_space_file(spec):
-        return read_yaml(base_dir / os.path.expanduser(spec))
+        return read_yaml(base_dir / expanded(spec))
     path = spaces_folder() / f"{spec}.yaml"
     if not path.is_file():
         rule = f"there is no search space named `{spec}`."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from study.errors import ResourceError
 from study.orchestration.cluster import trials_that_fit
 from study.orchestration.worker_group import Workers
+from study.surroundings import ray_address
 
 _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 """Where Ray's cluster launcher leaves its file on the head node."""
@@ -39,7 +39,7 @@ def autoscaler_node_types() -> tuple[NodeType, ...] | None:
     from ray._private.state import state
     from ray.experimental.internal_kv import _internal_kv_get
 
-    if "RAY_ADDRESS" not in os.environ:
+    if ray_address() is None:
         return ()
     config = state.get_cluster_config()
     if config is not None:

@@ -8,38 +8,24 @@ import signal
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from study import surroundings
 from study.config import ResourcesConfig
 from study.errors import ResourceError
 from study.orchestration.worker_group import Workers
 
-# Read when Ray is imported or started, so they are set before either. A user's own value stays.
-_ENVIRONMENT = {
-    # Workers' reports are polled at this interval; the default of 2 s is longer than the gap
-    # between two evaluations of a small trial.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
-    # Tune's CSV, JSON and TensorBoard files would repeat what the store holds.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ctrl-C is the runner's: Tune's handler ends the run as if it were finished.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Every result is an evaluation, and results carry no metric of Tune's.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-    # A thread that still speaks to Ray when the study ends must not start another Ray.
-    "RAY_ENABLE_AUTO_CONNECT": "0",
-}
-
+_IN_USE = threading.Lock()
 _ACCELERATOR = "accelerator_type:"
 """How Ray names the resource that says what a node's GPUs are."""
 
 
-def set_environment() -> None:
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+class _ImportPath(list[str]):
+    """Ray adds the script's folder and the working folder to it, before all others."""
+
+    def extend(self, _: Iterable[str]) -> None:
+        """Of what is given when it is made, nothing is hidden."""
 
 
 def start_ray() -> None:
@@ -49,53 +35,83 @@ def start_ray() -> None:
         ResourceError: it cannot be joined or started.
     """
     import ray
+    from ray.job_config import JobConfig
 
     if ray.is_initialized():
         return
-    local = "RAY_ADDRESS" not in os.environ
-    if local:
+    joined = surroundings.ray_address()
+    folder = None
+    if joined is None:
         # A process per Ray Train job that watches for the preemption of spot machines.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        surroundings.own_token()
+        folder = surroundings.ray_folder()
+    job = JobConfig()
+    job._py_driver_sys_path = _ImportPath(surroundings.import_path())
     # "local", not None: a half-dead cluster of an earlier run must not be joined.
-    address = os.environ.get("RAY_ADDRESS", "local")
+    place = joined or "local"
     try:
         with warnings.catch_warnings(), _sigterm_kept():
             warnings.simplefilter("ignore")
             ray.init(
-                address=address,
+                address=place,
+                job_config=job,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
                 # Without the dashboard's process Train cannot free what a stopped trial held,
                 # and the next ones wait for ever.
-                include_dashboard=True if local else None,
+                include_dashboard=None if joined else True,
                 dashboard_host="127.0.0.1",
                 # A cluster's processes do not inherit what was set here.
-                runtime_env=None if local else {"env_vars": dict(_ENVIRONMENT)},
+                runtime_env={"env_vars": surroundings.for_cluster()} if joined else None,
+                _temp_dir=folder,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # among others a plain one, with the end of its dashboard's log
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1 if type(error) is Exception else 0].rstrip(".")
         remedy = (
-            "See the study log that was named at the start."
-            if local
-            else "Check RAY_ADDRESS and that the cluster runs, or unset it to use this machine."
+            "Check RAY_ADDRESS and that the cluster runs, or unset it to use this machine."
+            if joined
+            else "See the study log that was named at the start."
         )
-        raise ResourceError(f"Ray does not start at {address}: {reason} {remedy}") from error
+        raise ResourceError(f"Ray does not start at {place}: {reason}. {remedy}") from error
+    surroundings.pass_proxy(address().rpartition(":")[0].strip("[]"))
 
 
 @contextmanager
 def ray_running(tell: Callable[[str], None]) -> Iterator[None]:
-    """Ray while the block runs, see `start_ray`."""
-    set_environment()
+    """Ray while the block runs, see `start_ray`. Where it ran before, it is left running.
+
+    Raises:
+        ResourceError: it cannot be started, or another thread of this process is in such a block.
+    """
+    if not _IN_USE.acquire(blocking=False):
+        raise ResourceError(
+            "Another study runs in this process, and would lose its Ray when either ends. Wait for "
+            "it, or run this one in a process of its own."
+        )
+    try:
+        with _ray_running(tell):
+            yield
+    finally:
+        _IN_USE.release()
+
+
+@contextmanager
+def _ray_running(tell: Callable[[str], None]) -> Iterator[None]:
+    surroundings.set_environment()
     # Ray, Tune and Train warn about their own deprecations on import.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import ray
     tell("Starting Ray")
+    found = ray.is_initialized()
     try:
         start_ray()
         yield
     finally:
-        ray.shutdown()
+        if not found:
+            ray.shutdown()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from study import surroundings
 from study.errors import ResourceError, TrialError
 from study.orchestration import cluster
 from study.orchestration.capacity import Capacity
@@ -91,7 +92,7 @@ class WorkerPool:
         )
         # Train asks Ray's State API whether its controller lives, and frees the group's resources
         # if not.
-        here = {"RAY_ADDRESS": cluster.address()}
+        here = surroundings.for_cluster(cluster.address())
         self._starter: Any = _beside_the_driver(
             GroupStarter, _MOST_GROUPS, max_restarts=-1, runtime_env={"env_vars": here}
         ).remote()

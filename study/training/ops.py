@@ -6,7 +6,11 @@ import fcntl
 import gc
 import os
 import sys
+import tempfile
 from pathlib import Path
+
+from study.errors import ResourceError
+from study.surroundings import drop_launchers
 
 
 def prepare_ops(device_type: str = "cpu") -> Path:
@@ -26,9 +30,12 @@ def prepare_ops(device_type: str = "cpu") -> Path:
         The folder, also in the environment variable ``TORCH_EXTENSIONS_DIR``, which is kept when
         already set.
     """
+    drop_launchers()
     _find_own_ninja()
-    folder = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_default_folder())))
+    named = os.environ.get("TORCH_EXTENSIONS_DIR")
+    folder = Path(named) if named else _own_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
     if device_type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     _import_deepspeed()
@@ -70,11 +77,28 @@ def _find_own_ninja() -> None:
         os.environ["PATH"] = os.pathsep.join([own, path])
 
 
-def _default_folder() -> Path:
+def _own_folder() -> Path:
+    """Of this environment: in it, or in the home of whoever may not write there, or where that has
+    no home either."""
     folder = Path(sys.prefix) / "torch_extensions"
     if os.access(folder if folder.exists() else sys.prefix, os.W_OK):
         return folder
-    return Path.home() / ".cache" / "study" / sys.prefix.strip("/").replace("/", "_")
+    name = sys.prefix.strip("/").replace("/", "_")
+    try:
+        folder = Path.home() / ".cache" / "study" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # the latter: nobody knows where home is
+        pass
+    own = Path(tempfile.gettempdir()) / f"study-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    # What lies there is run: nobody else may have put it there.
+    if own.is_symlink() or own.stat().st_uid != os.getuid() or own.stat().st_mode & 0o022:
+        raise ResourceError(
+            f"{own} belongs to somebody else. Set TORCH_EXTENSIONS_DIR to a folder of yours."
+        )
+    return own / name
 
 
 def _build_shm_comm(folder: Path) -> None:

@@ -252,7 +252,7 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
     "missing retention": (
         replaced("data:", "data:\n  retention: ./no.txt"), "data.retention", 6, "no file"),
     "home of nobody": (
-        replaced("./train.jsonl", "~nobody-here/train.jsonl"), "data.train", 6, "no file"),
+        replaced("./train.jsonl", "~nobody-here/train.jsonl"), "data.train", 6, "no home folder"),
     "name too long": (replaced("./model", "./" + "m" * 5000), "model.path", 4, "no such model"),
     "results below a file": (
         GOOD + "storage: {results: train.jsonl/out}\n", "storage.results", LAST + 1, "is a file"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from study import surroundings
 from study.database_url import sqlite_path
 from study.errors import ResourceError
 from study.orchestration.preflight import local
@@ -66,7 +66,7 @@ class _Cluster:
 def check_cluster(checks: Checklist, facts: StudyFacts, *, probe: bool) -> None:
     """Start or join Ray, check, and leave it."""
     found = _Cluster()
-    cluster.set_environment()
+    surroundings.set_environment()
     try:
         checks.run("ray", lambda: _start(found), working="Starting Ray")
         checks.run("resources", lambda: _resources(facts, found), needs=("ray",))
@@ -91,7 +91,7 @@ def check_cluster(checks: Checklist, facts: StudyFacts, *, probe: bool) -> None:
 
 
 def _start(found: _Cluster) -> Finding:
-    joined = os.environ.get("RAY_ADDRESS")
+    joined = surroundings.ray_address()
     try:
         cluster.start_ray()
     except ResourceError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.orchestration import cluster
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.nodes_judged import Silent
+from study.surroundings import ray_address
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def check_token(nodes: Sequence[Node]) -> Finding:
 
     if is_token_auth_enabled():
         return Finding("Ray asks for a token")
-    joined = "RAY_ADDRESS" in os.environ or len({node.address for node in nodes}) > 1
+    joined = ray_address() is not None or len({node.address for node in nodes}) > 1
     if not joined:
         return Finding("off; the cluster is this machine's own")
     return Finding(

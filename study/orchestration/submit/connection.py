@@ -15,6 +15,7 @@ import ray
 import requests
 from ray.job_submission import JobSubmissionClient
 
+from study import surroundings
 from study.errors import StudyError, UserError
 
 _CONNECT_SECONDS = 10
@@ -59,6 +60,8 @@ class Dashboard(JobSubmissionClient):
         self.url, self.asks_for_token = url, token is not None
         # Not Ray's own headers: where RAY_AUTH_MODE is set they tell every server the token.
         self._sent = {} if token is None else {"Authorization": f"Bearer {token}"}
+        # It may be a tunnel's end on this machine.
+        surroundings.pass_proxy()
         with _without_variables(_RAY_ADDRESSES):
             super().__init__(url)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from study import surroundings
 from study.api import QuietObserver
 from study.config import StudyConfig, load_config
 from study.records import Measurement, TrialOutcome, TrialSpec, TrialState
@@ -96,7 +97,7 @@ def run_driver(config: StudyConfig, observer: QuietObserver) -> None:
     from study.orchestration.prepare import prepare_study
     from study.store import StudyStore
 
-    cluster.set_environment()
+    surroundings.set_environment()
     import ray
 
     from study.orchestration.ledger import Ledger
