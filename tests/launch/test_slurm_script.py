@@ -333,7 +333,7 @@ def test_a_real_study_that_is_cancelled_leaves_its_checkpoint_and_nothing_else(
     assert code == 130 and took < WHOLE_SECONDS, (took, output)
     assert "`study run" in output and "Traceback" not in output
     first = open_study(study).results().trials[0]
-    assert first.state is TrialState.RUNNING and not first.measurements
+    assert first.state is TrialState.PAUSED and not first.measurements
     checkpoint = folder / "results" / "checkpoints" / first.spec.trial_id
     assert list(checkpoint.rglob("*.safetensors"))
     left = [p for p in psutil.process_iter(["cmdline"]) if str(RAY_FILES) in str(p.info["cmdline"])]

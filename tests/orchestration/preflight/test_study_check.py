@@ -44,7 +44,10 @@ def test_a_study_that_can_run_passes_every_check_and_its_hours_are_predicted(
     assert {f"{kind} {arm}" for kind in ("memory", "probe") for arm in ("full", "lift")} <= {*found}
     told = " ".join(output.split())
     assert re.search(r"a real step peaks at \d{3}\.\d MiB a worker", told)
-    assert re.search(r"about (\d+ min )?\d+ s for 6 of 6 trials, 1 at once; [\d.]+ device-", told)
+    hours = (
+        r"about (\d+ min )?\d+ s \(9 of 10 such studies: .*? to .*?\) for 6 of 6 trials, 1 at once"
+    )
+    assert re.search(rf"{hours}; [\d.]+ device-", told)
     assert "study run study.yaml" in output
     assert max(map(len, output.splitlines())) <= 80 or str(path.parent) in output
     # Data that the study will use, and the log; no database, no prefix cache, none of Ray's files.
