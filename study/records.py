@@ -409,6 +409,7 @@ class DataSummary(_Record):
             by them that it has finished. Classification: none.
         chat_date: ``YYYY-MM-DD`` that the chat template prints as today's; None: it prints none.
         notes: what else a reader of the results should know of the data.
+        highest_token: the highest token id; -1 in records from before it was kept.
         rows: rows read, by the source's name (``train``, ``retention``); empty in old records.
         uncut_lengths: median, 95th percentile and largest number of tokens of a pool example
             before any was cut; empty in old records.
@@ -433,6 +434,7 @@ class DataSummary(_Record):
     end_token_ids: tuple[int, ...] = ()
     chat_date: str | None = None
     notes: tuple[str, ...] = ()
+    highest_token: int = -1
     rows: dict[str, int] = field(default_factory=dict)
     uncut_lengths: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from study.advice import plan_warnings
 from study.config import StudyConfig
-from study.errors import StoreError, UserError
+from study.errors import ModelError, StoreError, UserError
 from study.owned import claim
 from study.paths import StudyPaths
 from study.plan import ModelFacts, StudyPlan, plan_study
@@ -55,13 +55,24 @@ def prepare_study(
         UserError: a LIFT structure that does not fit the model.
     """
     from study.training.data import check_sizes, prepare_data
-    from study.training.model import check_splittable, load_tokenizer, own_head
+    from study.training.model import (
+        check_splittable,
+        load_tokenizer,
+        own_head,
+        vocabulary_size,
+    )
 
     claim(config.results_dir, config.results_url)
     tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
     day = known_data.chat_date if known_data else None
     data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head, day)
     check_sizes(config, data)
+    rows = vocabulary_size(config.model)
+    if data.highest_token >= rows:
+        raise ModelError(
+            f"model.tokenizer: the data has token id {data.highest_token}, the model only {rows} "
+            "ids. Set it to the tokenizer that the model was trained with."
+        )
     blocks, tied = check_splittable(config.model, config.task, max(2, len(data.label_names)))
     cached = config.prefix_cache.enabled is not False
     start = known_start

@@ -219,6 +219,7 @@ def _build(
         cut=dict(cut),
         end_token_ids=_end_tokens(splits["pool"]),
         chat_date=day,
+        highest_token=max(int(split.tokens.max()) for split in arrays.values()),
         notes=(*template.notes(), *_end_notes(splits["pool"], classes is not None)),
         rows=read,
         uncut_lengths=_spread([e.uncut_length or len(e.ids) for e in splits["pool"].encoded]),

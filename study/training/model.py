@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,7 +106,8 @@ def new_head(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; one without a padding token pads with its end-of-text token.
+    """The model's tokenizer; one without a padding token, or with one that was added after the
+    model had its embeddings, pads with its end-of-text token.
 
     Raises:
         ModelError: no tokenizer there, or neither of the two tokens.
@@ -113,11 +115,23 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     path = config.tokenizer or config.path
     with _explained(config, path):
         tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(path), **_source(config))
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary_size(config):
         if tokenizer.eos_token_id is None:
             raise ModelError(f"model.tokenizer: {path} defines neither a pad nor an eos token.")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def vocabulary_size(config: ModelConfig) -> int:
+    """Rows of the model's embeddings, by its configuration.
+
+    Raises:
+        ModelError: as `load_model` for what the configuration shows.
+    """
+    check_folder(config)
+    with _explained(config):
+        found = AutoConfig.from_pretrained(os.path.expanduser(config.path), **_source(config))
+        return int(getattr(found.get_text_config(), "vocab_size", sys.maxsize))
 
 
 def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> tuple[int, bool]:

@@ -97,6 +97,15 @@ def test_a_tokenizer_without_padding_pads_with_end_of_text(tmp_path: Path) -> No
     assert loaded.pad_token_id == tokenizer.eos_token_id
 
 
+def test_a_padding_token_without_a_row_in_the_model_is_not_used(tmp_path: Path) -> None:
+    folder = tiny_model_folder(tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<added>"})
+    tokenizer.save_pretrained(folder)
+    loaded = load_tokenizer(ModelConfig(path=str(folder)))
+    assert tokenizer.pad_token_id == 261 and loaded.pad_token_id == loaded.eos_token_id == 3
+
+
 def test_fingerprint_follows_the_weights(tmp_path: Path) -> None:
     folder = tiny_model_folder(tmp_path)
     config = ModelConfig(path=str(folder))
