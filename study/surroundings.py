@@ -46,20 +46,30 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
 def expanded(path: str) -> str:
-    """A path as a shell reads it: ``~`` and environment variables are filled in."""
-    return os.path.expandvars(os.path.expanduser(path))
+    """A path as a shell reads it: ``~`` and environment variables are filled in. A folder that has
+    a dollar sign in its name is taken as it is written."""
+    path = os.path.expanduser(path)
+    return path if _has_dollars(path) else os.path.expandvars(path)
 
 
 def unknown_in(path: str) -> str | None:
     """What in a path stands for nothing here; None: it can be `expanded`."""
     if os.path.expanduser(path).startswith("~"):
         return f"no home folder of `{path.partition('/')[0]}` is known here."
+    if _has_dollars(path):
+        return None
     for match in _VARIABLE.finditer(path):
         name = match[1] or match[2]
         if not os.environ.get(name):
             state = "empty" if name in os.environ else "not set"
             return f"the environment variable `{name}` is {state}."
     return None
+
+
+def _has_dollars(path: str) -> bool:
+    """Whether the first name with a dollar sign is one that is there."""
+    before, _, after = path.partition("$")
+    return bool(after) and os.path.lexists(f"{before}${after.partition('/')[0]}")
 
 
 def ray_address() -> str | None:

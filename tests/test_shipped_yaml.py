@@ -95,8 +95,10 @@ def test_a_template_marks_the_three_lines_to_edit(name: str) -> None:
     assert len(marked) == 3
 
 
-def test_the_demo_template_takes_any_path() -> None:
-    awkward = {**DEMO_PATHS, "task": '/tmp/a "b": #c/$d/task.jsonl'}
+def test_the_demo_template_takes_any_path(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "b": #c' / "$d"
+    folder.mkdir(parents=True)
+    awkward = {**DEMO_PATHS, "task": f"{folder}/task.jsonl"}
     assert parse_config(render_template("demo", **awkward)).data.train == awkward["task"]
 
 

@@ -171,3 +171,10 @@ def test_scripts_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     assert str(tmp_path) not in surroundings.import_path()
+
+
+def test_a_folder_with_a_dollar_sign_in_its_name_is_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "$d").mkdir()
+    path = f"{tmp_path}/$d/task.jsonl"
+    assert surroundings.expanded(path) == path and surroundings.unknown_in(path) is None
+    assert surroundings.unknown_in(f"{tmp_path}/$nowhere/task.jsonl") is not None

@@ -58,7 +58,7 @@ LOOKED_INTO = {
 # Faults that only the loader can find.
 NOT_YAML = {
     "duplicate key", "nested duplicate", "tab", "open bracket", "two documents", "tag",
-    "no such date", "value inside itself", "nested a thousand times", "nested through aliases",
+    "leading zero", "value inside itself", "nested a thousand times", "nested through aliases",
     "a bomb of aliases", "many aliases", "too long", "a long line", "a control character",
     "a null character", "a null character in a path", "half a character", "a number beyond all",
     "a number in base 16 beyond all",
