@@ -244,7 +244,14 @@ def new_version(folder: Path, key: str) -> Iterator[Path]:
 
 
 def _current(folder: Path) -> Path:
-    return folder / (folder / _CURRENT).read_text(encoding="utf-8").strip()
+    """The version that the study runs on; before it has begun, the one that was looked at last."""
+    try:
+        return folder / (folder / _CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        versions = _versions(folder)
+        if not versions:
+            raise
+        return max(versions, key=lambda version: version.stat().st_mtime_ns)
 
 
 def version_folder(folder: Path, fingerprint: str) -> Path:

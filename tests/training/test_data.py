@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,15 @@ def test_unchanged_data_is_reused_and_changed_data_made_anew(tmp_path: Path) -> 
     tokenizer.add_tokens(["text"])
     other = prepare(tmp_path, {"train": str(train)}, tokenizer=tokenizer)
     assert other.pool.lengths.mean() < changed.pool.lengths.mean()
+
+
+def test_before_a_study_has_begun_its_data_are_those_looked_at_last(tmp_path: Path) -> None:
+    train, folder = write_jsonl(tmp_path / "train.jsonl", text_rows(30)), tmp_path / "data"
+    for length in (48, 32, 48):
+        config = study_config({"train": str(train)}, sequence_length=length)
+        summary = prepare_data(config, folder, tiny_tokenizer())
+        assert StudyData.open(folder).summary == summary
+        time.sleep(0.01)  # a file system's clock
 
 
 def test_data_that_are_only_looked_at_leave_those_of_the_study_alone(tmp_path: Path) -> None:
