@@ -61,7 +61,7 @@ def _one_step_phases(plan: StudyPlan) -> list[str]:
     if not sizes:
         return []
     return [
-        f"At {' and '.join(f'{size:,}' for size in sizes)} examples LIFT has no more than one "
+        f"At {listed([f'{size:,}' for size in sizes])} examples LIFT has no more than one "
         "optimizer step in each of its phases. Raise training.epochs, steps or min_steps, or have "
         "fewer groups (arms.lift)."
     ]

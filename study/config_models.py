@@ -6,7 +6,6 @@ Rules that concern several keys are in `config_checks`, the files they name in `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -85,11 +84,6 @@ class DataConfig(Section):
     """Text column of the retention data."""
     retention_size: PositiveInt = 200
     """At most so many retention examples."""
-
-    @field_validator("chat_date", mode="before")
-    @classmethod
-    def _date_as_text(cls, day: object) -> object:
-        return day.isoformat() if isinstance(day, date) else day  # YAML reads dates
 
 
 class SearchConfig(Section):

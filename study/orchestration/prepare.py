@@ -54,19 +54,10 @@ def prepare_study(
         ModelError: the model or tokenizer cannot be loaded, or cannot be split into blocks.
         UserError: a LIFT structure that does not fit the model.
     """
-    from study.training.data import check_sizes, prepare_data
-    from study.training.model import (
-        check_splittable,
-        load_tokenizer,
-        own_head,
-        vocabulary_size,
-    )
+    from study.training.model import check_splittable, vocabulary_size
 
     claim(config.results_dir, config.results_url)
-    tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
-    day = known_data.chat_date if known_data else None
-    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head, day)
-    check_sizes(config, data)
+    data = data_of(config, known_data)
     rows = vocabulary_size(config.model)
     if data.highest_token >= rows:
         raise ModelError(
@@ -81,6 +72,25 @@ def prepare_study(
         start = warm_start(config, earlier)
     plan = plan_study(config, ModelFacts(blocks, probe, cached, tied), start)
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))
+
+
+def data_of(config: StudyConfig, known: DataSummary | None) -> DataSummary:
+    """Tokenise the data, or find them as they are.
+
+    Args:
+        known: on record already.
+
+    Raises:
+        DataError, ModelError: as `prepare_study`.
+    """
+    from study.training.data import check_sizes, prepare_data
+    from study.training.model import load_tokenizer, own_head
+
+    tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
+    day = known.chat_date if known else None
+    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head, day)
+    check_sizes(config, data)
+    return data
 
 
 def prepare_known(config: StudyConfig, store: StudyStore | None) -> Prepared:

@@ -70,7 +70,7 @@ def _layout(
         blocks=inside,
         top=top,
         new_head=tuple(n for n in numel if n in set(new_head)),
-        tied=_is_tied(model),
+        tied=is_tied(model),
         head=_head(model, top, new_head),
     )
 
@@ -98,7 +98,7 @@ def check_blocks(model: PreTrainedModel) -> tuple[int, bool]:
     """
     _, blocks = _find_blocks(model)
     _run_without_weights(model, blocks)
-    return len(blocks), _is_tied(model)
+    return len(blocks), is_tied(model)
 
 
 def _run_without_weights(model: PreTrainedModel, blocks: nn.ModuleList) -> Tensor | None:
@@ -249,6 +249,7 @@ def _head(model: PreTrainedModel, top: Sequence[str], new_head: Sequence[str]) -
     )
 
 
-def _is_tied(model: PreTrainedModel) -> bool:
+def is_tied(model: PreTrainedModel) -> bool:
+    """Whether a language model's head is the matrix of its input embeddings."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     return head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", 0)

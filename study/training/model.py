@@ -91,9 +91,7 @@ def own_head(config: ModelConfig, task: str) -> Head | None:
     """
     if task != CLASSIFICATION:
         return None
-    check_folder(config)
-    with _explained(config):
-        found = AutoConfig.from_pretrained(os.path.expanduser(config.path), **_source(config))
+    found = published_config(config)
     if not (found.architectures or [""])[0].endswith("ForSequenceClassification"):
         return None
     kind = found.problem_type or ("regression" if found.num_labels == 1 else SINGLE_LABEL)
@@ -128,10 +126,8 @@ def vocabulary_size(config: ModelConfig) -> int:
     Raises:
         ModelError: as `load_model` for what the configuration shows.
     """
-    check_folder(config)
-    with _explained(config):
-        found = AutoConfig.from_pretrained(os.path.expanduser(config.path), **_source(config))
-        return int(getattr(found.get_text_config(), "vocab_size", sys.maxsize))
+    text = published_config(config).get_text_config()
+    return int(getattr(text, "vocab_size", sys.maxsize))
 
 
 def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> tuple[int, bool]:
@@ -186,12 +182,21 @@ def _source(config: ModelConfig) -> dict[str, Any]:
     return source
 
 
-def _read_config(config: ModelConfig, task: str, num_labels: int) -> PretrainedConfig:
+def published_config(config: ModelConfig, **changes: Any) -> PretrainedConfig:
+    """The checkpoint's own configuration, with `changes`.
+
+    Raises:
+        ModelError: as `load_model` for what the configuration shows.
+    """
     check_folder(config)
-    labels = {"num_labels": num_labels} if task == CLASSIFICATION else {}
     with _explained(config):
         path = os.path.expanduser(config.path)
-        hf_config = AutoConfig.from_pretrained(path, **labels, **_source(config))
+        return AutoConfig.from_pretrained(path, **changes, **_source(config))
+
+
+def _read_config(config: ModelConfig, task: str, num_labels: int) -> PretrainedConfig:
+    labels = {"num_labels": num_labels} if task == CLASSIFICATION else {}
+    hf_config = published_config(config, **labels)
     check_hf_config(config, task, hf_config)
     # Every architecture has use_cache in some form; a cache is useless in training.
     hf_config.use_cache = False

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from study.config import ModelConfig
 from study.errors import ModelError
+from study.training.layout import is_tied
 
 CLASSIFICATION = "sequence-classification"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -148,11 +149,7 @@ def check_weights(
             f"model.path: {config.path} has no weights for {names}. Use a complete {complete}."
         )
     # transformers keeps weights apart that the configuration ties, if the checkpoint's differ.
-    if getattr(model.config, "tie_word_embeddings", False) and not _is_tied(model):
+    ties = getattr(model.config, "tie_word_embeddings", False)
+    if ties and model.get_output_embeddings() is not None and not is_tied(model):
         model.config.tie_word_embeddings = False
     return new
-
-
-def _is_tied(model: PreTrainedModel) -> bool:
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    return head is None or getattr(head, "weight", None) is getattr(embedding, "weight", None)

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from study.config import StudyConfig
 from study.errors import TrialError
 from study.owned import is_ours
 from study.text_files import as_new_file
-from study.training.model import CLASSIFICATION, load_tokenizer
+from study.training.model import CLASSIFICATION, load_tokenizer, published_config
 from study.training.placement import Placement
 from study.training.tokenised import StudyData
 
@@ -114,10 +114,7 @@ def _stop_at(model: PreTrainedModel, trained: tuple[int, ...]) -> None:
 
 def _as_published(hf_config: PretrainedConfig, config: StudyConfig, data: StudyData) -> None:
     """Take back what was set for training alone, and name the classes."""
-    path = os.path.expanduser(config.model.path)
-    original = AutoConfig.from_pretrained(
-        path, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
-    )
+    original = published_config(config.model)
     hf_config.use_cache = getattr(original, "use_cache", True)
     if config.model.dropout is not None:
         for name, value in original.to_dict().items():

@@ -14,7 +14,7 @@ from study.database_url import sqlite_path
 from study.errors import StoreError
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import unwritable
-from study.orchestration.prepare import Prepared, prepare_known
+from study.orchestration.prepare import Prepared, data_of, prepare_known
 from study.orchestration.tracking_needs import check_trackers
 from study.owned import check_url, claim
 from study.paths import StudyPaths
@@ -105,17 +105,10 @@ def check_data(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, 
     Raises:
         DataError, ModelError: as `prepare_study`.
     """
-    from study.training.data import check_sizes, prepare_data
-    from study.training.model import load_tokenizer, own_head
     from study.training.tokenised import StudyData
 
-    folder = StudyPaths(config.results_dir).data
-    head = own_head(config.model, config.task)
-    known = store.data if store is not None else None
-    day = known.chat_date if known else None
-    summary = prepare_data(config, folder, load_tokenizer(config.model), head, day)
-    check_sizes(config, summary)
-    data = StudyData.open(folder, summary.fingerprint)
+    summary = data_of(config, None if store is None else store.data)
+    data = StudyData.open(StudyPaths(config.results_dir).data, summary.fingerprint)
     splits = [s for s in (data.pool, data.validation, data.test, data.retention) if s is not None]
     counts = TokenCounts(
         longest=max(int(s.lengths.max()) for s in splits),
