@@ -15,7 +15,7 @@ from tests.budget import Cost, Meter, excesses
 from tests.helpers.forked import METHOD
 from tests.tiers import TIERS, tiered, wanted
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
 

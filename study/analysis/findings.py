@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from study.analysis.base import (
-    CellSummary,
-    Difference,
-    Split,
-    StudySummary,
-    arm_label,
-    counted,
-)
-from study.records import base_name
+from study.analysis.cells.base import CellSummary, Difference, Split, arm_label, counted
+from study.analysis.summary import StudySummary
+from study.protocol.records import base_name
 
 BASIS_PHRASES = {
     "device_seconds": "at equal device seconds",

@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study.analysis.base import StudySummary, score_of
-from study.config import StudyConfig
-from study.domains import OUTER_SHARE, FloatDomain
-from study.records import Stage, TrialRecord, TrialState
-from study.results import StudyResults
-
-NAME = "learning_rate"
-
-
-@dataclass(frozen=True)
-class RateRange:
-    """An arm's searched learning rates.
-
-    Attributes:
-        low, high: ends of the range.
-        low_end, high_end: inner ends of its outer tenths on the log scale.
-    """
-
-    low: float
-    high: float
-    low_end: float
-    high_end: float
-
-    def at_ends(self, rates: Sequence[float]) -> tuple[int, int]:
-        """How many lie in the lowest and in the highest tenth."""
-        return sum(r <= self.low_end for r in rates), sum(r >= self.high_end for r in rates)
-
-
-def rate_range(config: StudyConfig, arm: str) -> RateRange | None:
-    """None where an arm does not search more than one learning rate."""
-    domain = config.space().for_arm(arm).get(NAME)
-    if not isinstance(domain, FloatDomain) or not 0 < domain.low < domain.high:
-        return None
-    width = math.exp(OUTER_SHARE * math.log(domain.high / domain.low))
-    return RateRange(domain.low, domain.high, domain.low * width, domain.high / width)
+from study.analysis.cells.base import score_of
+from study.analysis.cells.rate_range import NAME, RateRange, rate_range
+from study.analysis.summary import StudySummary
+from study.protocol.records import Stage, TrialRecord, TrialState
+from study.protocol.results import StudyResults
 
 
 @dataclass(frozen=True)

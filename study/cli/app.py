@@ -95,7 +95,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a study file, for an editor."""
     from study.cli.output import write_data
-    from study.schema import SPACE_FILE, STUDY_FILE
+    from study.config.schema import SPACE_FILE, STUDY_FILE
 
     write_data((SPACE_FILE if space else STUDY_FILE).read_text(encoding="utf-8"))
 
@@ -115,11 +115,12 @@ def plan(
 ) -> None:
     """Check a study file, its data and its model; print what became of the rows and what a model
     sees of them, what would run, what that can detect and what it costs. Trains nothing."""
-    from study import load_config
-    from study.cli.examples import read_examples
-    from study.cli.files import store_of, study_file
+    from study.cli.files import study_file
+    from study.cli.samples import read_examples
     from study.cli.views import print_plan
+    from study.config.load import load_config
     from study.orchestration.prepare import prepare_known
+    from study.store.opening import store_of
 
     config = load_config(study_file(study))
     store = store_of(config)
@@ -142,9 +143,9 @@ def check(
     ] = False,
 ) -> None:
     """Say whether a study can run: data, model, memory, cluster, storage. Trains nothing."""
-    from study import load_config
     from study.cli.check import check_and_print
     from study.cli.files import study_file
+    from study.config.load import load_config
 
     if not check_and_print(load_config(study_file(study)), study, probe=probe):
         raise typer.Exit(2)
@@ -153,9 +154,9 @@ def check(
 @app.command()
 def run(study: Study = "study.yaml") -> None:
     """Run a study, or continue one: what is on record stays. Ends with a verdict and a report."""
-    from study import load_config
     from study.cli.files import study_file
     from study.cli.run import run_and_report
+    from study.config.load import load_config
 
     path = study_file(study)
     run_and_report(load_config(path), study)

@@ -24,7 +24,7 @@ class AnswerFormat(StrEnum):
 
 
 class ExportedTable(StrEnum):
-    """The tables of `study export`, see `study.table.rows_of`."""
+    """The tables of `study export`, see `study.analysis.table.rows_of`."""
 
     TRIALS = "trials"
     EVALUATIONS = "evaluations"

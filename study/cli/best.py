@@ -35,12 +35,12 @@ def write_best(
     Raises:
         UserError: no such configuration, a format that cannot express it, or a file in the way.
     """
+    from study.basics.errors import UserError
+    from study.basics.text_files import write_text
     from study.cli.files import results_named
     from study.cli.output import write_data, written_to
-    from study.errors import UserError
     from study.reuse import best_configuration
     from study.reuse.formats import export
-    from study.text_files import write_text
 
     results = results_named(study)
     arms = results.config.arms.names
@@ -69,7 +69,7 @@ def write_best(
 def _refuse_foreign(file: Path, made: Export) -> None:
     """Only what an earlier export has written is replaced: its main file or one beside it says what
     it is."""
-    from study.errors import UserError
+    from study.basics.errors import UserError
 
     paths = [file, *(file.parent / name for name in made.siblings)]
     there = [path for path in paths if os.path.lexists(path)]

@@ -13,12 +13,12 @@ from pathlib import Path
 from rich.status import Status as Spinner
 from rich.text import Text
 
+from study.basics.errors import StoreError
+from study.basics.owned import claim
+from study.basics.paths import StudyPaths
 from study.cli.output import Console, libraries_to
-from study.config import StudyConfig
-from study.errors import StoreError
+from study.config.load import StudyConfig
 from study.orchestration.preflight.base import CheckResult, Status
-from study.owned import claim
-from study.paths import StudyPaths
 
 _STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red bold", Status.SKIP: "dim"}
 _MARGIN = 21

@@ -76,11 +76,11 @@ def render(
     ] = None,
 ) -> None:
     """Fill a cluster file from a study: its machines, its time, its name."""
+    from study.basics.errors import UserError
+    from study.basics.text_files import write_text
     from study.cli.files import study_file
     from study.cli.output import write_data, written_to
-    from study.errors import UserError
     from study.launch import render_cluster_file
-    from study.text_files import write_text
 
     if output is not None and output.exists() and not force:
         raise UserError(f"{output} exists. Give another name, or --force to replace it.")
@@ -109,7 +109,7 @@ def render(
 
 
 def _settings(pairs: list[str]) -> dict[str, str]:
-    from study.errors import UserError
+    from study.basics.errors import UserError
 
     found = {}
     for pair in pairs:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.records import KEPT_HEAD, DataSummary
-from study.text_format import counted, listed
-from study.text_safety import one_line
+from study.basics.text_format import counted, listed
+from study.basics.text_safety import one_line
+from study.protocol.records import KEPT_HEAD, DataSummary
 
 _LOST = {
     "messages": "whole messages",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from study.analysis.noise import (
+from study.analysis.curve.noise import (
     ASSUMED_SD,
     LARGEST_SD,
     Noise,
@@ -13,12 +13,13 @@ from study.analysis.noise import (
     noise_on_record,
     split_error,
 )
-from study.analysis.power import ENOUGH, Power, PowerAt, predict_power
+from study.analysis.rules import ENOUGH
+from study.analysis.verdict.power import Power, PowerAt, predict_power
+from study.basics.text_format import counted, percent
 from study.cli.output import Console, print_facts
 from study.orchestration.prepare import Prepared
-from study.plan import with_probe
-from study.results import StudyResults
-from study.text_format import counted, percent
+from study.protocol.plan import with_probe
+from study.protocol.results import StudyResults
 
 _SOURCES = {
     "runs": "from the confirm runs on record",
@@ -65,7 +66,7 @@ def print_detection(console: Console, prepared: Prepared, results: StudyResults 
 
 def predict(prepared: Prepared, results: StudyResults | None) -> Power:
     """`predict_power` with the noise that the results show."""
-    from study.analysis import gather_evidence
+    from study.analysis.summary import gather_evidence
 
     config = prepared.plan.config
     if results is None:

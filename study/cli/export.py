@@ -7,13 +7,13 @@ from pathlib import Path, PurePosixPath
 
 import typer
 
+from study.analysis.table import What, rows_of, to_csv, to_parquet
+from study.basics.errors import UserError
+from study.basics.remote import RemoteFolder, is_remote
+from study.basics.text_files import write_bytes
+from study.basics.text_format import byte_size
 from study.cli.files import results_named
 from study.cli.output import write_data, written_to
-from study.errors import UserError
-from study.remote import RemoteFolder, is_remote
-from study.table import What, rows_of, to_csv, to_parquet
-from study.text_files import write_bytes
-from study.text_format import byte_size
 
 _KINDS = (".parquet", ".csv")
 

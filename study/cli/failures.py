@@ -16,9 +16,9 @@ from pathlib import Path
 
 import typer
 
+from study.basics.errors import StudyError, UserError
+from study.basics.text_safety import one_line
 from study.cli.output import library_log
-from study.errors import StudyError, UserError
-from study.text_safety import one_line
 
 UNEXPECTED = os.EX_SOFTWARE
 """Exit code of a fault of the program itself."""

@@ -8,18 +8,19 @@ from pathlib import Path
 import typer
 from filelock import FileLock, Timeout
 
-from study import owned
-from study.config import StudyConfig, load_config
-from study.database_url import sqlite_path
-from study.errors import StoreError, UserError
-from study.owned import REMAKEABLE, check_place, made, remove
-from study.paths import StudyPaths
-from study.remote import is_remote
-from study.results import StudyResults
-from study.storage import stored_study_names
-from study.store import StudyStore
-from study.text_files import write_text
-from study.text_format import byte_size
+from study.basics import owned
+from study.basics.database_url import sqlite_path
+from study.basics.errors import StoreError, UserError
+from study.basics.owned import REMAKEABLE, check_place, made, remove
+from study.basics.paths import StudyPaths
+from study.basics.remote import is_remote
+from study.basics.text_files import write_text
+from study.basics.text_format import byte_size
+from study.cli.examples.demo import BASE_MODEL
+from study.config.load import StudyConfig, load_config
+from study.protocol.results import StudyResults
+from study.store.connect import stored_study_names
+from study.store.study_store import StudyStore
 
 DEMO = "demo"
 DEMO_FOLDER = Path("study-demo")
@@ -45,7 +46,7 @@ def study_file(study: str) -> Path:
 
 def open_named(study: str) -> StudyStore:
     """The store of the study that an argument means."""
-    from study.reading import open_study
+    from study.store.opening import open_study
 
     if study == DEMO:
         study = str(DEMO_FOLDER / "study.yaml")
@@ -56,17 +57,6 @@ def open_named(study: str) -> StudyStore:
     return open_study(study)
 
 
-def store_of(config: StudyConfig) -> StudyStore | None:
-    """The results that a study file has so far; None if it has none."""
-    path = sqlite_path(config.database_url)
-    if path is None or not path.is_file():  # a database server is not asked about a plan
-        return None
-    try:
-        return StudyStore.open(config.database_url, config.name, config.storage)
-    except StoreError:  # other studies are in that file; `study run` says so if it is unreadable
-        return None
-
-
 def results_named(study: str) -> StudyResults:
     """Everything on record of the study that an argument means: a study file, a results folder,
     the URL of one, or of a database.
@@ -74,7 +64,7 @@ def results_named(study: str) -> StudyResults:
     Raises:
         StoreError: there is no such study.
     """
-    from study.reading import read_study
+    from study.store.opening import read_study
 
     if study == DEMO or not (is_remote(study) or Path(study).exists()):
         return open_named(study).results()
@@ -102,15 +92,15 @@ def driven_here(study: str) -> StudyStore:
 
 
 def _write_demo() -> Path:
-    from study.demo.text import write_demo_files
-    from study.templates import render_template
+    from study.cli.examples.demo.text import write_demo_files
+    from study.cli.examples.templates import render_template
 
     folder = DEMO_FOLDER.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     write_demo_files(folder)
     path = folder / "study.yaml"
     if not path.is_file():  # the user's edits to it stay
-        model = Path(__file__).parents[1] / "demo" / "base_model"
+        model = BASE_MODEL
         write_text(
             path,
             _editor_line()
@@ -130,7 +120,7 @@ def write_study_file(path: Path, template: str, *, force: bool) -> None:
     Raises:
         UserError: unknown template, or the file exists and `force` is off.
     """
-    from study.templates import TEMPLATES, render_template
+    from study.cli.examples.templates import TEMPLATES, render_template
 
     if template not in TEMPLATES:
         raise UserError(f"--template {template}: unknown. Use one of: {', '.join(TEMPLATES)}.")
@@ -146,7 +136,7 @@ def write_study_file(path: Path, template: str, *, force: bool) -> None:
 
 def _editor_line() -> str:
     """The comment by which an editor finds the schema of a study file."""
-    from study.schema import STUDY_FILE
+    from study.config.schema import STUDY_FILE
 
     return f"# yaml-language-server: $schema={STUDY_FILE.as_uri()}\n"
 

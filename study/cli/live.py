@@ -11,12 +11,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.basics.text_format import duration
+from study.basics.text_safety import one_line
 from study.cli.output import Console
 from study.cli.time_left import Pace, TimeLeft
-from study.plan import StudyPlan
-from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
-from study.text_format import duration
-from study.text_safety import one_line
+from study.protocol.plan import StudyPlan
+from study.protocol.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
 
 _COLOURS = {
     TrialState.COMPLETE: "green",

@@ -20,10 +20,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from study.errors import UserError
-from study.text_format import metric_title
-from study.text_safety import printable
-from study.urls import LogFormatter
+from study.basics.errors import UserError
+from study.basics.text_format import metric_title
+from study.basics.text_safety import printable
+from study.basics.urls import LogFormatter
 
 _library_log: Path | None = None
 """Where the output of libraries went last."""

@@ -13,12 +13,12 @@ from rich.padding import Padding
 from rich.text import Text
 
 from study.analysis import BASIS_PHRASES, Verdict, arm_label
-from study.analysis.verdict_records import Interval
+from study.analysis.cells.base import Interval
+from study.basics.text_format import percent
 from study.cli.output import Console, print_facts
 from study.cli.verdicts import short, told_runs
 from study.reuse.identity import Asked
 from study.reuse.recommend import Declined, Judged, Recommendation, recommend, sizes_of
-from study.text_format import percent
 
 DECLINED = 3
 """Exit code: there is no answer, and nothing is wrong with the question."""

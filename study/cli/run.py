@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from study.basics.errors import StudyError, UserError
+from study.basics.owned import claim
+from study.basics.paths import StudyPaths
+from study.basics.remote import RemoteFolder, is_remote
+from study.basics.text_format import duration
 from study.cli.live import LiveView
 from study.cli.output import Console, libraries_to, written_to
 from study.cli.verdicts import print_verdicts
-from study.config import StudyConfig
-from study.errors import StudyError, UserError
-from study.owned import claim
-from study.paths import StudyPaths
-from study.records import TrialState
-from study.remote import RemoteFolder, is_remote
-from study.results import StudyResults
-from study.text_format import duration
+from study.config.load import StudyConfig
+from study.protocol.records import TrialState
+from study.protocol.results import StudyResults
 
 if TYPE_CHECKING:  # SciPy takes half a second to import
     from study.analysis import StudySummary
@@ -32,8 +32,8 @@ def run_and_report(config: StudyConfig, named: str) -> None:
     Args:
         named: the STUDY argument, for the commands that are suggested.
     """
-    from study.analysis import summarise
-    from study.api import run_study
+    from study.analysis.summary import summarise
+    from study.orchestration.runner import run_study
     from study.report import write_summary
 
     paths = StudyPaths(config.results_dir)
@@ -98,7 +98,7 @@ def report_and_print(
             is known, a folder of the study's name in the working directory.
         dataset_sizes, memory_limit_gib: see `summarise`.
     """
-    from study.analysis import summarise
+    from study.analysis.summary import summarise
     from study.report import write_summary
 
     summary = summarise(results, dataset_sizes, memory_limit_gib)

@@ -6,14 +6,15 @@ from collections import Counter
 
 from rich.table import Table
 
-from study.analysis import PrefixCacheSummary, counted, summarise, summarise_prefix_cache
+from study.analysis import PrefixCacheSummary, counted, summarise_prefix_cache
+from study.analysis.summary import summarise
+from study.basics.text_format import byte_size, duration
+from study.basics.urls import without_password
 from study.cli.output import Console, print_facts
 from study.cli.verdicts import print_sweep
-from study.records import TrialRecord, TrialState
-from study.results import StudyResults
-from study.text_format import byte_size, duration
-from study.urls import without_password
-from study.warm_start import warm_start_effect
+from study.protocol.records import TrialRecord, TrialState
+from study.protocol.results import StudyResults
+from study.reuse.warm_start import warm_start_effect
 
 
 def print_status(results: StudyResults) -> None:

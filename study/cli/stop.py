@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 
-from study.errors import UserError
-from study.plan import StudyPlan
-from study.records import TrialState
-from study.store import StudyStore
+from study.basics.errors import UserError
+from study.protocol.plan import StudyPlan
+from study.protocol.records import TrialState
+from study.store.study_store import StudyStore
 
 
 def stop_trial(store: StudyStore, trial_id: str) -> str:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from study.basics.errors import UserError
+from study.basics.text_format import byte_size, duration
+from study.basics.text_safety import without_colours
 from study.cli.files import DEMO, DEMO_FOLDER, study_file
 from study.cli.output import Console, print_facts
-from study.errors import UserError
-from study.text_format import byte_size, duration
-from study.text_safety import without_colours
 
 if TYPE_CHECKING:  # they import Ray
-    from study.orchestration.submit.connection import Dashboard
-    from study.orchestration.submit.inputs import PackedStudy
-    from study.orchestration.submit.jobs import Job
+    from study.launch.submit.connection import Dashboard
+    from study.launch.submit.inputs import PackedStudy
+    from study.launch.submit.jobs import Job
 
 _STATES = {
     "PENDING": "waiting to start",
@@ -48,9 +48,9 @@ def submit_and_print(
     Returns:
         The exit code: the job's with `follow`, else 0.
     """
-    from study.orchestration.submit.connection import check_versions, connect
-    from study.orchestration.submit.inputs import read_study
-    from study.orchestration.submit.jobs import running_job, submit_study
+    from study.launch.submit.connection import check_versions, connect
+    from study.launch.submit.inputs import read_study
+    from study.launch.submit.jobs import running_job, submit_study
 
     path = study_file(study)
     environment = _variables(variables)
@@ -80,8 +80,8 @@ def submit_and_print(
 
 def print_job_status(named: str, address: str) -> None:
     """What the cluster knows of a job, and the last that it printed."""
-    from study.orchestration.submit.connection import connect
-    from study.orchestration.submit.jobs import log_of
+    from study.launch.submit.connection import connect
+    from study.launch.submit.jobs import log_of
 
     dashboard = connect(address)
     job = _named_job(dashboard, named)
@@ -101,8 +101,8 @@ def print_job_logs(named: str, address: str, *, follow: bool) -> int:
     Returns:
         The exit code: the job's with `follow`, else 0.
     """
-    from study.orchestration.submit.connection import connect
-    from study.orchestration.submit.jobs import log_of
+    from study.launch.submit.connection import connect
+    from study.launch.submit.jobs import log_of
 
     dashboard = connect(address)
     job = _named_job(dashboard, named)
@@ -114,8 +114,8 @@ def print_job_logs(named: str, address: str, *, follow: bool) -> int:
 
 def stop_job(named: str, address: str) -> str:
     """Stop a job, and say what that means."""
-    from study.orchestration.submit.connection import connect
-    from study.orchestration.submit.jobs import stop
+    from study.launch.submit.connection import connect
+    from study.launch.submit.jobs import stop
 
     dashboard = connect(address)
     job = _named_job(dashboard, named)
@@ -151,8 +151,8 @@ def _notes(packed: PackedStudy) -> list[str]:
 
 def _named_job(dashboard: Dashboard, named: str) -> Job:
     """The job of an id, or the newest one of a study file."""
-    from study.orchestration.submit.jobs import find_job, newest_job
-    from study.yaml_source import read_yaml
+    from study.basics.yaml_source import read_yaml
+    from study.launch.submit.jobs import find_job, newest_job
 
     path = DEMO_FOLDER / "study.yaml" if named == DEMO else Path(named)
     path = path / "study.yaml" if path.is_dir() else path
@@ -179,7 +179,7 @@ def _follow(dashboard: Dashboard, job: Job) -> int:
     Returns:
         0 if it succeeded, else what `study run` returned, or 1.
     """
-    from study.orchestration.submit.follow import follow
+    from study.launch.submit.follow import follow
 
     def out(text: str) -> None:
         sys.stdout.write(without_colours(text))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from study.basics.text_format import duration
 from study.orchestration.preflight.forecast import all_specs
 from study.orchestration.preflight.spread import MEANING, spread
-from study.plan import StudyPlan
-from study.records import TrialSpec
-from study.text_format import duration
+from study.protocol.plan import StudyPlan
+from study.protocol.records import TrialSpec
 
 
 @dataclass(frozen=True)

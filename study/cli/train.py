@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from study.basics.errors import UserError
+from study.basics.owned import CHECKPOINTS, REMAKEABLE, claim, remove, remove_url
+from study.basics.paths import StudyPaths
+from study.basics.remote import RemoteFolder, is_remote
+from study.basics.text_files import write_text
+from study.basics.text_format import duration
 from study.cli.output import Console, libraries_to, told_metrics
-from study.errors import UserError
-from study.owned import CHECKPOINTS, REMAKEABLE, claim, remove, remove_url
-from study.paths import StudyPaths
-from study.records import BaseModelRecord, Measurement, TrialSpec, base_name
-from study.remote import RemoteFolder, is_remote
-from study.text_files import write_text
-from study.text_format import duration
+from study.protocol.records import BaseModelRecord, Measurement, TrialSpec, base_name
 
 if TYPE_CHECKING:
-    from study.recipe import FinalRun, Recipe
+    from study.reuse.recipe import FinalRun, Recipe
 
 RECORD = "study_training.json"
 
@@ -83,7 +83,7 @@ def train_and_print(
         repository: of the Hub, to send it to.
     """
     from study.orchestration.final import train_final
-    from study.recipe import read_recipe
+    from study.reuse.recipe import read_recipe
 
     recipe = read_recipe(best)
     place = output or f"{recipe.config.name}-{recipe.arm}"

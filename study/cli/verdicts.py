@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from rich.padding import Padding
 from rich.text import Text
 
+from study.basics.text_format import counted, duration, percent
 from study.cli.output import Console, told_metrics
-from study.text_format import counted, duration, percent
 
 if TYPE_CHECKING:
     from study.analysis import StudySummary
-    from study.analysis.verdict_records import NextRuns
-    from study.results import StudyResults
+    from study.analysis.verdict.records import NextRuns
+    from study.protocol.results import StudyResults
 
 
 def print_verdicts(console: Console, results: StudyResults, summary: StudySummary) -> None:

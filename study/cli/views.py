@@ -10,22 +10,22 @@ from rich.table import Table
 from rich.text import Text
 
 from study.analysis import cold_device_seconds_of, device_seconds_of
-from study.analysis.estimates import validation_metrics_of
+from study.analysis.cells.estimates import validation_metrics_of
+from study.basics.errors import UserError
+from study.basics.paths import StudyPaths
+from study.basics.remote import RemoteFolder
+from study.basics.text_format import byte_size, counted, duration, short_count
+from study.basics.text_safety import without_colours
 from study.cli.data import data_facts
 from study.cli.detection import print_detection
-from study.cli.examples import ShownExample, print_examples
 from study.cli.output import Console, print_facts, told_metrics
-from study.errors import UserError
+from study.cli.samples import ShownExample, print_examples
 from study.orchestration.prepare import Prepared
-from study.paths import StudyPaths
-from study.plan import StudyPlan, full_steps, trial_steps
-from study.records import PrefixCacheUse, TrialRecord, TrialState
-from study.remote import RemoteFolder
-from study.results import StudyResults
-from study.text_format import byte_size, counted, duration, short_count
-from study.text_safety import without_colours
-from study.training.batches import AUTOMATIC_MICRO_BATCH_SIZE
-from study.warm_start import warm_start_plan
+from study.protocol.plan import StudyPlan, full_steps, trial_steps
+from study.protocol.records import PrefixCacheUse, TrialRecord, TrialState
+from study.protocol.results import StudyResults
+from study.reuse.warm_start import warm_start_plan
+from study.training.data.batches import AUTOMATIC_MICRO_BATCH_SIZE
 
 
 def print_plan(

@@ -3,9 +3,9 @@
 `render_cluster_file` fills the files of ``cluster/`` from a study file. Nothing here imports Ray.
 """
 
-from study.launch.render import Rendered, render_cluster_file
-from study.launch.shape import ClusterShape, cluster_shape
-from study.launch.targets import TARGETS, cluster_folder
+from study.launch.cluster_file.render import Rendered, render_cluster_file
+from study.launch.cluster_file.shape import ClusterShape, cluster_shape
+from study.launch.cluster_file.targets import TARGETS, cluster_folder
 
 __all__ = [
     "TARGETS",

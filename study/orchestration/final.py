@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from study.config import StudyConfig
-from study.errors import DataError, StoreError, StudyError, TrialError
-from study.orchestration import cluster
-from study.orchestration.capacity import find_capacity
-from study.orchestration.interrupt import PauseOnInterrupt
+from study.basics.errors import DataError, StoreError, StudyError, TrialError
+from study.basics.interrupt import PauseOnInterrupt
+from study.basics.owned import claim, claim_url
+from study.basics.paths import StudyPaths
+from study.basics.remote import RemoteFolder
+from study.basics.text_files import write_text
+from study.config.load import StudyConfig
+from study.orchestration.cluster import cluster
+from study.orchestration.cluster.capacity import find_capacity
 from study.orchestration.prepare import prepare_study
 from study.orchestration.runner import make_pool, use_prepared
-from study.owned import claim, claim_url
-from study.paths import StudyPaths
-from study.recipe import FinalRun, Recipe
-from study.records import (
+from study.protocol.records import (
     BaseModelRecord,
     DataSummary,
     Measurement,
@@ -30,12 +31,11 @@ from study.records import (
     TrialSpec,
     base_name,
 )
-from study.remote import RemoteFolder
-from study.results import published_config
-from study.text_files import write_text
+from study.protocol.results import published_config
+from study.reuse.recipe import FinalRun, Recipe
 
 if TYPE_CHECKING:  # it imports Ray
-    from study.orchestration.pool import WorkerPool
+    from study.orchestration.groups.pool import WorkerPool
 
 log = logging.getLogger(__name__)
 

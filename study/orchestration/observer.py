@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from study.plan import StudyPlan
-from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
+from study.protocol.plan import StudyPlan
+from study.protocol.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
 
 
 class Observer(Protocol):
@@ -26,6 +26,16 @@ class Observer(Protocol):
 
     def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """A trial ended."""
+
+
+class QuietObserver(Observer):
+    """Follows nothing."""
+
+    def planned(self, plan: StudyPlan, records: Sequence[TrialRecord]) -> None: ...
+    def message(self, text: str) -> None: ...
+    def started(self, spec: TrialSpec) -> None: ...
+    def measured(self, spec: TrialSpec, measurement: Measurement) -> None: ...
+    def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None: ...
 
 
 class PassingOn:

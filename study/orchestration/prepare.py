@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from study.advice import plan_warnings
-from study.config import StudyConfig
-from study.errors import ModelError, StoreError, UserError
-from study.owned import claim
-from study.paths import StudyPaths
-from study.plan import ModelFacts, StudyPlan, plan_study
-from study.reading import label_of, read_study
-from study.records import DataSummary, StepCosts, WarmStart
-from study.results import StudyResults
-from study.store import StudyStore
-from study.warm_start import warm_start
+from study.basics.errors import ModelError
+from study.basics.owned import claim
+from study.basics.paths import StudyPaths
+from study.config.load import StudyConfig
+from study.protocol.advice import plan_warnings
+from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.records import DataSummary, StepCosts, WarmStart
+from study.reuse.warm_start import earlier_study, warm_start
+from study.store.opening import label_of
+from study.store.study_store import StudyStore
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def prepare_study(
         ModelError: the model or tokenizer cannot be loaded, or cannot be split into blocks.
         UserError: a LIFT structure that does not fit the model.
     """
-    from study.training.model import check_splittable, vocabulary_size
+    from study.training.model.load import check_splittable, vocabulary_size
 
     claim(config.results_dir, config.results_url)
     data = data_of(config, known_data)
@@ -83,8 +82,8 @@ def data_of(config: StudyConfig, known: DataSummary | None) -> DataSummary:
     Raises:
         DataError, ModelError: as `prepare_study`.
     """
-    from study.training.data import check_sizes, prepare_data
-    from study.training.model import load_tokenizer, own_head
+    from study.training.data.prepare import check_sizes, prepare_data
+    from study.training.model.load import load_tokenizer, own_head
 
     tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
     day = known.chat_date if known else None
@@ -103,15 +102,3 @@ def prepare_known(config: StudyConfig, store: StudyStore | None) -> Prepared:
     if store is None:
         return prepare_study(config)
     return prepare_study(config, store.probe, store.fixed_warm_start, store.data)
-
-
-def earlier_study(source: str) -> StudyResults:
-    """What is on record of a study that `search.warm_start` names.
-
-    Raises:
-        StoreError: there is no such study, or it cannot be read.
-    """
-    try:
-        return read_study(source)
-    except UserError as error:
-        raise StoreError(f"search.warm_start: {source} cannot be read. {error}") from error

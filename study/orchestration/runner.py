@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from study.config import StudyConfig
-from study.errors import StoreError, StudyError, TrialError
-from study.fingerprints import is_content, model_fingerprint
-from study.orchestration import cluster
-from study.orchestration.capacity import Capacity, find_capacity
-from study.orchestration.interrupt import PauseOnInterrupt
-from study.orchestration.ledger import Ledger
+from study.basics.errors import StoreError, StudyError, TrialError
+from study.basics.fingerprints import is_content, model_fingerprint
+from study.basics.interrupt import PauseOnInterrupt
+from study.basics.owned import claim, claim_url
+from study.basics.paths import StudyPaths
+from study.config.load import StudyConfig
+from study.config.sources import find_source
+from study.config.tracking_needs import check_trackers
+from study.orchestration.cluster import cluster
+from study.orchestration.cluster.capacity import Capacity, find_capacity
+from study.orchestration.ledger.ledger import Ledger
 from study.orchestration.observer import Observer, Publishing
 from study.orchestration.prepare import Prepared, prepare_known
-from study.orchestration.tracking_needs import check_trackers
-from study.owned import claim, claim_url
-from study.paths import StudyPaths
-from study.plan import with_probe
-from study.records import BaseModelRecord, DataSummary, base_name
-from study.results import StudyResults, published_config
-from study.shared_results import SharedResults, share_data
-from study.steps import needs_probe, prefix_cache_pays
-from study.store import StudyStore
-from study.training.sources import find_source
-from study.training.tokenised import use_data
-from study.warm_start import warm_start_plan
+from study.protocol.plan import with_probe
+from study.protocol.records import BaseModelRecord, DataSummary, base_name
+from study.protocol.results import StudyResults, published_config
+from study.protocol.steps import needs_probe, prefix_cache_pays
+from study.reuse.warm_start import warm_start_plan
+from study.store.published import SharedResults, share_data
+from study.store.study_store import StudyStore
+from study.training.data.tokenised import use_data
 
 if TYPE_CHECKING:  # it imports Ray
-    from study.orchestration.pool import WorkerPool
+    from study.orchestration.groups.pool import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: O
         return
     with cluster.ray_running(observer.message):
         capacity = _find_room(config, store, observer)
-        from study.orchestration.metrics import MeteredObserver  # it imports Ray
+        from study.orchestration.trackers.metrics import MeteredObserver  # it imports Ray
 
         with (
             closing(MeteredObserver(observer, plan, store.all_records())) as metered,
@@ -197,8 +197,8 @@ def make_pool(
         data: fingerprint of the study's; workers refuse any other.
         worker: what each worker runs instead of `group_worker`.
     """
-    from study.orchestration.pool import WorkerPool
-    from study.orchestration.worker_group import group_worker
+    from study.orchestration.groups.pool import WorkerPool
+    from study.orchestration.groups.worker_group import group_worker
 
     payload = {
         # Ray's dashboard shows it, and workers never open the database.
@@ -231,12 +231,12 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
     from ray import tune
     from ray.tune.error import TuneError
 
-    from study.orchestration.scheduler import PrunerScheduler
-    from study.orchestration.searcher import PlanSearcher
-    from study.orchestration.secrets import keep_from_tune
-    from study.orchestration.tracking import track
-    from study.orchestration.trainable import StudyTrial
-    from study.orchestration.worker_group import failure_reason
+    from study.orchestration.groups.failures import failure_reason
+    from study.orchestration.ray_internals import keep_from_tune
+    from study.orchestration.trackers.tracking import track
+    from study.orchestration.tune.scheduler import PrunerScheduler
+    from study.orchestration.tune.searcher import PlanSearcher
+    from study.orchestration.tune.trainable import StudyTrial
 
     keep_from_tune()
     searcher = PlanSearcher(ledger, pool)

@@ -7,18 +7,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.analysis import StudySummary, summarise
-from study.errors import UserError
+from study.analysis import StudySummary
+from study.analysis.summary import summarise
+from study.basics.errors import UserError
+from study.basics.text_files import write_bytes, write_text
+from study.protocol.results import StudyResults
 from study.report.base import Figure, ReportPaths, VerdictCard
 from study.report.card import verdict_card
 from study.report.contents import report_contents
+from study.report.figures.png import to_png
 from study.report.html import render_html
 from study.report.json_report import render_json
 from study.report.markdown import FIGURE_FOLDER, render_markdown
-from study.report.png import to_png
 from study.report.verdict import Setting, headline, setting_of
-from study.results import StudyResults
-from study.text_files import write_bytes, write_text
 
 __all__ = [
     "ReportPaths",

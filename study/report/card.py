@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from study.analysis import BASIS_PHRASES, arm_label
-from study.analysis.verdict_records import Interval, NextRuns, Retention, Verdict
+from study.analysis.cells.base import Interval
+from study.analysis.verdict.records import NextRuns, Retention, Verdict
+from study.basics.text_format import duration, percent
 from study.report.base import MISSING, Column, Table, Tile, VerdictCard, count
 from study.report.phrases import directed, likelihood, ratio_span, scaled, span, with_ratio_span
 from study.report.verdict import (
@@ -15,7 +17,6 @@ from study.report.verdict import (
     other_arm,
 )
 from study.report.what_changes import what_changes
-from study.text_format import duration, percent
 
 _RATIO = ".2f"
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from study.analysis.verdict_records import Verdict
+from study.analysis.verdict.records import Verdict
+from study.basics.text_format import percent
 from study.report.base import MISSING, SIZE_COLUMN, Column, Table, VerdictCard, count
 from study.report.card import verdict_card
 from study.report.verdict import Setting, headline, label
-from study.text_format import percent
 
 
 def case_cards(setting: Setting) -> tuple[VerdictCard, ...]:

@@ -7,22 +7,22 @@ from typing import TypeVar
 from altair.utils.schemapi import debug_mode
 
 from study.analysis import StudySummary, arm_label, caveats, crossover_sentence, found_sentences
+from study.protocol.results import StudyResults
 from study.report import cost, tables, text
 from study.report.base import Contents, Figure, Section, Table
 from study.report.card import verdict_card
 from study.report.case import case_cards, case_table
-from study.report.cost_figure import draw_cost
-from study.report.difference_figure import draw_difference
 from study.report.downloads import trial_downloads
 from study.report.fairness import fairness_sections
-from study.report.forgetting_figures import draw_forgetting, draw_learning_forgetting
+from study.report.figures.cost_figure import draw_cost
+from study.report.figures.difference_figure import draw_difference
+from study.report.figures.forgetting_figures import draw_forgetting, draw_learning_forgetting
+from study.report.figures.loss_figures import draw_curves, draw_loss
 from study.report.gates import gates_section
-from study.report.loss_figures import draw_curves, draw_loss
 from study.report.methods import methods_section
 from study.report.sweep import sweep_section
 from study.report.verdict import Setting, setting_of
 from study.report.winners import winners_section
-from study.results import StudyResults
 
 _T = TypeVar("_T", Figure, Table)
 

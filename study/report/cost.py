@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study.analysis import StudySummary, arm_label, counted
-from study.analysis.verdict_records import Interval, Verdict
+from study.analysis.cells.base import Interval
+from study.analysis.verdict.records import Verdict
+from study.basics.text_format import byte_size, duration
 from study.report.base import (
     ARM_COLUMN,
     MISSING,
@@ -16,7 +18,6 @@ from study.report.base import (
     count,
     seconds,
 )
-from study.text_format import byte_size, duration
 
 
 def cost_table(summary: StudySummary) -> Table:

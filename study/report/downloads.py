@@ -6,10 +6,10 @@ import json
 import math
 from typing import Any
 
-from study.records import TrialRecord
+from study.analysis.table import rows_of, to_csv
+from study.protocol.records import TrialRecord
+from study.protocol.results import StudyResults
 from study.report.base import Download
-from study.results import StudyResults
-from study.table import rows_of, to_csv
 
 _LEFT_OUT = ("test_losses", "deepspeed_config")
 """Of an outcome: as long as the test split, or the same in most trials; the store has them."""

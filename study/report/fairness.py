@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study.analysis import Estimate, StudySummary, arm_label, counted
-from study.analysis.best_of_k import best_of_k
-from study.analysis.importance import Importance, importances
+from study.analysis.cells.base import Interval
+from study.analysis.cells.best_of_k import best_of_k
+from study.analysis.cells.importance import Importance, importances
+from study.analysis.cells.optimism import optimism
+from study.analysis.cells.rates import TrialShares, trial_shares
 from study.analysis.learning_rates import LearningRates, learning_rates
-from study.analysis.optimism import optimism
-from study.analysis.rates import TrialShares, trial_shares
-from study.analysis.verdict_records import Interval
+from study.protocol.results import StudyResults
 from study.report.base import (
     ARM_COLUMN,
     MISSING,
@@ -22,13 +23,8 @@ from study.report.base import (
     count,
     loss,
 )
-from study.report.fairness_figures import (
-    draw_best_of_k,
-    draw_learning_rates,
-    rate,
-)
-from study.report.importance_figure import draw_importance
-from study.results import StudyResults
+from study.report.figures.fairness_figures import draw_best_of_k, draw_learning_rates, rate
+from study.report.figures.importance_figure import draw_importance
 
 
 def fairness_sections(results: StudyResults, summary: StudySummary) -> tuple[Section, ...]:

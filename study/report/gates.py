@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.analysis.verdict_records import Gate, Verdict
+from study.analysis.cells.base import Gate
+from study.analysis.verdict.records import Verdict
 from study.report.base import Column, Section, Table
 
 _MARKS = {"pass": "\u2713 pass", "warn": "! warn", "fail": "\u2717 fail"}

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 from study.analysis import CellSummary, Ranking, ReplicateSummary, StudySummary
-from study.analysis.verdict_records import Verdict
+from study.analysis.verdict.records import Verdict
+from study.protocol.results import StudyResults, published_config
 from study.report.base import Contents
 from study.report.downloads import to_json
 from study.report.verdict import Setting, headline, setting_of
-from study.results import StudyResults, published_config
 
 SCHEMA = 1
 """Raised when a key goes or changes its meaning; new keys may come without."""

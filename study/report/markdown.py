@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from study.basics.text_safety import printable
 from study.report.base import Column, Contents, Snippet
-from study.text_safety import printable
 
 FIGURE_FOLDER = "figures"
 

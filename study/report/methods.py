@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from study.analysis import StudySummary
-from study.config import DecisionConfig
+from study.config.load import DecisionConfig
+from study.protocol.results import StudyResults
 from study.report.base import Section
-from study.results import StudyResults
 
 
 def methods_section(results: StudyResults, summary: StudySummary) -> Section:

@@ -10,17 +10,18 @@ from functools import cached_property
 
 from altair.utils.schemapi import debug_mode
 
-from study.analysis import StudySummary, summarise
+from study.analysis import StudySummary
+from study.analysis.summary import summarise
+from study.protocol.results import StudyResults
 from study.report.base import Figure, Table, VerdictCard
 from study.report.card import verdict_card
-from study.report.difference_figure import draw_difference
+from study.report.figures.difference_figure import draw_difference
+from study.report.figures.loss_figures import draw_curves, draw_loss
 from study.report.html import TEMPLATES, report_templates
-from study.report.loss_figures import draw_curves, draw_loss
 from study.report.sweep import sweep_section
 from study.report.tables import difference_table, loss_table
 from study.report.text import banner
 from study.report.verdict import setting_of
-from study.results import StudyResults
 
 
 @dataclass(frozen=True)

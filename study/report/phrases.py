@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from study.analysis.verdict_records import Interval
-from study.text_format import percent
+from study.analysis.cells.base import Interval
+from study.basics.text_format import percent
 
 VERY_LIKELY, LIKELY = 0.95, 0.80
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from study.analysis import StudySummary, arm_label
-from study.analysis.ranking import Ranking, to_comparison
+from study.analysis.verdict.ranking import Ranking, to_comparison
+from study.basics.text_format import counted, metric_title
 from study.report.base import (
     ARM_COLUMN,
     MISSING,
@@ -16,7 +17,6 @@ from study.report.base import (
     count,
     loss,
 )
-from study.text_format import counted, metric_title
 
 _MOST, _FEWEST, _MANY = 3, 1, 2
 """Configurations shown of each arm and size, and of how many arms and sizes they are fewer."""

@@ -13,7 +13,8 @@ from study.analysis import (
     score_of,
     steps_done,
 )
-from study.records import TrialRecord, TrialState, base_name
+from study.basics.text_format import metric_title
+from study.protocol.records import TrialRecord, TrialState, base_name
 from study.report.base import (
     ARM_COLUMN,
     MISSING,
@@ -28,7 +29,6 @@ from study.report.base import (
     ratio,
     seconds,
 )
-from study.text_format import metric_title
 
 
 def loss_table(summary: StudySummary) -> Table:

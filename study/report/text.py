@@ -12,12 +12,12 @@ from study.analysis import (
     counted,
     spent_device_seconds_of,
 )
-from study.config import StudyConfig
-from study.records import DataSummary, base_name
+from study.basics.text_format import duration, metric_title, short_count
+from study.config.load import StudyConfig
+from study.protocol.records import DataSummary, base_name
+from study.protocol.results import StudyResults
 from study.report.base import MISSING, Section, Snippet, Tile, capital, loss, seconds
-from study.results import StudyResults
-from study.text_format import duration, metric_title, short_count
-from study.warm_start import warm_start_effect
+from study.reuse.warm_start import warm_start_effect
 
 _BASIS = {
     "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from study.analysis import BASIS_PHRASES, StudySummary, arm_label, counted
-from study.analysis.curve import Crossover
-from study.analysis.verdict_records import Retention, Verdict
+from study.analysis.curve.fit import Crossover
+from study.analysis.verdict.records import Retention, Verdict
+from study.basics.text_format import percent, short_count
+from study.protocol.results import StudyResults
 from study.report.base import capital
 from study.report.phrases import VERY_LIKELY, sure
-from study.results import StudyResults
-from study.text_format import percent, short_count
 
 
 @dataclass(frozen=True)

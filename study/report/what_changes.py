@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from study.analysis import BASIS_PHRASES, arm_label, counted
-from study.analysis.verdict_records import Verdict
+from study.analysis.verdict.records import Verdict
 from study.report.verdict import Setting
 
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.analysis import (
-    ReplicateSummary,
-    StudySummary,
-    arm_label,
-    decide,
-    gather_evidence,
-    summarise,
-)
-from study.records import TrialRecord
-from study.results import StudyResults
+from study.analysis import ReplicateSummary, StudySummary, arm_label, decide
+from study.analysis.summary import gather_evidence, summarise
+from study.basics.text_safety import one_line
+from study.basics.yaml_source import dump_yaml
+from study.protocol.records import TrialRecord
+from study.protocol.results import StudyResults
 from study.reuse.choose import choose
 from study.reuse.content import content
 from study.reuse.scores import unlearned
-from study.text_safety import one_line
-from study.yaml_source import dump_yaml
 
 
 @dataclass(frozen=True)

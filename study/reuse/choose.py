@@ -14,10 +14,10 @@ from study.analysis import (
     counted,
     score_of,
 )
-from study.analysis.gates import REACH
-from study.errors import UserError
-from study.records import TrialRecord
-from study.results import StudyResults
+from study.analysis.rules import REACH
+from study.basics.errors import UserError
+from study.protocol.records import TrialRecord
+from study.protocol.results import StudyResults
 from study.reuse.interpolate import Interpolation, interpolated
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from study.analysis import Evidence, Verdict
-from study.cost_model import abstract_layout
-from study.records import TrialOutcome
-from study.results import StudyResults
-from study.reuse.choose import Choice
-from study.reuse.scores import scores, verdict_facts, winner_facts
-from study.steps import (
+from study.basics.urls import without_passwords
+from study.protocol.cost_model import abstract_layout
+from study.protocol.records import TrialOutcome
+from study.protocol.results import StudyResults
+from study.protocol.steps import (
     ModelFacts,
     evaluation_steps,
     full_steps,
     lift_strategy,
     trial_steps,
 )
-from study.urls import without_passwords
+from study.reuse.choose import Choice
+from study.reuse.scores import scores, verdict_facts, winner_facts
 
 FORMAT = 1
 

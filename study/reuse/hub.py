@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from study.errors import UserError
+from study.basics.errors import UserError
 
 _LOGIN = "Log in with `hf auth login`, or set HF_TOKEN."
 

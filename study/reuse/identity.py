@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from study.errors import UserError
-from study.fingerprints import hub_id_of, model_fingerprint
+from study.basics.errors import UserError
+from study.basics.fingerprints import hub_id_of, model_fingerprint
+from study.config.sources import find_source
 from study.reuse.past_studies import PastStudy
-from study.training.sources import find_source
 
 TASKS = ("causal-lm", "sequence-classification")
 

@@ -22,8 +22,8 @@ import numpy as np
 from scipy import special  # not scipy.stats, which takes two to three times as long to import
 
 from study.analysis import ReplicateSummary, StudySummary
-from study.domains import Domain, FloatDomain, IntDomain
-from study.space import LIFT_PARAMETERS
+from study.config.space.domains import Domain, FloatDomain, IntDomain
+from study.config.space.read import LIFT_PARAMETERS
 
 LEVEL = 0.05
 _ROUNDING = 1e-9

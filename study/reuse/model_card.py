@@ -14,10 +14,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from study.recipe import FinalRun, Recipe
-from study.records import base_name
-from study.text_format import metric_title, percent, short_count
-from study.text_safety import printable
+from study.basics.text_format import metric_title, percent, short_count
+from study.basics.text_safety import printable
+from study.protocol.records import base_name
+from study.reuse.recipe import FinalRun, Recipe
 
 _TASKS = {
     "causal-lm": ("text-generation", "Text generation"),

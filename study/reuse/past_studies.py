@@ -11,16 +11,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.config import StorageConfig, StudyConfig, load_config
-from study.database_url import sqlite_path
-from study.errors import StoreError, StudyError, UserError
-from study.paths import StudyPaths
-from study.remote import is_remote
-from study.results import StudyResults
-from study.shared_results import read_results
-from study.snapshot import facts_at, read_snapshot
-from study.store_facts import SCHEMA_VERSION
-from study.urls import without_password
+from study.basics.database_url import sqlite_path
+from study.basics.errors import StoreError, StudyError, UserError
+from study.basics.paths import StudyPaths
+from study.basics.remote import is_remote
+from study.basics.urls import without_password
+from study.config.load import StorageConfig, StudyConfig, load_config
+from study.protocol.results import StudyResults
+from study.store.facts import SCHEMA_VERSION
+from study.store.published import read_results
+from study.store.snapshot import facts_at, read_snapshot
 
 DEFAULT_PLACES = ("results", "study.yaml")
 _DEEPEST = 4
@@ -36,8 +36,8 @@ class PastStudy:
         place: what a command takes as its STUDY argument.
         source: the database that was read, or the URL of the results folder. What its file says may
             have been true on another machine.
-        model_fingerprint, train_fingerprint: see `study.fingerprints`; None in records from before
-            they were kept.
+        model_fingerprint, train_fingerprint: see `study.basics.fingerprints`; None in records from
+            before they were kept.
         results: reads everything.
     """
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study.analysis import NextRuns, Verdict, gather_evidence, verdict_of
-from study.analysis.gates import REACH
-from study.results import StudyResults
+from study.analysis import NextRuns, Verdict
+from study.analysis.rules import REACH
+from study.analysis.summary import gather_evidence, verdict_of
+from study.protocol.results import StudyResults
 from study.reuse.best import BestConfiguration, best_configuration
 from study.reuse.identity import Asked, AskedModel, AskedTask, Match, task_key, task_of
 from study.reuse.past_studies import PastStudy, find_studies

@@ -19,12 +19,12 @@ from study.analysis import (
     peak_memory_of,
     score_of,
 )
-from study.analysis.base import mean
-from study.analysis.curve import LEVEL
-from study.analysis.estimates import pooled_sd, validation_metrics_of
-from study.analysis.gates import REACH
-from study.records import base_name
-from study.results import StudyResults
+from study.analysis.cells.base import mean
+from study.analysis.cells.estimates import pooled_sd, validation_metrics_of
+from study.analysis.curve.fit import LEVEL
+from study.analysis.rules import REACH
+from study.protocol.records import base_name
+from study.protocol.results import StudyResults
 from study.reuse.choose import Choice
 
 _INTERVALS = (

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from study.analysis import gather_evidence
-from study.analysis.gates import FEWEST_PAIRS, FEWEST_REPLICATES, FEWEST_SIZES, SMALLEST_SPAN
-from study.analysis.growth import filled, grown
-from study.analysis.noise import noise_on_record, split_error
-from study.analysis.power import predict_power
-from study.analysis.tuning import planned_trials
-from study.config import StudyConfig, parse_config
+from study.analysis.cells.tuning import planned_trials
+from study.analysis.curve.noise import noise_on_record, split_error
+from study.analysis.rules import FEWEST_PAIRS, FEWEST_REPLICATES, FEWEST_SIZES, SMALLEST_SPAN
+from study.analysis.summary import gather_evidence
+from study.analysis.verdict.growth import filled, grown
+from study.analysis.verdict.power import predict_power
+from study.config.load import StudyConfig, parse_config
 from study.reuse.identity import TASKS, Asked, local_path
 from study.reuse.past_studies import PastStudy
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from study.errors import UserError
+from study.basics.errors import UserError
 from study.strategies.base import BlockLayout, Phase, Strategy
 from study.strategies.full import FullStrategy
 from study.strategies.lift import LiftStrategy

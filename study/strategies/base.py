@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from study.errors import ModelError, UserError
+from study.basics.errors import ModelError, UserError
 
 
 @dataclass(frozen=True)

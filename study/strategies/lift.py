@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
 
-from study.errors import UserError
-from study.lift_options import ORDERS, PHASE_STEPS, last_blocks, read_always_active, read_groups
+from study.basics.errors import UserError
 from study.strategies.base import (
     BlockLayout,
     Phase,
     Strategy,
     split_steps,
     split_steps_proportionally,
+)
+from study.strategies.lift_options import (
+    ORDERS,
+    PHASE_STEPS,
+    last_blocks,
+    read_always_active,
+    read_groups,
 )
 
 

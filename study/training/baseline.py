@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from study.config import StudyConfig
-from study.records import BaseModelRecord, StepCosts
-from study.steps import needs_probe
-from study.training.base_model import BaseModel
-from study.training.data import class_prior_losses
+from study.config.load import StudyConfig
+from study.protocol.records import BaseModelRecord, StepCosts
+from study.protocol.steps import needs_probe
+from study.training.data.prepare import class_prior_losses
+from study.training.data.tokenised import StudyData
 from study.training.evaluate import evaluate_split, plain_forward
 from study.training.feed import Feed
-from study.training.model import new_head
+from study.training.model.base_model import BaseModel
+from study.training.model.load import new_head
 from study.training.placement import Placement
 from study.training.probe import measure_step_costs
 from study.training.setup import seed_everything
-from study.training.tokenised import StudyData
 
 
 @dataclass(frozen=True)

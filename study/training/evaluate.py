@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from study.training.engine import batch_to
+from study.training.data.tokenised import TokenisedSplit
+from study.training.engine.engine import batch_to
 from study.training.feed import Feed
 from study.training.losses import make_loss
 from study.training.placement import Placement
-from study.training.tokenised import TokenisedSplit
 
 Forward = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
 """Maps a collated batch to logits."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from study.config import StudyConfig
-from study.training.batches import EvaluationBatch, TrainBatches, collate, evaluation_batches
+from study.config.load import StudyConfig
+from study.training.data.batches import EvaluationBatch, TrainBatches, collate, evaluation_batches
+from study.training.data.tokenised import StudyData, TokenisedSplit
 from study.training.placement import Placement
 from study.training.prefix.cache import PrefixCache
-from study.training.tokenised import StudyData, TokenisedSplit
 
 
 class Feed:

@@ -16,35 +16,35 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from study.config import StudyConfig
-from study.errors import NonFiniteLossError
-from study.records import Measurement, PrefixCacheUse, Stage, TrialOutcome, TrialSpec
+from study.basics.errors import NonFiniteLossError
+from study.config.load import StudyConfig
+from study.protocol.records import Measurement, PrefixCacheUse, Stage, TrialOutcome, TrialSpec
 from study.strategies import make_strategy
 from study.strategies.base import Phase
-from study.training.audit import PhaseAudit
-from study.training.base_model import BaseModel
-from study.training.batches import subset_indices
-from study.training.checkpoint import (
+from study.training.checkpoint.checkpoint import (
     TrialCheckpoints,
     best_weights,
     restore_engine,
     restore_random_states,
     trial_identity,
 )
-from study.training.checkpoint_files import Saved
-from study.training.engine import PhaseEngine, StepResult
+from study.training.checkpoint.files import Saved
+from study.training.data.batches import subset_indices
+from study.training.data.tokenised import StudyData
+from study.training.engine.audit import PhaseAudit
+from study.training.engine.engine import PhaseEngine, StepResult
+from study.training.engine.weights import held_weights, restore_weights
 from study.training.evaluate import SplitLosses, classification_metrics, evaluate_split
 from study.training.feed import Feed
-from study.training.layout import find_layout
 from study.training.losses import make_loss
-from study.training.model import new_head
+from study.training.model.base_model import BaseModel
+from study.training.model.layout import find_layout
+from study.training.model.load import new_head
 from study.training.placement import Placement
 from study.training.prefix.open import open_prefix_cache
 from study.training.progress import Progress
 from study.training.schedule import learning_rate
 from study.training.setup import library_versions, open_engine, seed_everything
-from study.training.tokenised import StudyData
-from study.training.weights import held_weights, restore_weights
 
 log = logging.getLogger(__name__)
 

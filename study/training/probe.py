@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from study.config import StudyConfig
-from study.records import StepCosts
+from study.config.load import StudyConfig
+from study.protocol.records import StepCosts
 from study.strategies import make_strategy
 from study.strategies.base import Phase
-from study.training.audit import PhaseAudit
-from study.training.engine import PhaseEngine, batch_to
+from study.training.data.tokenised import StudyData
+from study.training.engine.audit import PhaseAudit
+from study.training.engine.engine import PhaseEngine, batch_to
 from study.training.feed import Feed
-from study.training.layout import find_layout
 from study.training.losses import make_loss
-from study.training.model import new_head
+from study.training.model.layout import find_layout
+from study.training.model.load import new_head
 from study.training.placement import Placement
 from study.training.prefix.cache import PrefixCache
 from study.training.prefix.open import open_prefix_cache
 from study.training.setup import open_engine
-from study.training.tokenised import StudyData
 
 _WARMUP_STEPS = 2
 _TIMED_STEPS = 5

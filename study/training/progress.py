@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from study.records import Measurement, PhaseSummary
-from study.training.engine import StepResult
-from study.training.memory import StateWatch
+from study.protocol.records import Measurement, PhaseSummary
+from study.training.engine.engine import StepResult
+from study.training.engine.memory import StateWatch
 from study.training.placement import Placement
 
 _LARGEST_OVER_RANKS = ("peak_memory_bytes", "state_bytes", "peak_state_bytes")

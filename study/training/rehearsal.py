@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from study.config import StudyConfig
-from study.errors import TrialError
-from study.records import StepCosts
+from study.basics.errors import TrialError
+from study.config.load import StudyConfig
+from study.protocol.records import StepCosts
 from study.strategies.base import Phase
-from study.training.base_model import BaseModel
-from study.training.engine import PhaseEngine, batch_to
+from study.training.data.tokenised import StudyData
+from study.training.engine.engine import PhaseEngine, batch_to
 from study.training.feed import Feed
 from study.training.losses import make_loss
+from study.training.model.base_model import BaseModel
 from study.training.placement import Placement
 from study.training.prefix.open import node_store
 from study.training.probe import measure_step_costs
 from study.training.setup import open_engine, seed_everything
-from study.training.tokenised import StudyData
 
 log = logging.getLogger(__name__)
 

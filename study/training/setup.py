@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from study.config import StudyConfig
+from study.config.load import StudyConfig
 from study.strategies.base import Phase
-from study.training.engine import PhaseEngine
+from study.training.engine.engine import PhaseEngine
+from study.training.engine.zero import resolve_micro_batch_size
 from study.training.placement import Placement
-from study.training.zero import resolve_micro_batch_size
 
 _LIBRARIES = ("torch", "deepspeed", "transformers", "datasets", "ray", "optuna", "numpy")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from study.config import StudyConfig
-from study.records import BaseModelRecord, Stage, TrialOutcome, TrialRecord, TrialState
-from study.results import StudyResults
+from study.config.load import StudyConfig
+from study.protocol.records import BaseModelRecord, Stage, TrialOutcome, TrialRecord, TrialState
+from study.protocol.results import StudyResults
 from tests.helpers.results import BASE_LOSS, make_config, make_trial
 
 Losses = Callable[[str, int], float]

@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.analysis import caveats, crossover_sentence, found_sentences, summarise
-from study.records import BaseModelRecord, PrefixCacheUse, Stage, TrialRecord
-from study.results import StudyResults
+from study.analysis import caveats, crossover_sentence, found_sentences
+from study.analysis.summary import summarise
+from study.protocol.records import BaseModelRecord, PrefixCacheUse, Stage, TrialRecord
+from study.protocol.results import StudyResults
 from tests.helpers.results import make_config, make_results, make_trial
 
 

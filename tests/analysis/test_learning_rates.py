@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from study.analysis import summarise
 from study.analysis.learning_rates import LearningRates, learning_rates
-from study.records import TrialState
-from study.results import StudyResults
+from study.analysis.summary import summarise
+from study.protocol.records import TrialState
+from study.protocol.results import StudyResults
 from tests.helpers.results import make_config, make_trial
 
 

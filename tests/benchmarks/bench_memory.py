@@ -11,12 +11,12 @@ from itertools import pairwise, product
 import torch
 from transformers import AutoModelForCausalLM
 
-import study.demo
-from study.config import ZeroConfig
-from study.state_bytes import state_bytes
-from study.training.audit import PhaseAudit
-from study.training.layout import find_layout
+from study.cli.examples.demo import BASE_MODEL
+from study.config.load import ZeroConfig
+from study.protocol.state_bytes import state_bytes
+from study.training.engine.audit import PhaseAudit
 from study.training.losses import make_loss
+from study.training.model.layout import find_layout
 from tests.helpers.phase_memory import PHASES, STAGES, WORLD_SIZE, measure
 from tests.helpers.workers import group_phases, phase_engine, run_workers
 
@@ -31,7 +31,7 @@ def switch_seconds(rank: int, world_size: int) -> dict[int, dict[str, float]]:
     ids = torch.randint(5, 200, (2, 8), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
     for stage in STAGES:
-        model = AutoModelForCausalLM.from_pretrained(f"{study.demo.__path__[0]}/base_model").float()
+        model = AutoModelForCausalLM.from_pretrained(BASE_MODEL).float()
         phases = group_phases(find_layout(model), steps=4)
         timed = []
         for switch in range(SWITCHES):

@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from study.config import TrainingConfig, ZeroConfig
-from study.training.batches import TrainBatches, collate
-from study.training.engine import PhaseEngine
+from study.config.load import TrainingConfig, ZeroConfig
+from study.training.data.batches import TrainBatches, collate
+from study.training.data.tokenised import TokenisedSplit
+from study.training.engine.engine import PhaseEngine
+from study.training.engine.ops import prepare_ops
 from study.training.losses import make_loss
-from study.training.ops import prepare_ops
-from study.training.tokenised import TokenisedSplit
 
 VOCABULARY = 2048
 LONGEST = 512

@@ -17,12 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import study.demo
-from study.fingerprints import model_fingerprint
+from study.basics.fingerprints import model_fingerprint
+from study.cli.examples.demo import BASE_MODEL
 from tests.helpers.results import DRAWN_FROM, make_config
 from tests.helpers.stores import SIZES, finished_study, write_store
-
-BASE_MODEL = Path(study.demo.__file__).parent / "base_model"
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ REPEATS = 5
 COMMANDS = {
     "python": "pass",
     "study --help": "import sys; sys.argv[1:] = ['--help']; from study.cli import main; main()",
-    "load_config": "from study.config import load_config",
+    "load_config": "from study.config.load import load_config",
     "plan and store": "from study import open_study",
     "torch": "import torch",
-    "a worker's imports": "from study.training.ops import prepare_ops; prepare_ops(); "
+    "a worker's imports": "from study.training.engine.ops import prepare_ops; prepare_ops(); "
     "import study.training.loop",
 }
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from scipy import stats
 
-from study.config import StudyConfig
-from study.plan import ModelFacts, plan_study
-from study.records import TrialRecord, TrialState, WarmStart
-from study.results import StudyResults
-from study.warm_start import warm_start
+from study.config.load import StudyConfig
+from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.records import TrialRecord, TrialState, WarmStart
+from study.protocol.results import StudyResults
+from study.reuse.warm_start import warm_start
 from tests.helpers.workers import run_workers
 
 RHO = 0.01
@@ -42,13 +42,13 @@ def parse() -> argparse.Namespace:
 def config_of(
     folder: Path, seed: int, size: int, trials: int, epochs: float, replicates: int = 1
 ) -> StudyConfig:
-    import study.demo
+    from study.cli.examples.demo import BASE_MODEL
 
     return StudyConfig.model_validate(
         {
             "name": "warm",
             "seed": seed,
-            "model": {"path": str(Path(study.demo.__file__).parent / "base_model")},
+            "model": {"path": str(BASE_MODEL)},
             "data": {
                 "train": str(folder / "task.jsonl"),
                 "prompt": "{prompt}",
@@ -102,11 +102,11 @@ def search(
 def one_seed(
     folder: Path, args: argparse.Namespace, rank: int, world_size: int
 ) -> list[tuple[float, float]]:
-    from study.training.base_model import BaseModel
-    from study.training.data import prepare_data
-    from study.training.model import load_tokenizer
+    from study.training.data.prepare import prepare_data
+    from study.training.data.tokenised import StudyData
+    from study.training.model.base_model import BaseModel
+    from study.training.model.load import load_tokenizer
     from study.training.placement import Placement
-    from study.training.tokenised import StudyData
 
     placement = Placement(torch.device("cpu"), rank, world_size)
     earlier_size, size = args.sizes
@@ -136,7 +136,7 @@ def one_seed(
 
 
 def main() -> None:
-    from study.demo.text import write_demo_files
+    from study.cli.examples.demo.text import write_demo_files
 
     args = parse()
     with tempfile.TemporaryDirectory() as name:

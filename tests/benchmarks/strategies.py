@@ -23,15 +23,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from study.config import StudyConfig
-from study.records import DataSummary, Stage, TrialOutcome, TrialSpec
-from study.training.base_model import BaseModel
-from study.training.batches import TrainBatches, collate, subset_indices
+from study.config.load import StudyConfig
+from study.protocol.records import DataSummary, Stage, TrialOutcome, TrialSpec
+from study.training.data.batches import TrainBatches, collate, subset_indices
+from study.training.data.tokenised import StudyData, TokenisedSplit
+from study.training.engine.ops import prepare_ops
+from study.training.engine.zero import deepspeed_config
 from study.training.loop import run_trial
-from study.training.ops import prepare_ops
+from study.training.model.base_model import BaseModel
 from study.training.placement import Placement
-from study.training.tokenised import StudyData, TokenisedSplit
-from study.training.zero import deepspeed_config
 
 PEAK_LEARNING_RATE = 1e-5
 _COLUMNS = (

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.orchestration.sampling import FixedPointSampler
-from study.plan import ModelFacts, cell_of, plan_study
-from study.records import (
+from study.orchestration.ledger.sampling import FixedPointSampler
+from study.protocol.plan import ModelFacts, cell_of, plan_study
+from study.protocol.records import (
     BaseModelRecord,
     PhaseSummary,
     PrefixCacheUse,
@@ -17,7 +17,7 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from study.store import StudyStore
+from study.store.study_store import StudyStore
 from tests.helpers.commands import study
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder

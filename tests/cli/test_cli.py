@@ -8,12 +8,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from study.config import load_config
-from study.orchestration.sampling import FixedPointSampler
-from study.owned import claim
-from study.plan import ModelFacts, plan_study
-from study.records import BaseModelRecord, TrialOutcome, TrialState
-from study.store import StudyStore
+from study.basics.owned import claim
+from study.config.load import load_config
+from study.orchestration.ledger.sampling import FixedPointSampler
+from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.records import BaseModelRecord, TrialOutcome, TrialState
+from study.store.study_store import StudyStore
 from study.training.prefix.store import cache_key
 from tests.cli.conftest import OFF
 from tests.helpers.commands import study, too_wide

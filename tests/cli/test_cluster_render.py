@@ -9,8 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from study.basics.errors import UserError
 from study.cli.cluster import cluster_app
-from study.errors import UserError
 from tests.helpers.cluster_studies import write_study
 
 WORKERS = {"workers_per_trial": 8, "cpus_per_worker": 4}

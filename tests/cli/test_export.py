@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas
 import pytest
 
+from study.basics.errors import UserError
 from study.cli.export import export_and_print
-from study.errors import UserError
-from study.store import StudyStore
+from study.store.study_store import StudyStore
 from tests.helpers.commands import study
 from tests.helpers.results import make_config
 

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.api import plan_study
+from study import plan_study
+from study.basics.errors import UserError
 from study.cli.best import Format, write_best
 from study.cli.check import _log_file
 from study.cli.export import export_and_print
 from study.cli.files import clean_study
-from study.config import load_config
-from study.errors import UserError
+from study.config.load import load_config
 from study.orchestration.final import train_final
 from study.orchestration.preflight.base import Checklist, Status
 from study.orchestration.preflight.study_check import check_here
 from study.orchestration.preflight.study_facts import StudyFacts
 from study.report import write_report
-from study.store import StudyStore
+from study.store.study_store import StudyStore
 from tests.helpers.commands import study
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.final_runs import finished as final_run

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from study.basics.paths import StudyPaths
 from study.cli.live import LiveView
 from study.cli.output import Console, guarded_streams, print_facts, write_data
-from study.orchestration.sampling import FixedPointSampler
-from study.paths import StudyPaths
-from study.plan import ModelFacts, StudyPlan, plan_study
-from study.records import BaseModelRecord, TrialOutcome, TrialState
-from study.store import StudyStore
+from study.orchestration.ledger.sampling import FixedPointSampler
+from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.records import BaseModelRecord, TrialOutcome, TrialState
+from study.store.study_store import StudyStore
 from tests.helpers.answers import command
 from tests.helpers.results import make_config
 from tests.helpers.stores import measurement

@@ -10,16 +10,16 @@ import pytest
 import yaml
 from rich.console import Console
 
-from study.analysis import summarise
-from study.api import plan_study as plan_study_of
+from study import plan_study as plan_study_of
+from study.analysis.summary import summarise
 from study.cli.detection import detection_warnings, predict, print_detection
 from study.cli.verdicts import print_verdicts
-from study.config import load_config
+from study.config.load import load_config
 from study.orchestration.prepare import Prepared
-from study.plan import ModelFacts, full_steps, plan_study
-from study.records import DataSummary, StepCosts
-from study.results import StudyResults
-from study.store import StudyStore
+from study.protocol.plan import ModelFacts, full_steps, plan_study
+from study.protocol.records import DataSummary, StepCosts
+from study.protocol.results import StudyResults
+from study.store.study_store import StudyStore
 from tests.helpers.commands import study, too_wide
 from tests.helpers.results import make_config, make_results
 

@@ -11,9 +11,9 @@ import yaml
 from transformers import AutoTokenizer
 
 from study.cli.data import data_facts
-from study.cli.examples import ShownExample, decoded, print_examples
 from study.cli.output import Console
-from study.records import DataSummary
+from study.cli.samples import ShownExample, decoded, print_examples
+from study.protocol.records import DataSummary
 from tests.helpers.commands import study, too_wide
 from tests.helpers.data import labelled_rows, task_rows, write_jsonl
 from tests.helpers.models import sentencepiece_like_tokenizer

@@ -12,8 +12,8 @@ from rich.console import Console
 from study.cli.live import LiveView
 from study.cli.time_left import Pace
 from study.orchestration.preflight.spread import spread
-from study.plan import ModelFacts, StudyPlan, plan_study
-from study.records import TrialOutcome, TrialSpec, TrialState
+from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.records import TrialOutcome, TrialSpec, TrialState
 from tests.helpers.results import make_config
 from tests.helpers.stores import measurement
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from study.basics.errors import UserError
+from study.basics.paths import StudyPaths
+from study.basics.remote import RemoteFolder, is_remote
 from study.cli.train import RECORD, _is_trained, _publish
-from study.errors import UserError
-from study.paths import StudyPaths
-from study.remote import RemoteFolder, is_remote
 from tests.helpers.final_runs import finished
 from tests.helpers.object_store import BUCKET, s3_environment, s3_server
 

@@ -11,18 +11,19 @@ import pytest
 import typer
 from rich.console import Console
 
-from study.analysis import summarise
-from study.analysis.verdict_records import Interval, NextRuns
+from study.analysis.cells.base import Interval
+from study.analysis.summary import summarise
+from study.analysis.verdict.records import NextRuns
 from study.cli.app import app
 from study.cli.train import TrainingView, _tell
 from study.cli.verdicts import told_runs
 from study.cli.views import print_plan, print_trial
 from study.orchestration.prepare import Prepared
-from study.plan import ModelFacts, plan_study
-from study.records import BaseModelRecord, DataSummary
+from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.records import BaseModelRecord, DataSummary
+from study.protocol.results import StudyResults
 from study.report import setting_of, verdict_card
 from study.report.card import next_runs_table
-from study.results import StudyResults
 from tests.helpers.commands import study, too_wide
 from tests.helpers.final_runs import finished
 from tests.helpers.results import make_config, make_results, with_metrics

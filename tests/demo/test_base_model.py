@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import (
@@ -13,15 +11,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-import study.demo
-from study.demo import make_base_model
-from study.demo.make_base_model import Schedule
-from study.demo.measure import evenly_spaced, held_out_sequences, packed_loss
-from study.demo.text import stdlib_modules
+from study.cli.examples.demo import BASE_MODEL as FOLDER
+from study.cli.examples.demo.text import stdlib_modules
+from tests.demo import make_base_model
+from tests.demo.make_base_model import Schedule
+from tests.demo.measure import evenly_spaced, held_out_sequences, packed_loss
 
-FOLDER = Path(study.demo.__path__[0]) / "base_model"
-
-# Nats per token, measured by `python -m study.demo.make_base_model --evaluate-only` (README.md).
+# Nats per token, measured by `python -m tests.demo.make_base_model --evaluate-only` (README.md).
 HELD_OUT_LOSS = 2.63
 UNIFORM_LOSS = 7.62
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import study.training
-from study.demo import text
-from study.demo.text import TaskExample
-from study.errors import UserError
+from study.basics.errors import UserError
+from study.cli.examples.demo import text
+from study.cli.examples.demo.text import TaskExample
 
 SHIPPED_PROSE = Path(study.training.__path__[0]) / "general_text" / "general.jsonl"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from study.basics.fingerprints import model_fingerprint
 from study.cli.files import write_study_file
-from study.config import load_config
-from study.fingerprints import model_fingerprint
-from study.training.sources import find_source
+from study.config.load import load_config
+from study.config.sources import find_source
 from tests.helpers.data import write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.stores import finished_study, write_store

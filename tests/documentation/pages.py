@@ -17,7 +17,7 @@ PAGES = sorted(
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z ]+) -->\n+)?^```(?P<language>.*)\n(?P<text>(?s:.*?))^```$", re.M
 )
-TUTORIAL = "study/templates/README.md"
+TUTORIAL = "study/cli/examples/templates/README.md"
 
 
 @dataclass(frozen=True)

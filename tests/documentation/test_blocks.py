@@ -33,12 +33,12 @@ import yaml
 from botocore import xform_name
 from typer.testing import CliRunner
 
+from study.basics.paths import StudyPaths
+from study.basics.yaml_source import parse_yaml
 from study.cli.app import app
-from study.config import parse_config
-from study.config_models import StudyConfig
-from study.paths import StudyPaths
-from study.space import load_space
-from study.yaml_source import parse_yaml
+from study.config.load import parse_config
+from study.config.models import StudyConfig
+from study.config.space.read import load_space
 from tests.documentation.output import missing_part
 from tests.documentation.pages import BLOCKS, ROOT, Block, commands, rule_of, with_rule
 from tests.helpers.forms import GOOD, GOOD_SPACE, schema_takes

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from study.config_models import StudyConfig
-from study.schema.__main__ import BEGIN, END, with_reference
+from study.config.models import StudyConfig
+from study.config.schema.__main__ import BEGIN, END, with_reference
 from tests.documentation.pages import BLOCKS, PAGES, ROOT, commands
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def test_every_verb_is_shown_and_no_other() -> None:
 
 def test_the_reference_is_the_generated_one() -> None:
     page = REFERENCE.read_text(encoding="utf-8")
-    assert page == with_reference(page), "python -m study.schema"
+    assert page == with_reference(page), "python -m study.config.schema"
     assert page.count(BEGIN) == page.count(END) == 1
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from study.recipe import read_recipe
+from study.reuse.recipe import read_recipe
 from tests.fuzz.mutants import STUDY_FILES, spoilt, ways_for
 from tests.helpers.answers import (
     SPACE,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from study.state_bytes import state_bytes
-from study.training.layout import find_layout
-from study.training.memory import held_bytes
+from study.protocol.state_bytes import state_bytes
+from study.training.engine.memory import held_bytes
+from study.training.model.layout import find_layout
 from tests.helpers.models import tiny_model
 from tests.helpers.prefix_runs import STAGES, compare, make_data
 from tests.helpers.workers import group_phases, phase_engine, run_workers

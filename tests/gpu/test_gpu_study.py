@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from study import open_study
-from study.records import TrialState
-from study.results import StudyResults
-from study.training.tokenised import StudyData
+from study.protocol.records import TrialState
+from study.protocol.results import StudyResults
+from study.training.data.tokenised import StudyData
 from tests.helpers.plain import plain_loss
 from tests.helpers.real_studies import make_folder, run, write_study
 

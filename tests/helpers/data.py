@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study.config import StudyConfig
+from study.config.load import StudyConfig
 
 Row = Mapping[str, Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from study.recipe import FinalRun, Recipe
-from study.records import BaseModelRecord, Stage
+from study.protocol.records import BaseModelRecord, Stage
 from study.reuse import best_configuration
+from study.reuse.recipe import FinalRun, Recipe
 from tests.helpers.results import make_results, make_trial
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import jsonschema
 
-from study.config import parse_config
-from study.errors import ConfigError
-from study.schema import space_schema, study_schema
-from study.space import load_space
+from study.basics.errors import ConfigError
+from study.config.load import parse_config
+from study.config.schema import space_schema, study_schema
+from study.config.space.read import load_space
 
 GOOD_SPACE: dict[str, Any] = {
     "shared": {"learning_rate": 1e-5, "warmup_ratio": 0.1, "max_grad_norm": 1.0}

@@ -11,13 +11,13 @@ import psutil
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from study.config import ZeroConfig
+from study.config.load import ZeroConfig
 from study.strategies import make_strategy
 from study.strategies.base import Phase
-from study.training.layout import find_layout
+from study.training.engine.memory import held_bytes
+from study.training.engine.weights import full_state
 from study.training.losses import make_loss
-from study.training.memory import held_bytes
-from study.training.weights import full_state
+from study.training.model.layout import find_layout
 from tests.helpers.live import LiveBytes
 from tests.helpers.models import tiny_model
 from tests.helpers.workers import (
@@ -127,7 +127,10 @@ def measure_stock(rank: int, world_size: int) -> dict[str, Any]:
     """The full phase on stage 0 with DeepSpeed's own optimizer instead of the lean one."""
     from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 
-    with mock.patch("study.training.lean.LeanStage0", FP16_UnfusedOptimizer), LiveBytes() as live:
+    with (
+        mock.patch("study.training.engine.lean.LeanStage0", FP16_UnfusedOptimizer),
+        LiveBytes() as live,
+    ):
         model = wide_model("bf16")
         (full,) = make_strategy("full", {}, {}).phases(find_layout(model), 4)
         return {"bf16-0-full": measure_phase(model, full, 0, "bf16", live)}

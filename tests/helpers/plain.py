@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from study.training.tokenised import TokenisedSplit
+from study.training.data.tokenised import TokenisedSplit
 
 
 @torch.no_grad()

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from study.config import StudyConfig
-from study.records import DataSummary, PrefixCacheUse
+from study.config.load import StudyConfig
+from study.protocol.records import DataSummary, PrefixCacheUse
 from study.strategies.base import Phase
-from study.training.batches import TrainBatches, collate
-from study.training.engine import batch_to
-from study.training.layout import find_layout
+from study.training.data.batches import TrainBatches, collate
+from study.training.data.tokenised import StudyData, TokenisedSplit
+from study.training.engine.engine import batch_to
 from study.training.losses import make_loss
-from study.training.model import new_head
+from study.training.model.layout import find_layout
+from study.training.model.load import new_head
 from study.training.placement import Placement
 from study.training.prefix.cache import PrefixCache
 from study.training.prefix.open import open_prefix_cache
-from study.training.tokenised import StudyData, TokenisedSplit
 from tests.helpers.models import tiny_model
 from tests.helpers.workers import GLOBAL_BATCH, group_phases, phase_engine
 

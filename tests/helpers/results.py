@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from study.config import StudyConfig
-from study.records import (
+from study.config.load import StudyConfig
+from study.protocol.records import (
     BaseModelRecord,
     DataSummary,
     Measurement,
@@ -27,7 +27,7 @@ from study.records import (
     TrialSpec,
     TrialState,
 )
-from study.results import StudyResults
+from study.protocol.results import StudyResults
 
 BASE_LOSS = 4.63
 BASE_RETENTION = 3.94

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from study.config import StudyConfig
-from study.orchestration.sampling import FixedPointSampler
-from study.plan import ModelFacts, StudyPlan, cell_of, plan_study
-from study.records import (
+from study.config.load import StudyConfig
+from study.orchestration.ledger.sampling import FixedPointSampler
+from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_study
+from study.protocol.records import (
     BaseModelRecord,
     DataSummary,
     Measurement,
@@ -20,8 +20,8 @@ from study.records import (
     TrialRecord,
     TrialSpec,
 )
-from study.results import StudyResults, winner_of
-from study.store import StudyStore
+from study.protocol.results import StudyResults, winner_of
+from study.store.study_store import StudyStore
 from tests.helpers.results import (
     DRAWN_FROM,
     MODEL_FINGERPRINT,

@@ -16,12 +16,12 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from study.config import TrainingConfig, ZeroConfig
+from study.config.load import TrainingConfig, ZeroConfig
 from study.strategies.base import BlockLayout, Phase
-from study.training.audit import PhaseAudit
-from study.training.engine import PhaseEngine, StepResult
+from study.training.engine.audit import PhaseAudit
+from study.training.engine.engine import PhaseEngine, StepResult
+from study.training.engine.ops import prepare_ops
 from study.training.losses import make_loss
-from study.training.ops import prepare_ops
 from tests.budget import METER
 from tests.helpers.forked import METHOD
 from tests.helpers.ray_head import free_port

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from referencing import Registry, Resource
 
-from study.config import parse_config
+from study.config.load import parse_config
 from study.launch import TARGETS, render_cluster_file
 from tests.helpers.cluster_studies import SHAPES, write_study
 

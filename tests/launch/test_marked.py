@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.errors import UserError
-from study.launch.marked import fill, marked_keys
-from study.launch.targets import TARGETS, cluster_folder
+from study.basics.errors import UserError
+from study.launch.cluster_file.marked import fill, marked_keys
+from study.launch.cluster_file.targets import TARGETS, cluster_folder
 
 YAML = """\
 # Edit what is marked <--.

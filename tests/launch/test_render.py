@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from study.errors import ConfigError, UserError
-from study.launch import render, render_cluster_file, targets, values
+from study.basics import shipped
+from study.basics.errors import ConfigError, UserError
+from study.launch import render_cluster_file
+from study.launch.cluster_file import render, targets
 from tests.helpers.cluster_studies import SHAPES, STUDY, write_study
 
 GPUS: dict[str, Any] = {"workers_per_trial": 8, "cpus_per_worker": 4}
@@ -416,10 +418,9 @@ def test_an_installed_package_asks_for_a_checkout(
 ) -> None:
     # As in site-packages: the files of cluster/ are inside the package, and nothing is beside it.
     package = tmp_path / "site-packages" / "study"
-    (package / "launch").mkdir(parents=True)
+    package.mkdir(parents=True)
     (package / "cluster").symlink_to(targets.cluster_folder())
-    for module in (values, targets):
-        monkeypatch.setattr(module, "__file__", str(package / "launch" / "module.py"))
+    monkeypatch.setattr(shipped, "__file__", str(package / "basics" / "shipped.py"))
     assert render.cluster_folder() == package / "cluster"
     path = write_study(tmp_path, GPUS)
     with pytest.raises(UserError, match="--set source=FOLDER"):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from study.config_models import ResourcesConfig
-from study.errors import ResourceError
+from study.basics.errors import ResourceError
+from study.config.models import ResourcesConfig
 from study.launch import ClusterShape, cluster_shape
 from tests.helpers.cluster_studies import SHAPES
 

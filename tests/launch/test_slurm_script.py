@@ -15,7 +15,7 @@ import pytest
 
 from study import open_study
 from study.launch import render_cluster_file
-from study.records import TrialState
+from study.protocol.records import TrialState
 from tests.helpers import real_studies
 from tests.helpers.cluster_studies import SHAPES, write_study
 

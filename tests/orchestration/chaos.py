@@ -19,7 +19,7 @@ import psutil
 import yaml
 
 from study import open_study
-from study.records import TrialRecord
+from study.protocol.records import TrialRecord
 
 KINDS = ("driver", "trial", "controller", "worker", "node")
 _TITLES = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from study.records import TrialState
+from study.protocol.records import TrialState
 from tests.orchestration.chaos import all_facts
 from tests.orchestration.nodes import Run, make_study
 

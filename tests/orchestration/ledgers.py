@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.api import QuietObserver
-from study.orchestration.ledger import Ledger
-from study.plan import ModelFacts, StudyPlan, plan_study
-from study.records import TrialOutcome, TrialSpec, TrialState
-from study.store import StudyStore
+from study.orchestration.ledger.ledger import Ledger
+from study.orchestration.observer import QuietObserver
+from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.records import TrialOutcome, TrialSpec, TrialState
+from study.store.study_store import StudyStore
 from tests.helpers.results import make_config
 from tests.helpers.stores import measurement
 from tests.tiers import thinned

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from study import load_config, open_study
-from study.paths import StudyPaths
-from study.records import TrialState
-from study.training.data import prepare_data
-from study.training.model import load_tokenizer
-from study.training.tokenised import use_data
+from study.basics.paths import StudyPaths
+from study.protocol.records import TrialState
+from study.training.data.prepare import prepare_data
+from study.training.data.tokenised import use_data
+from study.training.model.load import load_tokenizer
 from tests.helpers.commands import Command, study
 from tests.helpers.data import labelled_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder

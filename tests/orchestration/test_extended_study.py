@@ -9,9 +9,9 @@ from typing import Any
 import optuna
 import pytest
 
-from study.plan import StudyPlan
-from study.records import Stage, TrialState
-from study.store import StudyStore
+from study.protocol.plan import StudyPlan
+from study.protocol.records import Stage, TrialState
+from study.store.study_store import StudyStore
 from tests.helpers.stores import measurement
 from tests.orchestration.ledgers import (
     SEARCHES,

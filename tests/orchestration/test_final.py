@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from study.reuse import best_configuration
-from study.training.tokenised import StudyData
+from study.training.data.tokenised import StudyData
 from tests.helpers.commands import Command
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder

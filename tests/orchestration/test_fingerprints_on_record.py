@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from study.api import plan_study, run_study
-from study.errors import StoreError
-from study.fingerprints import files_fingerprint, model_fingerprint
+from study import plan_study, run_study
+from study.basics.errors import StoreError
+from study.basics.fingerprints import files_fingerprint, model_fingerprint
+from study.basics.paths import StudyPaths
 from study.orchestration.runner import keep_fingerprints
-from study.paths import StudyPaths
-from study.records import BaseModelRecord
-from study.store import StudyStore
-from study.training.tokenised import StudyData, use_data
+from study.protocol.records import BaseModelRecord
+from study.store.study_store import StudyStore
+from study.training.data.tokenised import StudyData, use_data
 from tests.helpers.data import text_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder, write_model
 from tests.helpers.results import make_config

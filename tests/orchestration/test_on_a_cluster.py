@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from study.records import TrialState
-from study.remote import RemoteFolder
-from study.shared_results import read_results
+from study.basics.remote import RemoteFolder
+from study.protocol.records import TrialState
+from study.store.published import read_results
 from tests.helpers.object_store import BUCKET, s3_environment, s3_server
 from tests.orchestration.nodes import Run, head_alone, kill, make_study, workers_on
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study.config import StudyConfig
-from study.errors import ModelError
+from study.basics.errors import ModelError
+from study.config.load import StudyConfig
 from study.orchestration.prepare import prepare_study
 from tests.helpers.data import text_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder, tiny_tokenizer

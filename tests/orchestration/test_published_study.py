@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from study.records import TrialState
-from study.remote import RemoteFolder
-from study.shared_results import read_results
+from study.basics.remote import RemoteFolder
+from study.protocol.records import TrialState
+from study.store.published import read_results
 from tests.helpers.commands import Command
 from tests.helpers.object_store import BUCKET, s3_environment, s3_server
 from tests.helpers.real_studies import make_folder, write_study

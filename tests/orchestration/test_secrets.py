@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from study.orchestration.secrets import is_secret, keep_from_tune
+from study.basics.secrets import is_secret
+from study.orchestration.ray_internals import keep_from_tune
 from tests.helpers.commands import Command, study
 from tests.helpers.ray_head import RayHead
 from tests.helpers.real_studies import make_folder, write_study

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from study.orchestration.ledger import Ledger
-from study.records import TrialOutcome, TrialRecord, TrialSpec, TrialState
-from study.store import StudyStore
+from study.orchestration.ledger.ledger import Ledger
+from study.protocol.records import TrialOutcome, TrialRecord, TrialSpec, TrialState
+from study.store.study_store import StudyStore
 from tests.helpers.stores import measurement
 from tests.orchestration.ledgers import (
     loss_of,

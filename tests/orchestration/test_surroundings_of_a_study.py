@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study import read_study
-from study.records import TrialState
+from study.protocol.records import TrialState
 from tests.helpers.real_studies import make_folder, run, write_study
 
 pytestmark = pytest.mark.ray

@@ -17,9 +17,9 @@ import pytest
 from filelock import FileLock
 
 from study import open_study
-from study.paths import StudyPaths
-from study.plan import ModelFacts, trial_steps
-from study.records import Stage, TrialState
+from study.basics.paths import StudyPaths
+from study.protocol.plan import ModelFacts, trial_steps
+from study.protocol.records import Stage, TrialState
 from tests.helpers.commands import TERMINAL, study
 from tests.helpers.models import BLOCKS
 from tests.helpers.real_studies import make_folder, write_study

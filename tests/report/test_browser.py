@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from study.analysis import summarise
+from study.analysis.summary import summarise
 from study.report import write_summary
 from tests.helpers.results import make_results
 from tests.report.verdicts import FORGETS, RUNS, make_verdict

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from study.analysis import caveats, found_sentences, summarise
+from study.analysis import caveats, found_sentences
+from study.analysis.summary import summarise
+from study.protocol.results import StudyResults
 from study.report import write_report
 from study.report.text import tiles
-from study.results import StudyResults
 from tests.helpers.results import make_results, with_metrics
 
 

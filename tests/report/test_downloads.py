@@ -9,7 +9,7 @@ import io
 import json
 from dataclasses import replace
 
-from study.records import TrialRecord
+from study.protocol.records import TrialRecord
 from study.report.downloads import trial_downloads
 from study.report.html import data_uri, file_name
 from tests.helpers.results import make_results

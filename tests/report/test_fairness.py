@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from study.analysis import summarise
+from study.analysis.summary import summarise
+from study.protocol.results import StudyResults
 from study.report.base import Figure, Section
 from study.report.fairness import fairness_sections, optimism_table
-from study.results import StudyResults
 from tests.helpers.results import make_config, make_results, make_trial
 
 WIDE = {"low": 1e-6, "high": 1e-4, "log": True}

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from altair.utils import schemapi
 
-from study.analysis import Interval, StudySummary, summarise
+from study.analysis import Interval, StudySummary
+from study.analysis.summary import summarise
 from study.report.base import Figure
-from study.report.cost_figure import draw_cost
-from study.report.difference_figure import draw_difference
-from study.report.forgetting_figures import draw_forgetting, draw_learning_forgetting
-from study.report.loss_figures import draw_curves, draw_loss
-from study.report.png import to_png
+from study.report.figures.cost_figure import draw_cost
+from study.report.figures.difference_figure import draw_difference
+from study.report.figures.forgetting_figures import draw_forgetting, draw_learning_forgetting
+from study.report.figures.loss_figures import draw_curves, draw_loss
+from study.report.figures.png import to_png
 from tests.helpers.results import make_results
 from tests.report.verdicts import FORGETS, make_verdict
 

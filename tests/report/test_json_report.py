@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import study.report
-from study.analysis import summarise
-from study.records import StepCosts
+from study.analysis.summary import summarise
+from study.protocol.records import StepCosts
+from study.protocol.results import StudyResults
 from study.report import headline, report_contents, setting_of
 from study.report.json_report import render_json
-from study.results import StudyResults
 from tests.helpers.results import make_results
 
 RESULTS = make_results()

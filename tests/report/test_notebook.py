@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import pytest
 
 from study import show
+from study.protocol.results import StudyResults
 from study.report.notebook import StudyView
-from study.results import StudyResults
 from tests.helpers.results import make_config, make_results
 
 RESULTS = make_results()

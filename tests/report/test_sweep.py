@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from study.analysis import summarise
+from study.analysis.summary import summarise
 from study.cli.verdicts import print_verdicts
 from study.report import write_report
 from study.report.notebook import StudyView

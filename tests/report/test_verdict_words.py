@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from study.analysis import BASIS_PHRASES, Gate, Interval, Verdict, summarise
+from study.analysis import BASIS_PHRASES, Gate, Interval, Verdict
+from study.analysis.summary import summarise
+from study.protocol.results import StudyResults
 from study.report import headline, verdict_card
 from study.report.base import MISSING
 from study.report.methods import methods_section
 from study.report.phrases import directed, percent, sure
-from study.results import StudyResults
 from tests.helpers.results import make_config
 from tests.report.verdicts import (
     ANSWERS,

@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from study.analysis import found_sentences, summarise
-from study.records import PrefixCacheUse
+from study.analysis import found_sentences
+from study.analysis.summary import summarise
+from study.basics.text_format import byte_size
+from study.protocol.records import PrefixCacheUse
+from study.protocol.results import StudyResults
 from study.report import ReportPaths, write_report
-from study.results import StudyResults
-from study.text_format import byte_size
 from tests.helpers.results import make_config, make_results
 
 EVIL = "<script>alert('x')</script> | `rm` **bold** [link](http://evil.example/x)"

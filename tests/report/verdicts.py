@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from study.analysis import Gate, Interval, NextRuns, Retention, Verdict
-from study.analysis.curve import Crossover
+from study.analysis.curve.fit import Crossover
 from study.report import Setting
 
 PASSED = Gate("Dataset sizes", "pass", "4 sizes from 500 to 4,000 (8.0x)", "at least 4", "", True)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from study.errors import UserError
-from study.records import Stage, TrialState
-from study.results import StudyResults
+from study.basics.errors import UserError
+from study.protocol.records import Stage, TrialState
+from study.protocol.results import StudyResults
 from study.reuse import best_configuration
 from tests.helpers.results import make_config, make_results, make_trial
 

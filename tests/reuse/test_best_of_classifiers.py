@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from study.records import Stage, TrialRecord
-from study.results import StudyResults
+from study.protocol.records import Stage, TrialRecord
+from study.protocol.results import StudyResults
 from study.reuse import best_configuration
 from study.reuse.formats import export
 from tests.helpers.results import make_config, make_results, make_trial, with_metrics

@@ -13,7 +13,7 @@ import torch
 import yaml
 from transformers import get_scheduler
 
-from study.errors import UserError
+from study.basics.errors import UserError
 from study.reuse import best_configuration
 from study.reuse.formats import FORMATS, export
 from study.reuse.formats.trainer import nearest_schedule

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from study.reuse.formats import export
-from study.training.ops import prepare_ops
+from study.training.engine.ops import prepare_ops
 from tests.helpers.models import tiny_model_folder
 from tests.reuse.best_content import best_content
 from tests.reuse.tools import fetch, python

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config import StudyConfig
+from study.config.load import StudyConfig
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.workers import run_workers
@@ -71,9 +71,9 @@ def make_config(folder: Path, evaluations: int, task: str = CAUSAL) -> StudyConf
 
 @pytest.fixture(scope="module")
 def courses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    from study.training.data import prepare_data
-    from study.training.model import load_tokenizer
-    from study.training.tokenised import use_data
+    from study.training.data.prepare import prepare_data
+    from study.training.data.tokenised import use_data
+    from study.training.model.load import load_tokenizer
 
     folder = tmp_path_factory.mktemp("formats")
     tiny_model_folder(folder)
@@ -101,14 +101,14 @@ def course(folder: Path, task: str, rank: int, world_size: int) -> dict[str, Any
         DataCollatorWithPadding,
     )
 
-    from study.plan import ModelFacts, plan_study
+    from study.protocol.plan import ModelFacts, plan_study
     from study.reuse.formats import export
-    from study.training.base_model import BaseModel
-    from study.training.batches import subset_indices
+    from study.training.data.batches import subset_indices
+    from study.training.data.tokenised import StudyData
     from study.training.feed import Feed
     from study.training.loop import Signal, run_trial
+    from study.training.model.base_model import BaseModel
     from study.training.placement import Placement
-    from study.training.tokenised import StudyData
 
     config = make_config(folder, STEPS, task)
     data = StudyData.open(folder / task)

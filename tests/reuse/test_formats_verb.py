@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from study.basics.errors import UserError
 from study.cli.best import Format, write_best
-from study.errors import UserError
 from study.reuse.formats import FORMATS
 from tests.helpers.results import make_results
 

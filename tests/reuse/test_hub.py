@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from study.errors import UserError
+from study.basics.errors import UserError
 from study.reuse.hub import check_login
 
 TOKEN = "hf_" + "a" * 34
@@ -96,7 +96,7 @@ def in_a_process(code: str, url: str, token: str, folder: Path) -> subprocess.Co
     program = f"""
 import sys
 from pathlib import Path
-from study.errors import UserError
+from study.basics.errors import UserError
 from study.reuse.hub import check_login, push
 try:
     {code}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.records import Stage, StepCosts, TrialRecord
-from study.results import StudyResults
+from study.protocol.records import Stage, StepCosts, TrialRecord
+from study.protocol.results import StudyResults
 from study.reuse import best_configuration
 from study.reuse.interpolate import trend
 from tests.helpers.results import DRAWN_FROM, make_config, make_trial

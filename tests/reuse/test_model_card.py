@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from study.config import DataConfig
+from study.config.load import DataConfig
 from study.reuse.model_card import model_card, record
 from tests.helpers.final_runs import finished
 from tests.helpers.models import tiny_model_folder

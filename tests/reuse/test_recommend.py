@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.analysis import plan_gates, summarise
+from study.analysis import plan_gates
+from study.analysis.summary import summarise
+from study.basics.errors import UserError
+from study.basics.fingerprints import files_fingerprint, model_fingerprint
+from study.basics.remote import RemoteFolder
 from study.cli.recommend import recommend_and_print
-from study.config import parse_config
-from study.errors import UserError
-from study.fingerprints import files_fingerprint, model_fingerprint
-from study.remote import RemoteFolder
-from study.results import StudyResults
+from study.config.load import parse_config
+from study.protocol.results import StudyResults
 from study.reuse import best_configuration
 from study.reuse.identity import Asked
 from study.reuse.past_studies import find_studies

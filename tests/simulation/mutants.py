@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from study.analysis import Evidence
-from study.analysis.curve import Curve, Floats, Intervals, PairedLosses
-from study.plan import Cell
-from study.records import TrialState
-from study.results import StudyResults
+from study.analysis.curve.fit import Curve, Floats, Intervals, PairedLosses
+from study.protocol.plan import Cell
+from study.protocol.records import TrialState
+from study.protocol.results import StudyResults
 from tests.simulation.plans import LaidOut
 from tests.simulation.reading import Reading
 

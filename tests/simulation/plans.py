@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from study.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
-from study.records import StepCosts, TrialRecord, TrialSpec
-from study.space import load_space
+from study.config.space.read import load_space
+from study.protocol.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
+from study.protocol.records import StepCosts, TrialRecord, TrialSpec
 from tests.helpers.results import make_config
 from tests.simulation.landscape import RHO, Floats, as_point
 from tests.simulation.scenarios import PlanShape

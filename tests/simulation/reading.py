@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.analysis import Evidence, Verdict, decide, gather_evidence
-from study.results import StudyResults
+from study.analysis import Evidence, Verdict, decide
+from study.analysis.summary import gather_evidence
+from study.protocol.results import StudyResults
 
 
 @dataclass(frozen=True)

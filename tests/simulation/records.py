@@ -6,7 +6,13 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-from study.records import Measurement, PhaseSummary, PrefixCacheUse, TrialOutcome, TrialSpec
+from study.protocol.records import (
+    Measurement,
+    PhaseSummary,
+    PrefixCacheUse,
+    TrialOutcome,
+    TrialSpec,
+)
 
 PARAMETERS = 1_000_000
 SETUP_SECONDS = 2.0

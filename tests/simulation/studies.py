@@ -16,15 +16,15 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 
-from study.api import QuietObserver
-from study.orchestration.ledger import Ledger
-from study.orchestration.sampling import make_pruner
-from study.plan import Cell
-from study.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
-from study.results import StudyResults, winner_of
-from study.store import StudyStore
-from study.store_facts import SCHEMA_VERSION
-from study.store_records import SPEC
+from study.orchestration.ledger.ledger import Ledger
+from study.orchestration.ledger.sampling import make_pruner
+from study.orchestration.observer import QuietObserver
+from study.protocol.plan import Cell
+from study.protocol.records import Measurement, TrialOutcome, TrialRecord, TrialSpec, TrialState
+from study.protocol.results import StudyResults, winner_of
+from study.store.attributes import SPEC
+from study.store.facts import SCHEMA_VERSION
+from study.store.study_store import StudyStore
 from tests.simulation.plans import BLOCKS, MODEL, LaidOut, plans
 from tests.simulation.records import PARAMETERS
 from tests.simulation.scenarios import Scenario

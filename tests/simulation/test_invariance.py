@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import study
-from study.records import TrialRecord, TrialSpec, TrialState
-from study.results import StudyResults
+from study.protocol.records import TrialRecord, TrialSpec, TrialState
+from study.protocol.results import StudyResults
 from tests.simulation.landscape import Noise
 from tests.simulation.reading import close, read, swapped
 from tests.simulation.scenarios import SCENARIOS, PlanShape, Scenario

@@ -13,8 +13,9 @@ from functools import cache
 
 import pytest
 
-from study.analysis import Evidence, gather_evidence
-from study.results import StudyResults
+from study.analysis import Evidence
+from study.analysis.summary import gather_evidence
+from study.protocol.results import StudyResults
 from tests.simulation import mutants
 from tests.simulation.landscape import Noise
 from tests.simulation.reading import Reading, read_evidence

@@ -12,13 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.plan import cell_of
-from study.records import (
-    BaseModelRecord,
-    Measurement,
-    TrialOutcome,
-    TrialSpec,
-)
+from study.protocol.plan import cell_of
+from study.protocol.records import BaseModelRecord, Measurement, TrialOutcome, TrialSpec
 from tests.simulation.landscape import (
     BASE_LOSS,
     BASE_RETENTION,

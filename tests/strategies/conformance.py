@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from study.errors import UserError
+from study.basics.errors import UserError
 from study.strategies.base import (
     BlockLayout,
     Strategy,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.errors import ModelError, UserError
+from study.basics.errors import ModelError, UserError
 from study.strategies.base import (
     BlockLayout,
     Phase,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from study.errors import UserError
+from study.basics.errors import UserError
 from study.strategies.base import BlockLayout, Phase, frozen_prefix, lowest_active_block
 from study.strategies.full import FullStrategy
 from study.strategies.lift import LiftStrategy

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from study.errors import ModelError, UserError
+from study.basics.errors import ModelError, UserError
 from study.strategies import STRATEGIES, make_strategy
 from study.strategies.base import BlockLayout
 from study.strategies.lift import LiftStrategy

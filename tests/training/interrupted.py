@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from study.config import StudyConfig
-from study.records import Measurement, Stage, TrialSpec
+from study.config.load import StudyConfig
+from study.protocol.records import Measurement, Stage, TrialSpec
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 
@@ -91,8 +91,8 @@ class Runs:
     ) -> None:
         import torch
 
+        from study.training.data.tokenised import StudyData
         from study.training.placement import Placement
-        from study.training.tokenised import StudyData
 
         self.config, self.spec = StudyConfig.model_validate(config), spec
         self.data = StudyData.open(folder / "data")
@@ -103,9 +103,9 @@ class Runs:
     ) -> dict[str, Any]:
         """What the trial reported, and its outcome and final weights unless it was killed when it
         reported step `kill_at`, or paused by one rank after step `pause_after`."""
-        from study.training.checksum import checksum
+        from study.training.engine.checksum import checksum
+        from study.training.engine.weights import full_state
         from study.training.loop import Signal, _Trial
-        from study.training.weights import full_state
 
         reported: list[dict[str, Any]] = []
 
@@ -132,9 +132,9 @@ class Runs:
 
 def make_folder(folders: pytest.TempPathFactory) -> Path:
     """A model, and its data prepared."""
-    from study.training.data import prepare_data
-    from study.training.model import load_tokenizer
-    from study.training.tokenised import use_data
+    from study.training.data.prepare import prepare_data
+    from study.training.data.tokenised import use_data
+    from study.training.model.load import load_tokenizer
 
     folder = folders.mktemp("checkpoints")
     tiny_model_folder(folder)

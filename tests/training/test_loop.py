@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from study.config import StudyConfig
-from study.plan import Cell, ModelFacts, plan_study
-from study.records import Stage, TrialOutcome
-from study.state_bytes import state_bytes
+from study.config.load import StudyConfig
+from study.protocol.plan import Cell, ModelFacts, plan_study
+from study.protocol.records import Stage, TrialOutcome
+from study.protocol.state_bytes import state_bytes
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.workers import run_workers
@@ -58,9 +58,9 @@ def make_config(folder: Path, **training: Any) -> StudyConfig:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from study.training.data import prepare_data
-    from study.training.model import load_tokenizer
-    from study.training.tokenised import use_data
+    from study.training.data.prepare import prepare_data
+    from study.training.data.tokenised import use_data
+    from study.training.model.load import load_tokenizer
 
     folder = tmp_path_factory.mktemp("loop")
     tiny_model_folder(folder)
@@ -86,9 +86,9 @@ def train(rank: int, world_size: int, jobs: dict[str, Job], folder: Path) -> dic
     import torch
 
     from study.training.baseline import measure_baseline
+    from study.training.data.tokenised import StudyData
     from study.training.loop import run_trial
     from study.training.placement import Placement
-    from study.training.tokenised import StudyData
 
     data = StudyData.open(folder / "data")
     placement = Placement(torch.device("cpu"), rank, world_size)

@@ -9,10 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from study.config import ZeroConfig
+from study.config.load import ZeroConfig
 from study.strategies import make_strategy
-from study.training.layout import find_layout
 from study.training.losses import make_loss
+from study.training.model.layout import find_layout
 from tests.helpers.workers import phase_engine, run_workers
 
 BLOCKS = 8

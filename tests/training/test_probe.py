@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from study.config import StudyConfig
-from study.plan import ModelFacts, plan_study
-from study.records import StepCosts
+from study.config.load import StudyConfig
+from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.records import StepCosts
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import BLOCKS, tiny_model_folder
 from tests.helpers.workers import run_workers
@@ -44,9 +44,9 @@ def study_of(folder: Path, stage: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from study.training.data import prepare_data
-    from study.training.model import load_tokenizer
-    from study.training.tokenised import use_data
+    from study.training.data.prepare import prepare_data
+    from study.training.data.tokenised import use_data
+    from study.training.model.load import load_tokenizer
 
     folder = tmp_path_factory.mktemp("probe")
     tiny_model_folder(folder, "gpt2")
@@ -64,14 +64,14 @@ def probe_and_train(
     first LIFT trial found kept."""
     import torch
 
-    from study.training.base_model import BaseModel
     from study.training.baseline import measure_baseline
-    from study.training.checksum import checksum
+    from study.training.data.tokenised import StudyData
+    from study.training.engine.checksum import checksum
+    from study.training.engine.weights import full_state
     from study.training.loop import run_trial
+    from study.training.model.base_model import BaseModel
     from study.training.placement import Placement
     from study.training.probe import measure_step_costs
-    from study.training.tokenised import StudyData
-    from study.training.weights import full_state
 
     data = StudyData.open(folder / "data")
     placement = Placement(torch.device("cpu"), rank, world_size)

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from study.config import ModelConfig, TrainingConfig
+from study.config.load import ModelConfig, TrainingConfig
 from study.strategies.base import Phase
 from study.strategies.lift import LiftStrategy
-from study.training.audit import PhaseAudit
-from study.training.layout import find_layout
+from study.training.engine.audit import PhaseAudit
+from study.training.engine.weights import full_state
 from study.training.losses import make_loss
-from study.training.model import load_model, new_head
+from study.training.model.layout import find_layout
+from study.training.model.load import load_model, new_head
 from study.training.schedule import learning_rate
-from study.training.weights import full_state
 from tests.helpers.models import CAUSAL, ENCODERS, tiny_model_folder
 from tests.helpers.workers import (
     GLOBAL_BATCH,

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from study.orchestration.preflight.shape import model_shape
 from study.strategies import make_strategy
-from study.training.data import prepare_data
-from study.training.model import load_tokenizer
+from study.training.data.prepare import prepare_data
+from study.training.data.tokenised import StudyData, use_data
+from study.training.model.load import load_tokenizer
 from study.training.placement import Placement
 from study.training.rehearsal import rehearse
-from study.training.shape import model_shape
-from study.training.tokenised import StudyData, use_data
 from tests.helpers.data import study_config, task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.workers import run_workers

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from study.errors import StudyError
+from study.basics.errors import StudyError
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from study import surroundings
-from study.database_url import sqlite_path
-from study.errors import ResourceError
+from study.basics import surroundings
+from study.basics.database_url import sqlite_path
+from study.basics.errors import ResourceError
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, Finding, Status
 from study.orchestration.preflight.memory import (
@@ -34,8 +34,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ray
 
-    from study.orchestration import cluster
-    from study.orchestration.autoscaler import autoscaler_node_types
+    from study.orchestration.cluster import cluster
+    from study.orchestration.cluster.autoscaler import autoscaler_node_types
     from study.orchestration.preflight import nodes as ray_nodes
     from study.orchestration.preflight import nodes_judged as judged
     from study.orchestration.preflight.prediction import check_prediction, check_probe
@@ -254,7 +254,7 @@ def _rooms(facts: StudyFacts, found: _Cluster) -> Sequence[NodeRoom]:
 
 
 def _disk(checks: Checklist, facts: StudyFacts) -> Finding:
-    from study.training.footprint import checkpoint_bytes
+    from study.orchestration.preflight.footprint import checkpoint_bytes
 
     bytes_each = [
         checkpoint_bytes(facts.config, facts.shape, phases) for phases in facts.phases.values()

@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from study.cost_model import (
+from study.orchestration.groups.switchboard import STARTUP_SHARE
+from study.orchestration.preflight.spread import spread
+from study.protocol.cost_model import (
     RunShape,
     Tariff,
     abstract_layout,
@@ -19,11 +21,9 @@ from study.cost_model import (
     full_seconds,
     price_phases,
 )
-from study.orchestration.preflight.spread import spread
-from study.orchestration.switchboard import STARTUP_SHARE
-from study.plan import Cell, StudyPlan, cell_of
-from study.records import DataSummary, Stage, TrialRecord, TrialSpec, TrialState
-from study.steps import full_steps, lift_strategy, study_tariff
+from study.protocol.plan import Cell, StudyPlan, cell_of
+from study.protocol.records import DataSummary, Stage, TrialRecord, TrialSpec, TrialState
+from study.protocol.steps import full_steps, lift_strategy, study_tariff
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.config import StudyConfig
-from study.database_url import sqlite_path
-from study.errors import StoreError
+from study.basics.database_url import sqlite_path
+from study.basics.errors import StoreError
+from study.basics.owned import check_url, claim
+from study.basics.paths import StudyPaths
+from study.basics.remote import RemoteFolder
+from study.basics.text_format import byte_size, counted, short_count
+from study.config.load import StudyConfig
+from study.config.tracking_needs import check_trackers
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import unwritable
 from study.orchestration.prepare import Prepared, data_of, prepare_known
-from study.orchestration.tracking_needs import check_trackers
-from study.owned import check_url, claim
-from study.paths import StudyPaths
-from study.remote import RemoteFolder
-from study.storage import make_parent, stored_study_names
-from study.store import StudyStore
-from study.text_format import byte_size, counted, short_count
+from study.store.connect import make_parent, stored_study_names
+from study.store.study_store import StudyStore
 
 if TYPE_CHECKING:
-    from study.training.shape import ModelShape
+    from study.orchestration.preflight.shape import ModelShape
 
 LEAVE_FREE = 2**30
 """Bytes of disk beyond the estimate: database, logs, the report."""
@@ -105,7 +105,7 @@ def check_data(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, 
     Raises:
         DataError, ModelError: as `prepare_study`.
     """
-    from study.training.tokenised import StudyData
+    from study.training.data.tokenised import StudyData
 
     summary = data_of(config, None if store is None else store.data)
     data = StudyData.open(StudyPaths(config.results_dir).data, summary.fingerprint)
@@ -127,7 +127,7 @@ def check_model(config: StudyConfig) -> tuple[Finding, ModelShape]:
     Raises:
         ModelError: it cannot.
     """
-    from study.training.shape import model_shape
+    from study.orchestration.preflight.shape import model_shape
 
     shape = model_shape(config.model, config.task)
     local = Path(config.model.path).expanduser().is_dir()

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from study.config import StudyConfig
+from study.basics.text_format import byte_size
+from study.config.load import StudyConfig
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import Gpu
 from study.strategies.base import Phase
-from study.text_format import byte_size
 
 if TYPE_CHECKING:
-    from study.training.footprint import Footprint
-    from study.training.shape import ModelShape
+    from study.orchestration.preflight.footprint import Footprint
+    from study.orchestration.preflight.shape import ModelShape
 
 _TIGHT = 0.9
 """Share of a device above which an estimate is too close to call."""
@@ -109,7 +109,7 @@ def _heaviest(
     devices: Devices,
     longest: int,
 ) -> Footprint:
-    from study.training.footprint import Load, largest_footprint, tokens_per_pass
+    from study.orchestration.preflight.footprint import Load, largest_footprint, tokens_per_pass
 
     on_gpu = devices.gpu_share > 0
     wanted = config.training.precision

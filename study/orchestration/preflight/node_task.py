@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from study.basics.shipped import package_folder
+
 LIBRARIES = ("ray", "torch", "deepspeed", "transformers", "optuna")
 PACKAGE = "finetune-study"
 _CGROUP = Path("/sys/fs/cgroup")
@@ -92,7 +94,7 @@ def prepare(device_type: str) -> float:
     Returns:
         Seconds it took, importing DeepSpeed included.
     """
-    from study.training.ops import prepare_ops
+    from study.training.engine.ops import prepare_ops
 
     began = time.monotonic()
     prepare_ops(device_type)
@@ -107,7 +109,7 @@ def own_versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    root, digest = Path(__file__).parents[2], hashlib.sha256()
+    root, digest = package_folder(), hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     found[PACKAGE] += f" ({digest.hexdigest()[:8]})"
@@ -167,8 +169,8 @@ def _differs(path: str, size: int) -> str:
 
 def _unreachable(url: str) -> str:
     """Why nothing can be written below a URL; empty when something can."""
-    from study.errors import StoreError
-    from study.remote import RemoteFolder
+    from study.basics.errors import StoreError
+    from study.basics.remote import RemoteFolder
 
     name = f".study-check-{os.getpid()}-{time.monotonic_ns()}"
     try:
@@ -181,8 +183,8 @@ def _unreachable(url: str) -> str:
 
 
 def _database(question: Question) -> str:
-    from study.errors import StoreError
-    from study.storage import stored_study_names
+    from study.basics.errors import StoreError
+    from study.store.connect import stored_study_names
 
     if question.database is None:
         return ""

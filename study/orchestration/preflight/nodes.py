@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.orchestration import cluster
+from study.basics.surroundings import ray_address
+from study.orchestration.cluster import cluster
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.nodes_judged import Silent
-from study.surroundings import ray_address
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.database_url import sqlite_path
-from study.orchestration.cluster import accelerator_type
+from study.basics.database_url import sqlite_path
+from study.basics.text_format import duration
+from study.orchestration.cluster.cluster import accelerator_type
+from study.orchestration.cluster.workers import Workers
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import Answer, Question
-from study.orchestration.worker_group import Workers
-from study.text_format import duration
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from study.basics.text_format import byte_size, counted, duration
+from study.orchestration.cluster.workers import Workers
 from study.orchestration.preflight.base import Checklist, Finding, Status
 from study.orchestration.preflight.forecast import Cluster, Forecast, forecast
 from study.orchestration.preflight.probe_job import Probed, run_probe_by_arm
 from study.orchestration.preflight.spread import MEANING
 from study.orchestration.preflight.study_facts import StudyFacts
-from study.orchestration.worker_group import Workers
-from study.plan import with_probe
-from study.text_format import byte_size, counted, duration
+from study.protocol.plan import with_probe
 
 log = logging.getLogger(__name__)
 

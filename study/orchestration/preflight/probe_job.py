@@ -17,16 +17,18 @@ import ray.train
 import ray.train.torch
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from study.config import StudyConfig
-from study.errors import StoreError, TrialError
-from study.orchestration.worker_group import Workers, failure_reason, run_job
-from study.paths import StudyPaths
-from study.records import StepCosts
-from study.remote import RemoteFolder
-from study.results import published_config
-from study.shared_results import fetch_data, share_data
+from study.basics.errors import StoreError, TrialError
+from study.basics.paths import StudyPaths
+from study.basics.remote import RemoteFolder
+from study.config.load import StudyConfig
+from study.orchestration.cluster.workers import Workers
+from study.orchestration.groups.failures import failure_reason
+from study.orchestration.groups.worker_group import run_job
+from study.protocol.records import StepCosts
+from study.protocol.results import published_config
+from study.store.published import fetch_data, share_data
 from study.strategies.base import Phase
-from study.training.tokenised import version_folder
+from study.training.data.tokenised import version_folder
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,10 @@ def probe_worker(payload: dict[str, Any]) -> dict[str, Any]:
     """Runs on every worker."""
     import torch
 
-    from study.training.ops import prepare_ops
+    from study.training.data.tokenised import StudyData
+    from study.training.engine.ops import prepare_ops
     from study.training.placement import Placement
     from study.training.rehearsal import rehearse
-    from study.training.tokenised import StudyData
 
     device = ray.train.torch.get_device()
     prepare_ops(device.type)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.orchestration.network import interface_of, use_interface
+from study.orchestration.cluster.network import interface_of, use_interface
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.nodes import Node
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from study.config import ResourcesConfig
-from study.errors import ResourceError
-from study.orchestration.autoscaler import NodeType, could_fit
-from study.orchestration.cluster import choose_workers, trials_that_fit
+from study.basics.errors import ResourceError
+from study.config.load import ResourcesConfig
+from study.orchestration.cluster.autoscaler import NodeType, could_fit
+from study.orchestration.cluster.cluster import choose_workers, trials_that_fit
+from study.orchestration.cluster.workers import Workers
 from study.orchestration.preflight.base import Finding, Status, split_remedy
-from study.orchestration.worker_group import Workers
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from study.config import StudyConfig
-from study.database_url import sqlite_path
+from study.basics.database_url import sqlite_path
+from study.config.load import StudyConfig
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import (
     Checklist,
@@ -90,7 +90,7 @@ def _keep_shape(facts: StudyFacts) -> Finding:
 
 
 def _keep_plan(facts: StudyFacts, config: StudyConfig) -> Finding:
-    from study.training.footprint import possible_phases
+    from study.orchestration.preflight.footprint import possible_phases
 
     finding, facts.prepared = local.check_plan(config, facts.store)
     plan = facts.prepared.plan

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from study.config import StudyConfig
+from study.config.load import StudyConfig
 from study.orchestration.preflight.local import TokenCounts
 from study.orchestration.prepare import Prepared
-from study.store import StudyStore
+from study.store.study_store import StudyStore
 
 if TYPE_CHECKING:
+    from study.orchestration.preflight.footprint import Footprint
     from study.orchestration.preflight.resources import Room
+    from study.orchestration.preflight.shape import ModelShape
     from study.strategies.base import Phase
-    from study.training.footprint import Footprint
-    from study.training.shape import ModelShape
 
 
 @dataclass

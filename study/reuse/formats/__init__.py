@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from study.errors import UserError
+from study.basics.errors import UserError
 from study.reuse.formats.axolotl import to_axolotl
 from study.reuse.formats.base import CannotExpressError, Export, comments
 from study.reuse.formats.deepspeed import to_deepspeed

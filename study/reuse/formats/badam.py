@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.lift_options import read_groups
 from study.reuse.formats.base import CannotExpressError, Run
+from study.strategies.lift_options import read_groups
 
 _MODES = {"top-down": "descending", "bottom-up": "ascending", "random": "random"}
 

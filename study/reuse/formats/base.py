@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.errors import UserError
-from study.text_safety import one_line
+from study.basics.errors import UserError
+from study.basics.text_safety import one_line
 
 DEFAULT_MAX_GRAD_NORM = 1.0
 _LARGEST_MICRO_BATCH = 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from study.records import base_name
+from study.basics.text_format import percent
+from study.protocol.records import base_name
 from study.reuse.formats.base import Run
-from study.text_format import percent
 
 _ARMS = {"full": "full fine-tuning", "lift": "LIFT"}
 _BASES = {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.data_formats import data_format, suffix
+from study.config.data_formats import data_format, suffix
 from study.reuse.formats.base import Run
 
 RENDERED = ("prompt", "response")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
 
+from study.basics.text_format import counted
 from study.reuse.formats.base import Run
-from study.text_format import counted
 
 
 @dataclass(frozen=True)

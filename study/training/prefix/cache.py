@@ -27,14 +27,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.records import PrefixCacheUse
-from study.training.batches import collate
-from study.training.engine import PhaseEngine
+from study.protocol.records import PrefixCacheUse
+from study.training.data.batches import collate
+from study.training.data.tokenised import StudyData, TokenisedSplit
+from study.training.engine.engine import PhaseEngine
+from study.training.model.bypass import PREFIX_HIDDEN, BlockBypass, few_logits
 from study.training.placement import Placement
-from study.training.prefix.bypass import PREFIX_HIDDEN, BlockBypass, few_logits
 from study.training.prefix.rows import padded_hidden, rows_of
 from study.training.prefix.store import HiddenRows, PrefixStore
-from study.training.tokenised import StudyData, TokenisedSplit
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from study.training.layout import find_blocks
+from study.training.model.layout import find_blocks
 
 
 def dropout_reason(

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.errors import PrefixCacheError
-from study.training.prefix.bypass import BlockBypass, failing_as_cache_error, few_logits
+from study.basics.errors import PrefixCacheError
+from study.training.model.bypass import BlockBypass, failing_as_cache_error, few_logits
 from study.training.prefix.rows import padded_hidden, rows_of
 from study.training.prefix.store import HiddenRows
 

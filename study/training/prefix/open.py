@@ -15,19 +15,19 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from study.config import StudyConfig
-from study.errors import PrefixCacheError
-from study.paths import StudyPaths
+from study.basics.errors import PrefixCacheError
+from study.basics.paths import StudyPaths
+from study.config.load import StudyConfig
 from study.strategies.base import BlockLayout, Phase, frozen_prefix
-from study.training.batches import collate
-from study.training.checksum import checksum
+from study.training.data.batches import collate
+from study.training.data.tokenised import StudyData
+from study.training.engine.checksum import checksum
+from study.training.model.bypass import BlockBypass
 from study.training.placement import Placement
-from study.training.prefix.bypass import BlockBypass
 from study.training.prefix.cache import SPLITS, Boundary, PrefixCache, rows_name
 from study.training.prefix.dropout import dropout_reason
 from study.training.prefix.exact import check_exact
 from study.training.prefix.store import PrefixStore, cache_key
-from study.training.tokenised import StudyData
 
 log = logging.getLogger(__name__)
 

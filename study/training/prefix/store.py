@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from study.owned import is_marked, mark
-from study.text_files import write_text
+from study.basics.owned import is_marked, mark
+from study.basics.text_files import write_text
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 
-from study import surroundings
-from study.api import QuietObserver
-from study.config import StudyConfig, load_config
-from study.records import Measurement, TrialOutcome, TrialSpec, TrialState
+from study.basics import surroundings
+from study.config.load import StudyConfig, load_config
+from study.orchestration.observer import QuietObserver
+from study.protocol.records import Measurement, TrialOutcome, TrialSpec, TrialState
 from tests.benchmarks.sweep_scripts.work import Work
 
 TRAINING_SECONDS = 0.010
@@ -78,7 +78,7 @@ def napping_worker(payload: dict[str, Any]) -> None:
     """In `worker_group.group_worker`'s stead: the same conversation, a nap for each trial."""
     import ray
 
-    from study.orchestration.worker import Line, set_up
+    from study.orchestration.groups.worker import Line, set_up
 
     _, placement, _ = set_up(payload)
     line = Line(payload["group"], ray.get_actor(payload["switchboard"]), placement)
@@ -92,15 +92,15 @@ def run_driver(config: StudyConfig, observer: QuietObserver) -> None:
 
     The one place in the benchmarks that knows the inside of `study.orchestration`.
     """
-    from study.orchestration import cluster
-    from study.orchestration.capacity import Capacity
+    from study.orchestration.cluster import cluster
+    from study.orchestration.cluster.capacity import Capacity
     from study.orchestration.prepare import prepare_study
-    from study.store import StudyStore
+    from study.store.study_store import StudyStore
 
     surroundings.set_environment()
     import ray
 
-    from study.orchestration.ledger import Ledger
+    from study.orchestration.ledger.ledger import Ledger
     from study.orchestration.runner import make_pool, tune_trials
 
     store = StudyStore.create(config)

@@ -13,9 +13,9 @@ from pathlib import Path
 import ray.train.torch
 import ray.tune  # noqa: F401
 
-from study.config import load_config
-from study.plan import ModelFacts, plan_study
-from study.training.ops import prepare_ops
+from study.config.load import load_config
+from study.protocol.plan import ModelFacts, plan_study
+from study.training.engine.ops import prepare_ops
 from tests.benchmarks.sweep_scripts.work import Work
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import BLOCKS, tiny_model_folder

@@ -6,9 +6,10 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from study.api import QuietObserver, run_study
-from study.config import load_config
-from study.records import TrialRecord, TrialSpec, TrialState
+from study import run_study
+from study.config.load import load_config
+from study.orchestration.observer import QuietObserver
+from study.protocol.records import TrialRecord, TrialSpec, TrialState
 from tests.benchmarks.sweep_scripts.work import Report, Work
 
 

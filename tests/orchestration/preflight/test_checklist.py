@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from study.errors import DataError, UserError
+from study.basics.errors import DataError, UserError
 from study.orchestration.preflight.base import (
     Checklist,
     CheckResult,

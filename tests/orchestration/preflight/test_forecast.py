@@ -14,8 +14,8 @@ from study.orchestration.preflight.forecast import (
     forecast,
     trial_cost,
 )
-from study.plan import ModelFacts, StudyPlan, plan_study
-from study.records import DataSummary, StepCosts, TrialRecord, TrialState
+from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.records import DataSummary, StepCosts, TrialRecord, TrialState
 from tests.helpers.results import STARTED, make_config, make_trial
 
 DATA = DataSummary("f", 900, 100, 300, 200, 0, 0, 0, 90.0, 60.0)

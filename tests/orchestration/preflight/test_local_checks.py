@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from study.config import StudyConfig
+from study.basics.owned import MARK
+from study.config.load import StudyConfig
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, CheckResult, Status
 from study.orchestration.preflight.study_check import check_here
 from study.orchestration.preflight.study_facts import StudyFacts
-from study.owned import MARK
-from study.store import StudyStore
+from study.store.study_store import StudyStore
 from tests.helpers.data import study_config, task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.orchestration.preflight.listener import Listener

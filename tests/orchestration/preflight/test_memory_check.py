@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from study.config import ModelConfig, StudyConfig
+from study.config.load import ModelConfig, StudyConfig
 from study.orchestration.preflight.base import Finding, Status
+from study.orchestration.preflight.footprint import Footprint
 from study.orchestration.preflight.memory import (
     Devices,
     NodeRoom,
@@ -16,9 +17,8 @@ from study.orchestration.preflight.memory import (
     or_lift_alone,
 )
 from study.orchestration.preflight.node_task import Gpu
+from study.orchestration.preflight.shape import ModelShape, model_shape
 from study.strategies import make_strategy
-from study.training.footprint import Footprint
-from study.training.shape import ModelShape, model_shape
 from tests.helpers.data import study_config
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.results import make_config

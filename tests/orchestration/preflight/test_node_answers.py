@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from study.orchestration.cluster.workers import Workers
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import (
     PACKAGE,
@@ -27,7 +28,6 @@ from study.orchestration.preflight.nodes_judged import (
     check_shared_paths,
     check_versions,
 )
-from study.orchestration.worker_group import Workers
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0"}
 GOOD = Answer(VERSIONS, None, 2**30, {}, "")

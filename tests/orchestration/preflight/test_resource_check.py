@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from study.config import ResourcesConfig
-from study.orchestration.autoscaler import NodeType, is_read_only, read_bootstrap_config
+from study.config.load import ResourcesConfig
+from study.orchestration.cluster.autoscaler import NodeType, is_read_only, read_bootstrap_config
 from study.orchestration.preflight.base import Checklist, CheckResult, Status
 from study.orchestration.preflight.resources import check_resources
 

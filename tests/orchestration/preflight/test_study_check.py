@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from study.owned import MARK
+from study.basics.owned import MARK
 from tests.helpers.commands import Command
 from tests.helpers.ray_head import RayHead, end_at_once, free_port
 from tests.helpers.real_studies import make_folder, statuses, write_study

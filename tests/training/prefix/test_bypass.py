@@ -16,10 +16,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from study.config import ModelConfig
-from study.errors import PrefixCacheError
-from study.training.model import load_model
-from study.training.prefix.bypass import BlockBypass
+from study.basics.errors import PrefixCacheError
+from study.config.load import ModelConfig
+from study.training.model.bypass import BlockBypass
+from study.training.model.load import load_model
 from study.training.prefix.dropout import dropout_reason
 from study.training.prefix.exact import check_exact
 from study.training.prefix.store import HiddenRows

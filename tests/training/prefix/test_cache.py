@@ -13,8 +13,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from study.config import ModelConfig
-from study.training.model import load_model
+from study.config.load import ModelConfig
+from study.training.model.load import load_model
 from tests.helpers.models import ALL_ARCHITECTURES, ENCODERS, telling, tiny_model, tiny_model_folder
 from tests.helpers.prefix_runs import (
     STAGES,

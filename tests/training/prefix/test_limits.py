@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from study.training.layout import find_layout
+from study.training.data.tokenised import StudyData, TokenisedSplit
+from study.training.model.bypass import PREFIX_HIDDEN
+from study.training.model.layout import find_layout
 from study.training.placement import Placement
-from study.training.prefix.bypass import PREFIX_HIDDEN
 from study.training.prefix.cache import PrefixCache
 from study.training.prefix.open import open_prefix_cache
-from study.training.tokenised import StudyData, TokenisedSplit
 from tests.helpers.models import tiny_model
 from tests.helpers.prefix_runs import (
     EXAMPLES,

@@ -1,0 +1,1 @@
+"""One arm at one size: losses, costs, memory, what the search found."""

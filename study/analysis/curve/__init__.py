@@ -1,0 +1,1 @@
+"""The difference between two arms over dataset sizes, with its intervals."""

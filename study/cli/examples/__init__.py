@@ -1,0 +1,1 @@
+"""What a new user starts from: the files of `study init` and the embedded example."""

@@ -1,0 +1,1 @@
+"""The files of ``cluster/``, filled from a study file."""

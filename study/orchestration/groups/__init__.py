@@ -1,0 +1,1 @@
+"""Groups of workers that train trials, one after another, as Ray Train jobs."""

@@ -1,0 +1,157 @@
+"""What can be known of a model before its weights are read: its parts, its sizes, its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import PreTrainedModel
+
+from study.basics.errors import ModelError
+from study.config.load import ModelConfig
+from study.strategies.base import BlockLayout
+from study.training.model.layout import meta_layout
+from study.training.model.load import CLASSIFICATION, meta_model
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A model without its weights.
+
+    Attributes:
+        architecture: the class, e.g. ``LlamaForCausalLM``.
+        layout: its parameters by part.
+        hidden: width of a hidden state.
+        intermediate: width inside a block's feed-forward part, of all experts that a token visits.
+        heads: attention heads.
+        scores: numbers that the backward pass keeps per head and pair of tokens; 0 where attention
+            is computed in one piece.
+        logits: numbers that the model gives per token; 0 for a classifier.
+        vocabulary: rows of the input embedding.
+        positions: tokens per example that it is made for; None: it has no limit.
+        learned_positions: it has a table of that many positions and fails beyond it.
+    """
+
+    architecture: str
+    layout: BlockLayout
+    hidden: int
+    intermediate: int
+    heads: int
+    scores: int
+    logits: int
+    vocabulary: int
+    positions: int | None
+    learned_positions: bool
+
+    @property
+    def parameters(self) -> int:
+        """Scalars in the model."""
+        return self.layout.count(self.layout.parameters)
+
+    @property
+    def largest_block(self) -> int:
+        """Scalars in the largest transformer block."""
+        return max(self.layout.count(block) for block in self.layout.blocks)
+
+
+def model_shape(config: ModelConfig, task: str, num_labels: int = 2) -> ModelShape:
+    """Look at a model's configuration, and at its weight files without reading the weights.
+
+    Raises:
+        ModelError: it cannot be split into blocks, or a weight file is damaged.
+    """
+    model = meta_model(config, task, num_labels)
+    stored = _stored_names(config)
+    layout = meta_layout(model)
+    if task == CLASSIFICATION:
+        layout = meta_layout(model, _new_head(model, layout, stored))
+    text = model.config.get_text_config()
+    hidden = int(text.hidden_size)
+    embedding = model.get_input_embeddings()
+    table = _position_table(model, embedding)
+    return ModelShape(
+        architecture=type(model).__name__,
+        layout=layout,
+        hidden=hidden,
+        intermediate=_intermediate(text, hidden),
+        heads=int(getattr(text, "num_attention_heads", 1)),
+        scores=_scores(model.config),
+        logits=0 if task == CLASSIFICATION else int(text.vocab_size),
+        vocabulary=int(embedding.num_embeddings),
+        positions=_positions(text, table),
+        learned_positions=table is not None,
+    )
+
+
+def _new_head(
+    model: PreTrainedModel, layout: BlockLayout, stored: set[str] | None
+) -> tuple[str, ...]:
+    """What of the top the checkpoint lacks; without one at hand, all that lies above the base
+    model."""
+    if stored is None:
+        base = {id(p) for p in model.base_model.parameters()}
+        outside = {name for name, p in model.named_parameters() if id(p) not in base}
+        return tuple(name for name in layout.top if name in outside)
+    prefix = f"{model.base_model_prefix}."
+    return tuple(
+        name
+        for name in layout.top
+        if stored.isdisjoint((name, name.removeprefix(prefix), prefix + name))
+    )
+
+
+def _stored_names(config: ModelConfig) -> set[str] | None:
+    """Names of all weights in a local folder, None for a hub id."""
+    folder = Path(config.path).expanduser()
+    if not folder.is_dir():
+        return None
+    names: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as weights:
+                names.update(weights.keys())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"model.path: {file} cannot be read ({error}). Download or save the model again."
+            ) from error
+    return names
+
+
+def _intermediate(text: Any, hidden: int) -> int:
+    experts = getattr(text, "num_experts_per_tok", None)
+    names = ["intermediate_size", "ffn_dim", "hidden_dim", "n_inner"]
+    if experts:
+        names.insert(0, "moe_intermediate_size")
+    found = (getattr(text, name, None) for name in names)
+    width = next((int(value) for value in found if isinstance(value, int)), 4 * hidden)
+    return width * (experts or 1)
+
+
+def _scores(config: Any) -> int:
+    if config._attn_implementation != "eager":
+        return 0
+    # DeBERTa adds three kinds of scores.
+    return 8 if getattr(config, "relative_attention", False) else 2
+
+
+def _position_table(model: PreTrainedModel, embedding: nn.Module) -> nn.Embedding | None:
+    """The learned embedding of positions, by its name."""
+    for name, module in model.named_modules():
+        own = name.rpartition(".")[2]
+        is_table = isinstance(module, nn.Embedding) and module is not embedding
+        if is_table and ("position" in own or own == "wpe"):
+            return module
+    return None
+
+
+def _positions(text: Any, table: nn.Embedding | None) -> int | None:
+    limit = getattr(text, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    if table is not None and table.padding_idx is not None:
+        # RoBERTa's kind counts positions from the one after the padding's.
+        return min(limit, table.num_embeddings - table.padding_idx - 1)
+    return limit

@@ -1,0 +1,1 @@
+"""TensorBoard, MLflow and Weights & Biases, which follow a study's trials."""

@@ -1,0 +1,1 @@
+"""The report's charts, each a function of the study's summary."""

@@ -1,0 +1,1 @@
+"""From a study's sources to tokenised splits and batches."""

@@ -1,0 +1,318 @@
+"""The study's data: read, rendered, tokenised, split and stored, once.
+
+`prepare_data` does it before the first trial; workers only open the result
+(`study.training.data.tokenised.StudyData.open`), by its fingerprint. What decides the outcome, in
+this order:
+
+1. Every row of every given file is rendered and tokenised (`templates`, `encoding`). Examples
+   without a target (a blank text or response) are dropped and counted.
+2. Exact duplicates (same tokens, same target or label) are dropped and counted, within a split
+   and across: test keeps its own, then validation, then train, then retention.
+3. Splits without a file are cut at random from what is left of train.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from study.basics.errors import DataError
+from study.config.load import StudyConfig
+from study.config.sources import Source, find_source
+from study.protocol.records import DataSummary
+from study.training.data.chat_template import today_of
+from study.training.data.encoding import Encoder, pad_token_id, tokenizer_fingerprint
+from study.training.data.labels import Classes, Head, Label, resolve_labels
+from study.training.data.readers import TEXT_COLUMN, Table, read_table
+from study.training.data.splits import Rows, clean, cut_missing, sample
+from study.training.data.templates import Example, RawText, Template, make_template, render_rows
+from study.training.data.tokenised import (
+    SPLITS,
+    TokenisedSplit,
+    new_version,
+    stored_summary,
+    write_version,
+)
+
+GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
+"""The retention text behind ``retention: general``."""
+
+# Raised whenever the same inputs would give other arrays, or a summary of more, than before.
+_FORMAT = 3
+_HUB_SPLITS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test",),
+    "retention": ("test", "validation", "train"),
+}
+
+
+def prepare_data(
+    config: StudyConfig,
+    folder: Path,
+    tokenizer: Any,
+    head: Head | None = None,
+    chat_date: str | None = None,
+) -> DataSummary:
+    """Tokenise the study's data into `folder`, or find it there unchanged. What else is there
+    stays: a study that runs, or has results, goes on with its own data (`use_data`).
+
+    Files count as unchanged while path, size and time of last change stay the same; a hub
+    dataset while its id does. Relative paths are relative to the working directory. Processes
+    that prepare the same folder at once wait for each other. For classification retention is
+    not measured: a classifier's head has nothing to say about general text.
+
+    Args:
+        config: the study.
+        folder: where the arrays go, one subfolder per version.
+        tokenizer: the model's Hugging Face tokenizer.
+        head: classification: `model.own_head` of the base model.
+        chat_date: that the study's first data were made with, for chat templates that print today's
+            date; null: none is on record. `data.chat_date` goes before it.
+
+    Raises:
+        DataError: data that is missing, unreadable, malformed, empty or too small; a disk that
+            is full.
+    """
+    sources = _find_sources(config)
+    day = _chat_date(config, tokenizer, chat_date)
+    key = _version_key(config, sources, tokenizer, head, day)
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error}). Set storage.results to a folder of yours."
+        ) from error
+    try:
+        summary = stored_summary(folder, key)
+        if summary is None:
+            with new_version(folder, key) as version:
+                summary = _build(config, sources, tokenizer, head, day, version)
+        else:
+            os.utime(folder / key)  # it is in use again
+    finally:
+        lock.release()
+    return summary
+
+
+def check_sizes(config: StudyConfig, summary: DataSummary) -> None:
+    """Raise DataError if a dataset size exceeds the training examples there are."""
+    too_large = [str(size) for size in config.dataset_sizes if size > summary.pool]
+    if too_large:
+        raise DataError(
+            f"dataset_sizes: {', '.join(too_large)} exceed the {summary.pool} training examples "
+            f"(left after {summary.duplicates_removed} duplicates and {summary.empty_removed} "
+            f"empty examples, {summary.validation} for validation and {summary.test} for test). "
+            f"Use sizes up to {summary.pool}, give more data, or lower data.validation_size and "
+            "data.test_size."
+        )
+
+
+def class_prior_losses(pool: TokenisedSplit, split: TokenisedSplit) -> list[float]:
+    """Loss, in nats, of each example of `split` under the class frequencies of `pool`: what a
+    classifier reaches that ignores the text. One is added to every count, so that a class the
+    pool lacks costs much but not infinitely much. Classification only."""
+    assert pool.num_labels is not None
+    counts = np.bincount(pool.targets, minlength=pool.num_labels) + 1
+    losses = -np.log(counts / counts.sum())
+    return [float(loss) for loss in losses[split.targets]]
+
+
+def _find_sources(config: StudyConfig) -> dict[str, Source]:
+    """The sources, in the order in which they keep duplicates."""
+    data = config.data
+    sources = {}
+    for name in ("test", "validation", "train"):
+        value = getattr(data, name)
+        if value is not None:
+            sources[name] = find_source(f"data.{name}", value, _HUB_SPLITS[name])
+    if data.retention is not None and config.task == "causal-lm":
+        sources["retention"] = (
+            Source("data.retention", files=(GENERAL_TEXT,))
+            if data.retention == "general"
+            else find_source("data.retention", data.retention, _HUB_SPLITS["retention"])
+        )
+    return sources
+
+
+def _chat_date(config: StudyConfig, tokenizer: Any, known: str | None) -> str | None:
+    """The day that the chat template prints as today's; None where it prints none."""
+    if config.data.messages is None or not tokenizer.chat_template:
+        return None
+    today = today_of(tokenizer)
+    return today and (config.data.chat_date or known or today)
+
+
+def _version_key(
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    head: Head | None,
+    day: str | None,
+) -> str:
+    parts = [
+        _FORMAT,
+        {name: source.identity() for name, source in sources.items()},
+        config.data.model_dump(),
+        config.task,
+        config.training.sequence_length,
+        config.seed,
+        tokenizer_fingerprint(tokenizer),
+        head and [head.names, head.problem],
+        day,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _build(
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    head: Head | None,
+    day: str | None,
+    version: Path,
+) -> DataSummary:
+    template = make_template(config, tokenizer, day)
+    rows, classes = _read(config, sources, tokenizer, template, head)
+    read = {name: len(rows[name]) for name in _HUB_SPLITS if name in rows}
+    rows, removed = clean(rows)
+    splits = cut_missing(rows, config.data, config.seed)
+    if "retention" in splits:
+        splits["retention"] = sample(splits["retention"], config.data.retention_size, config.seed)
+    if classes is not None:
+        _refuse_constant_label(config, splits["pool"], classes.names)
+    num_labels = None if classes is None else len(classes.names)
+    arrays = {
+        name: splits[name].split(num_labels, config.training.sequence_length)
+        for name in SPLITS
+        if name in splits
+    }
+    truncated = {name: sum(e.truncated for e in rows.encoded) for name, rows in splits.items()}
+    task = [rows.encoded for name, rows in splits.items() if name != "retention"]
+    cut = Counter(what for encoded in task for example in encoded for what in example.cut)
+    if truncated.get("retention"):
+        cut["retention"] = truncated["retention"]
+    summary = DataSummary(
+        fingerprint="",
+        **{name: len(arrays[name]) if name in arrays else 0 for name in SPLITS},
+        duplicates_removed=removed.duplicates,
+        truncated=sum(truncated.values()),
+        empty_removed=removed.empty.total(),
+        mean_tokens=float(arrays["pool"].lengths.mean()),
+        mean_target_tokens=float(arrays["pool"].target_counts.mean()),
+        label_names=() if classes is None else classes.names,
+        class_counts=tuple(np.bincount(splits["pool"].labels, minlength=num_labels).tolist())
+        if num_labels
+        else (),
+        head="" if classes is None else classes.head,
+        dropped=dict(removed.empty),
+        cut=dict(cut),
+        end_token_ids=_end_tokens(splits["pool"]),
+        chat_date=day,
+        highest_token=max(int(split.tokens.max()) for split in arrays.values()),
+        notes=(*template.notes(), *_end_notes(splits["pool"], classes is not None)),
+        rows=read,
+        uncut_lengths=_spread([e.uncut_length or len(e.ids) for e in splits["pool"].encoded]),
+        lengths=_spread(arrays["pool"].lengths),
+    )
+    return write_version(version, arrays, summary, pad_token_id(tokenizer))
+
+
+def _spread(lengths: Sequence[int] | np.ndarray) -> tuple[int, ...]:
+    """Median, 95th percentile and largest: each a length that is among them."""
+    found = np.quantile(lengths, [0.5, 0.95, 1.0], method="inverted_cdf")
+    return tuple(int(length) for length in found)
+
+
+def _end_tokens(pool: Rows) -> tuple[int, ...]:
+    return tuple(sorted({e.end for e in pool.encoded if e.end is not None}))
+
+
+def _end_notes(pool: Rows, is_classification: bool) -> list[str]:
+    """What a model will not learn about where its answer ends."""
+    if is_classification:
+        return []
+    cut = sum("answer" in e.cut for e in pool.encoded)
+    endless = sum(e.end is None and not e.truncated for e in pool.encoded)
+    notes = []
+    if cut:
+        notes.append(
+            f"{cut} of {len(pool)} training examples have an answer that is longer than "
+            "training.sequence_length leaves room for: its end is cut."
+        )
+    if endless:
+        notes.append(
+            f"{endless} of {len(pool)} training examples have no token with loss that ends the "
+            "answer: the trained model may not know when to stop."
+        )
+    return notes
+
+
+def _read(
+    config: StudyConfig,
+    sources: Mapping[str, Source],
+    tokenizer: Any,
+    template: Template,
+    head: Head | None,
+) -> tuple[dict[str, Rows], Classes | None]:
+    """All sources tokenised, and what their labels mean (None for causal-lm)."""
+    retention = config.data.retention
+    encoder = Encoder(tokenizer, config.training.sequence_length)
+    tables: dict[str, Table] = {}
+    labels: dict[str, list[Label]] = {}
+    rows: dict[str, Rows] = {}
+    for name, source in sources.items():
+        # The subset names a configuration of the task's dataset, not of the retention text's.
+        subset = config.data.subset if name != "retention" else None
+        tables[name] = read_table(source, subset, config.data.encoding)
+        column = TEXT_COLUMN if retention == "general" else config.data.retention_text
+        used = RawText(column, "data.retention_text") if name == "retention" else template
+        examples = render_rows(used, tables[name])
+        if config.task == "sequence-classification":
+            labels[name] = []
+            rows[name] = Rows(source, encoder.encode_texts(_noted(examples, labels[name])))
+        else:
+            rows[name] = Rows(source, encoder.encode(examples, used.add_special_tokens))
+    if config.task == "causal-lm":
+        return rows, None
+    classes = resolve_labels(labels, _declared(str(config.data.label), tables), head)
+    labelled = {n: Rows(r.source, r.encoded, classes.ids[n]) for n, r in rows.items()}
+    return labelled, classes
+
+
+def _noted(examples: Iterable[Example], labels: list[Label]) -> Iterator[Example]:
+    """The same examples, their labels noted on the way."""
+    for example in examples:
+        assert example.label is not None
+        labels.append(example.label)
+        yield example
+
+
+def _declared(column: str, tables: Mapping[str, Table]) -> list[str] | None:
+    """The class names that the splits declare."""
+    declared = [names for t in tables.values() if (names := t.label_names(column)) is not None]
+    if any(names != declared[0] for names in declared):
+        raise DataError(
+            f"data.label: the splits declare different class names for '{column}': "
+            f"{' and '.join(map(str, declared))}. Give splits of the same dataset."
+        )
+    return declared[0] if declared else None
+
+
+def _refuse_constant_label(config: StudyConfig, pool: Rows, names: tuple[str, ...]) -> None:
+    if len(set(pool.labels)) == 1:
+        raise DataError(
+            f"data.label: all {len(pool)} training examples of {pool.source.name} have the label "
+            f"'{names[pool.labels[0]]}' in column '{config.data.label}', so there is nothing to "
+            "learn. Name another column, or give data with at least two classes."
+        )

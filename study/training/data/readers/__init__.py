@@ -1,0 +1,130 @@
+"""Rows of data files and hub datasets, as their authors wrote them.
+
+Formats by suffix: .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .txt; text also packed as
+.gz, .bz2, .xz or .zst. One reader per format behind `base.Part`; only the columns that are asked
+for are looked at, so that no other one can be malformed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import lzma
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.basics.errors import DataError
+from study.config.data_formats import data_format, suffix
+from study.config.sources import Source
+from study.training.data.readers.arrow_rows import ArrowRows, ParquetRows
+from study.training.data.readers.base import TEXT_COLUMN, Part, UnreadableError, WrittenFloat
+from study.training.data.readers.csv_rows import CsvRows
+from study.training.data.readers.hub import read_hub
+from study.training.data.readers.json_rows import JsonRows
+from study.training.data.readers.opened import open_bytes
+from study.training.data.readers.text_rows import TextRows
+
+__all__ = ["TEXT_COLUMN", "Table", "WrittenFloat", "read_table"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One source's rows.
+
+    Attributes:
+        source: what is read.
+        parts: one per file (a hub dataset is one).
+    """
+
+    source: Source
+    parts: tuple[Part, ...]
+
+    def require(self, columns: Sequence[str], key: str) -> None:
+        """Raise DataError unless every part has the columns that `key` needs."""
+        with _keyed(self.source):
+            for part in self.parts:
+                for column in columns:
+                    if not part.has(column):
+                        raise DataError(f"{key}: {_missing_column(column, part)}")
+
+    def may_have(self, column: str) -> bool:
+        """Whether `rows` can be asked for the column; rows of JSON for any."""
+        return all(isinstance(part, JsonRows) or part.has(column) for part in self.parts)
+
+    def label_names(self, column: str) -> list[str] | None:
+        """The names of a ClassLabel column, or None if the column is of another type."""
+        return self.parts[0].label_names(column)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, dict]]:
+        """Yield (file and 1-based row for messages, {column: value}) over all rows.
+
+        Raises:
+            DataError: a file is malformed, or none has rows.
+        """
+        with _keyed(self.source):
+            for part in self.parts:
+                for number, values in enumerate(part.rows(columns), start=1):
+                    yield f"{part.name}, row {number}", dict(zip(columns, values, strict=True))
+
+
+def read_table(source: Source, subset: str | None, encoding: str | None = None) -> Table:
+    """Open a source.
+
+    Args:
+        subset: configuration of a hub dataset.
+        encoding: of text files; None takes UTF-8, or what a byte order mark says.
+
+    Raises:
+        DataError: unreadable, malformed, empty, or a hub dataset that cannot be reached.
+    """
+    with _keyed(source):
+        if source.hub:
+            parts: tuple[Part, ...] = (read_hub(source, subset),)
+        else:
+            parts = tuple(_open(file, encoding) for file in source.files)
+        if all(next(part.rows(part.columns[:1]), None) is None for part in parts):
+            raise UnreadableError(f"{source.name} has no rows. Give a file with examples.")
+    return Table(source, parts)
+
+
+def _open(path: Path, encoding: str | None) -> Part:
+    with open_bytes(path) as file:
+        if not file.read(1):
+            raise UnreadableError(f"{path} is empty. Give a file with examples.")
+    kind = data_format(path)
+    if kind == "parquet":
+        return ParquetRows(path)
+    if kind == "arrow":
+        return ArrowRows(path)
+    if kind == "csv":
+        return CsvRows(path, encoding, is_tsv=suffix(path) == ".tsv")
+    if kind == "text":
+        return TextRows(path, encoding)
+    return JsonRows(path, encoding)
+
+
+@contextlib.contextmanager
+def _keyed(source: Source) -> Iterator[None]:
+    """Put the key before what is wrong with a file."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise DataError(f"{source.key}: {error}") from error
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{source.key}: {source.name} is a damaged archive ({error}).") from error
+    except OSError as error:
+        # Also what gzip and its like raise; a full disk is told by who writes.
+        raise DataError(f"{source.key}: {source.name} cannot be read ({error}).") from error
+
+
+def _missing_column(column: str, part: Part) -> str:
+    lacks = f"{part.name} has no column '{column}'"
+    header = part.missing_header(column) if isinstance(part, CsvRows) else None
+    if header is not None:
+        return f"{lacks}: {header}"
+    nearest = difflib.get_close_matches(column, part.columns, n=1)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    shown = ", ".join(part.columns)
+    return f"{lacks}.{hint} Columns: {shown[:500]}{'...' if len(shown) > 500 else ''}."

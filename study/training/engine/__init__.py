@@ -1,0 +1,1 @@
+"""DeepSpeed engines of the phases: built, stepped, torn down, and audited."""

@@ -1,0 +1,1 @@
+"""The base model: found, checked, laid out in blocks, loaded and saved."""
