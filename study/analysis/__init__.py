@@ -11,7 +11,6 @@ from study.analysis.cells.base import (
     ReplicateSummary,
     Split,
     StateCounts,
-    arm_label,
     counted,
     score_of,
 )
@@ -81,7 +80,6 @@ __all__ = [
     "StateCounts",
     "StudySummary",
     "Verdict",
-    "arm_label",
     "caveats",
     "cold_device_seconds_of",
     "counted",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from study.analysis.cells.base import CellSummary, Difference, Split, arm_label, counted
+from study.analysis.cells.base import CellSummary, Difference, Split, counted
 from study.analysis.summary import StudySummary
 from study.protocol.records import base_name
+from study.strategies import arm_label
 
 BASIS_PHRASES = {
     "device_seconds": "at equal device seconds",

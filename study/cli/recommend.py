@@ -12,13 +12,14 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
-from study.analysis import BASIS_PHRASES, Verdict, arm_label
+from study.analysis import BASIS_PHRASES, Verdict
 from study.analysis.cells.base import Interval
 from study.basics.text_format import percent
 from study.cli.output import Console, print_facts
 from study.cli.verdicts import short, told_runs
 from study.reuse.identity import Asked
 from study.reuse.recommend import Declined, Judged, Recommendation, recommend, sizes_of
+from study.strategies import arm_label
 
 DECLINED = 3
 """Exit code: there is no answer, and nothing is wrong with the question."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.analysis import BASIS_PHRASES, arm_label
+from study.analysis import BASIS_PHRASES
 from study.analysis.cells.base import Interval
 from study.analysis.verdict.records import NextRuns, Retention, Verdict
 from study.basics.text_format import duration, percent
@@ -17,6 +17,7 @@ from study.report.verdict import (
     other_arm,
 )
 from study.report.what_changes import what_changes
+from study.strategies import arm_label
 
 _RATIO = ".2f"
 

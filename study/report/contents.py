@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from altair.utils.schemapi import debug_mode
 
-from study.analysis import StudySummary, arm_label, caveats, crossover_sentence, found_sentences
+from study.analysis import StudySummary, caveats, crossover_sentence, found_sentences
 from study.protocol.results import StudyResults
 from study.report import cost, tables, text
 from study.report.base import Contents, Figure, Section, Table
@@ -23,6 +23,7 @@ from study.report.methods import methods_section
 from study.report.sweep import sweep_section
 from study.report.verdict import Setting, setting_of
 from study.report.winners import winners_section
+from study.strategies import arm_label
 
 _T = TypeVar("_T", Figure, Table)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.analysis import StudySummary, arm_label, counted
+from study.analysis import StudySummary, counted
 from study.analysis.cells.base import Interval
 from study.analysis.verdict.records import Verdict
 from study.basics.text_format import byte_size, duration
@@ -18,6 +18,7 @@ from study.report.base import (
     count,
     seconds,
 )
+from study.strategies import arm_label
 
 
 def cost_table(summary: StudySummary) -> Table:

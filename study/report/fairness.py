@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.analysis import Estimate, StudySummary, arm_label, counted
+from study.analysis import Estimate, StudySummary, counted
 from study.analysis.cells.base import Interval
 from study.analysis.cells.best_of_k import best_of_k
 from study.analysis.cells.importance import Importance, importances
@@ -25,6 +25,7 @@ from study.report.base import (
 )
 from study.report.figures.fairness_figures import draw_best_of_k, draw_learning_rates, rate
 from study.report.figures.importance_figure import draw_importance
+from study.strategies import arm_label
 
 
 def fairness_sections(results: StudyResults, summary: StudySummary) -> tuple[Section, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.analysis import StudySummary, arm_label
+from study.analysis import StudySummary
 from study.analysis.verdict.ranking import Ranking, to_comparison
 from study.basics.text_format import counted, metric_title
 from study.report.base import (
@@ -17,6 +17,7 @@ from study.report.base import (
     count,
     loss,
 )
+from study.strategies import arm_label
 
 _MOST, _FEWEST, _MANY = 3, 1, 2
 """Configurations shown of each arm and size, and of how many arms and sizes they are fewer."""

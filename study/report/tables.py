@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from study.analysis import (
     Difference,
     StudySummary,
-    arm_label,
     device_seconds_of,
     peak_memory_of,
     score_of,
@@ -29,6 +28,7 @@ from study.report.base import (
     ratio,
     seconds,
 )
+from study.strategies import arm_label
 
 
 def loss_table(summary: StudySummary) -> Table:

@@ -6,18 +6,14 @@ import datetime
 
 import yaml
 
-from study.analysis import (
-    StudySummary,
-    arm_label,
-    counted,
-    spent_device_seconds_of,
-)
+from study.analysis import StudySummary, counted, spent_device_seconds_of
 from study.basics.text_format import duration, metric_title, short_count
 from study.config.load import StudyConfig
 from study.protocol.records import DataSummary, base_name
 from study.protocol.results import StudyResults
 from study.report.base import MISSING, Section, Snippet, Tile, capital, loss, seconds
 from study.reuse.warm_start import warm_start_effect
+from study.strategies import arm_label
 
 _BASIS = {
     "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from study.analysis import BASIS_PHRASES, StudySummary, arm_label, counted
+from study.analysis import BASIS_PHRASES, StudySummary, counted
 from study.analysis.curve.fit import Crossover
 from study.analysis.verdict.records import Retention, Verdict
 from study.basics.text_format import percent, short_count
 from study.protocol.results import StudyResults
 from study.report.base import capital
 from study.report.phrases import VERY_LIKELY, sure
+from study.strategies import arm_label
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from study.analysis import BASIS_PHRASES, arm_label, counted
+from study.analysis import BASIS_PHRASES, counted
 from study.analysis.verdict.records import Verdict
 from study.report.verdict import Setting
+from study.strategies import arm_label
 
 
 def what_changes(verdict: Verdict, setting: Setting) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from study.analysis import StudySummary, arm_label
+from study.analysis import StudySummary
 from study.report import tables
 from study.report.base import Section, Snippet, capital, loss
 from study.report.fairness import optimism_table
 from study.report.text import asked_size, to_yaml
+from study.strategies import arm_label
 
 
 def winners_section(summary: StudySummary) -> Section:

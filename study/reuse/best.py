@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.analysis import ReplicateSummary, StudySummary, arm_label, decide
+from study.analysis import ReplicateSummary, StudySummary, decide
 from study.analysis.summary import gather_evidence, summarise
 from study.basics.text_safety import one_line
 from study.basics.yaml_source import dump_yaml
@@ -14,6 +14,7 @@ from study.protocol.results import StudyResults
 from study.reuse.choose import choose
 from study.reuse.content import content
 from study.reuse.scores import unlearned
+from study.strategies import arm_label
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,18 @@ from study.strategies.base import BlockLayout, Phase, Strategy
 from study.strategies.full import FullStrategy
 from study.strategies.lift import LiftStrategy
 
-__all__ = ["STRATEGIES", "BlockLayout", "Phase", "Strategy", "make_strategy"]
+__all__ = ["STRATEGIES", "BlockLayout", "Phase", "Strategy", "arm_label", "make_strategy"]
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "full": FullStrategy,
     "lift": LiftStrategy,
 }
+
+
+def arm_label(arm: str) -> str:
+    """How an arm is written for people, e.g. ``LIFT`` for ``lift``; of an arm that this program
+    lacks, its name."""
+    return STRATEGIES[arm].label if arm in STRATEGIES else arm
 
 
 def make_strategy(

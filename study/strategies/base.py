@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import ClassVar
 
 from study.basics.errors import ModelError, UserError
 
@@ -102,7 +103,19 @@ class Phase:
 
 
 class Strategy(ABC):
-    """Cuts a trial into phases. Subclasses are frozen dataclasses; their fields are the options."""
+    """Cuts a trial into phases. Subclasses are frozen dataclasses; their fields are the options.
+
+    Attributes:
+        label: how it is written for people, e.g. ``LIFT``.
+        method: what it is, in a few words.
+        colour, shape, dash: of its marks and lines in figures (CSS, Vega).
+    """
+
+    label: ClassVar[str]
+    method: ClassVar[str]
+    colour: ClassVar[str]
+    shape: ClassVar[str]
+    dash: ClassVar[tuple[int, int]]
 
     @abstractmethod
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:

@@ -11,6 +11,10 @@ from study.strategies.base import BlockLayout, Phase, Strategy, split_steps
 class FullStrategy(Strategy):
     """One phase with every parameter."""
 
+    label = "full"
+    method = "full-parameter fine-tuning"
+    colour, shape, dash = "#0b62a4", "circle", (1, 0)
+
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:
         (steps,) = split_steps(total_steps, 1)
         return (Phase("all parameters", layout.parameters, steps),)

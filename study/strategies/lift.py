@@ -58,6 +58,10 @@ class LiftStrategy(Strategy):
         UserError: an option outside its range, or both of `group_size` and `groups`.
     """
 
+    label = "LIFT"
+    method = "LIFT (layer-wise)"
+    colour, shape, dash = "#c8500a", "triangle-up", (6, 3)
+
     group_size: int | None = None
     groups: Sequence[int] | str | None = None
     order: str = "top-down"

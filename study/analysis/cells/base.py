@@ -16,13 +16,6 @@ if TYPE_CHECKING:  # it reads cells
 
 Split = Literal["test", "validation"]
 
-ARM_LABELS = {"full": "full", "lift": "LIFT"}
-
-
-def arm_label(arm: str) -> str:
-    """How an arm is written for people, e.g. ``LIFT`` for ``lift``."""
-    return ARM_LABELS.get(arm, arm)
-
 
 def score_of(trial: TrialRecord) -> float | None:
     """The trial's lowest validation loss in nats, or None if it has none that is finite."""

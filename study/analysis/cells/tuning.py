@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from study.analysis.cells.base import Gate, arm_label
+from study.analysis.cells.base import Gate
 from study.analysis.cells.best_of_k import BestOfK
 from study.config.load import StudyConfig
+from study.strategies import arm_label
 
 ASSUMED_RANGE = 0.1
 """Nats over which the losses of a search's configurations lie, evenly, as those of a bowl in two

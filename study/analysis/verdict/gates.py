@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from study.analysis.cells.base import Gate, GateStatus, arm_label, counted, mean
+from study.analysis.cells.base import Gate, GateStatus, counted, mean
 from study.analysis.cells.rate_range import NAME, rate_range
 from study.analysis.cells.rates import wilson
 from study.analysis.cells.tuning import tuning_gate
@@ -26,6 +26,7 @@ from study.analysis.rules import (
 )
 from study.config.load import StudyConfig
 from study.protocol.records import TrialRecord, TrialState, base_name
+from study.strategies import arm_label
 
 if TYPE_CHECKING:
     from study.analysis.curve.evidence import Evidence

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.analysis.cells.base import CellSummary, Gate, arm_label
+from study.analysis.cells.base import CellSummary, Gate
 from study.analysis.rules import ARMS, Arm
 from study.analysis.verdict.records import Verdict
 from study.config.load import StudyConfig
 from study.protocol.records import OUT_OF_MEMORY, TrialRecord, TrialState
 from study.protocol.state_bytes import state_bytes
+from study.strategies import arm_label
 
 _GIB = 2**30
 

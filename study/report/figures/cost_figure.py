@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import altair as alt
 
-from study.analysis import CellSummary, StudySummary, arm_label
+from study.analysis import CellSummary, StudySummary
 from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, gib, seconds
 from study.report.figures.figures import HALF_WIDTH, Row, by_size, make_figure, point, tell
+from study.strategies import arm_label
 
 
 def draw_cost(summary: StudySummary) -> Figure | None:

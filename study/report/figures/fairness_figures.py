@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from study.analysis import StudySummary, arm_label, counted
+from study.analysis import StudySummary, counted
 from study.analysis.cells.best_of_k import BestOfK
 from study.analysis.learning_rates import LearningRates
 from study.protocol.records import base_name
@@ -35,6 +35,7 @@ from study.report.figures.figures import (
     inline,
     make_figure,
 )
+from study.strategies import arm_label
 
 _MAX_PANELS = 4
 _PANEL_HEIGHT = 170

@@ -11,8 +11,9 @@ import altair as alt
 import vl_convert
 from altair.utils import schemapi
 
-from study.analysis import CellSummary, StudySummary, arm_label
+from study.analysis import CellSummary, StudySummary
 from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count
+from study.strategies import arm_label
 
 INK, MUTED, GRID, PAPER = "#1c2733", "#5d6977", "#e2e6eb", "#fffffe"
 # Blue and vermilion stay apart in every common colour blindness; shape and dash say it again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
-from study.analysis import BASIS_PHRASES, CellSummary, StudySummary, arm_label
+from study.analysis import BASIS_PHRASES, CellSummary, StudySummary
 from study.analysis.verdict.records import Verdict
 from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, loss
 from study.report.figures.figures import (
@@ -21,6 +21,7 @@ from study.report.figures.figures import (
     tell,
 )
 from study.report.phrases import directed
+from study.strategies import arm_label
 
 
 def draw_forgetting(summary: StudySummary) -> Figure | None:

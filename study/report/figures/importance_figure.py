@@ -7,10 +7,10 @@ from typing import Any
 
 import altair as alt
 
-from study.analysis import arm_label
 from study.analysis.cells.importance import Importance
 from study.report.base import ARM_COLUMN, Column, Figure, Table
 from study.report.figures.figures import ARM_COLOURS, INK, inline, make_figure
+from study.strategies import arm_label
 
 
 def draw_importance(found: Sequence[Importance]) -> Figure | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from study.analysis import ReplicateSummary, StudySummary, arm_label
+from study.analysis import ReplicateSummary, StudySummary
 from study.protocol.records import TrialRecord, base_name
 from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, loss
 from study.report.figures.figures import (
@@ -21,6 +21,7 @@ from study.report.figures.figures import (
     points_table,
     tell,
 )
+from study.strategies import arm_label
 
 
 def draw_loss(summary: StudySummary) -> Figure | None:
