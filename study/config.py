@@ -37,7 +37,7 @@ from study.space import (
     override_space,
     read_space,
 )
-from study.surroundings import unknown_in
+from study.surroundings import check_process, unknown_in
 from study.yaml_source import YamlSource, parse_yaml, read_yaml
 
 __all__ = [
@@ -54,7 +54,9 @@ def load_config(path: str | Path) -> StudyConfig:
     Raises:
         ConfigError: everything that is wrong with the file, its search space, and the model and
             data files that it names.
+        UserError: this process cannot name files.
     """
+    check_process()
     path = Path(path)
     return _validate(read_yaml(path), path.absolute().parent, look_at_files=True)
 

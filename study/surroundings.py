@@ -11,9 +11,11 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from study.errors import ResourceError
+from study.errors import ResourceError, UserError
 
 # Read when Ray is imported or started, so they are set before either. A user's own value stays.
 _SETTINGS = {
@@ -29,9 +31,13 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
+    # Files are named and written in UTF-8 wherever a worker runs; a locale may say otherwise.
+    "PYTHONUTF8": "1",
     # A thread that still speaks to Ray when the study ends must not start another Ray.
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
+# No Python looks in the folder that it is started in, where a `random.py` may lie.
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 _ADDRESS = "RAY_ADDRESS"
 _LAUNCHERS = ("OMPI_", "PMI_", "PMIX_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -43,6 +49,26 @@ _SOCKET = "/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 _LISTENER = "/pymp-12345678/listener-12345678"
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
+
+
+def check_process() -> None:
+    """Whether this process can name the files of a study at all.
+
+    Raises:
+        UserError: it cannot; libraries would end it in their own ways.
+    """
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError(
+            "The folder that this was started in is gone, or closed to you. Go to another one."
+        ) from None
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise UserError(
+            f"Python reads and writes the names of files as {encoding} here, by the locale or by "
+            "PYTHONUTF8. Set PYTHONUTF8=1."
+        )
 
 
 def expanded(path: str) -> str:
@@ -98,7 +124,7 @@ def for_cluster(address: str = "") -> dict[str, str]:
             last otherwise.
     """
     if not address:
-        return dict(_SETTINGS)
+        return _SETTINGS | _SAFE_PATH
     pass_proxy(address.rpartition(":")[0].strip("[]"))
     kept = _PAST_PROXY if _proxies() else ()
     return {_ADDRESS: address} | {name: os.environ[name] for name in kept if name in os.environ}
@@ -170,6 +196,22 @@ def _holds(folder: str, socket: str) -> bool:
 
 def _writable(folder: str) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """What is started in here, and what that starts in turn (Ray's dashboard a fork server, a
+    worker a resource tracker), imports nothing from the working folder."""
+    before = {name: os.environ.get(name) for name in _SAFE_PATH}
+    os.environ.update(_SAFE_PATH)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def import_path() -> list[str]:

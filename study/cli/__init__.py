@@ -11,11 +11,14 @@ import sys
 def main() -> None:
     """Entry point of the console script: whatever happens ends in words and an exit code."""
     from study.cli.failures import tell, unread
-    from study.cli.output import guarded_streams
+    from study.cli.output import guarded_streams, open_streams
+    from study.surroundings import check_process
 
     code: object
+    open_streams()
     with guarded_streams():
         try:
+            check_process()
             from study.cli.app import app
 
             code = app(prog_name="study", standalone_mode=False)

@@ -51,7 +51,7 @@ def start_ray() -> None:
     # "local", not None: a half-dead cluster of an earlier run must not be joined.
     place = joined or "local"
     try:
-        with warnings.catch_warnings(), _sigterm_kept():
+        with warnings.catch_warnings(), _sigterm_kept(), surroundings.safe_path():
             warnings.simplefilter("ignore")
             ray.init(
                 address=place,
