@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,11 +53,14 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
 def check_process() -> None:
-    """Whether this process can name the files of a study at all.
+    """Whether this process can name the files of a study at all. Libraries end it in their own
+    ways where it cannot, or where nobody knows the home of a uid without a name.
 
     Raises:
-        UserError: it cannot; libraries would end it in their own ways.
+        UserError: it cannot.
     """
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/"  # as Docker has it
     try:
         os.getcwd()
     except OSError:
@@ -151,6 +155,23 @@ def drop_launchers() -> None:
     Open MPI's ranks for its own."""
     for name in [name for name in os.environ if name.startswith(_LAUNCHERS)]:
         del os.environ[name]
+
+
+def check_loopback() -> None:
+    """Ray on this machine listens there; without, it waits for half a minute for a port.
+
+    Raises:
+        ResourceError: this machine has no IPv4 loopback.
+    """
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+    except OSError as error:
+        raise ResourceError(
+            f"Ray needs the address 127.0.0.1, and this machine's loopback has none "
+            f"({error.strerror or error}). Give it one: ip addr add 127.0.0.1/8 dev lo; "
+            "ip link set lo up."
+        ) from error
 
 
 def own_token() -> None:

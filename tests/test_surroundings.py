@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +173,67 @@ def test_scripts_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     assert str(tmp_path) not in surroundings.import_path()
+
+
+def test_what_is_started_in_a_safe_path_imports_nothing_from_the_working_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    (tmp_path / "random.py").write_text("raise SystemExit('the script of somebody')\n")
+    # As Python's fork server, of which Ray's dashboard has one, and its resource tracker start.
+    command = [sys.executable, "-c", "import random"]
+    with surroundings.safe_path():
+        assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert "PYTHONSAFEPATH" not in os.environ  # scripts of the user's own may import each other
+    assert surroundings.for_cluster()["PYTHONSAFEPATH"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "as ascii here"),
+        ({"PYTHONUTF8": "1"}, "started in is gone"),
+    ],
+)
+def test_a_process_that_cannot_name_files_is_told_so(
+    tmp_path: Path, environment: dict[str, str], told: str
+) -> None:
+    folder = tmp_path / "bücher"
+    folder.mkdir()
+    gone = "os.rmdir(os.getcwd())" if "gone" in told else "pass"
+    code = (
+        f"import os; {gone}; import sys; from study.cli import main; "
+        f"sys.argv = ['study', 'status', {ascii(str(tmp_path))}]; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2 and told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_uid_without_a_name_or_home_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "")  # to be put back afterwards
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 987654)  # of which no account is known
+    with pytest.raises(RuntimeError):
+        Path.home()
+    surroundings.check_process()
+    assert Path.home() == Path("/")
+
+
+def test_a_machine_without_an_ipv4_loopback_is_told_before_ray_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    surroundings.check_loopback()
+
+    def bind(_: socket.socket, __: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(ResourceError, match="127.0.0.1"):
+        surroundings.check_loopback()
 
 
 def test_a_folder_with_a_dollar_sign_in_its_name_is_what_it_is(tmp_path: Path) -> None:

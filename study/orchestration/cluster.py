@@ -44,6 +44,7 @@ def start_ray() -> None:
     if joined is None:
         # A process per Ray Train job that watches for the preemption of spot machines.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        surroundings.check_loopback()
         surroundings.own_token()
         folder = surroundings.ray_folder()
     job = JobConfig()
