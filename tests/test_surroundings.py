@@ -203,7 +203,7 @@ def test_a_process_that_cannot_name_files_is_told_so(
     gone = "os.rmdir(os.getcwd())" if "gone" in told else "pass"
     code = (
         f"import os; {gone}; import sys; from study.cli import main; "
-        f"sys.argv = ['study', 'status', {ascii(str(tmp_path))}]; main()"
+        f"sys.argv = ['study', 'status', {str(tmp_path)!a}]; main()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],
@@ -232,7 +232,7 @@ def test_a_machine_without_an_ipv4_loopback_is_told_before_ray_waits(
         raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
 
     monkeypatch.setattr(socket.socket, "bind", bind)
-    with pytest.raises(ResourceError, match="127.0.0.1"):
+    with pytest.raises(ResourceError, match=r"127\.0\.0\.1"):
         surroundings.check_loopback()
 
 
