@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from study.errors import ResourceError, UserError
@@ -219,12 +219,23 @@ def _writable(folder: str) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
+def leave_working_folder() -> None:
+    """Import nothing from it, if it is on the path by accident: ``PYTHONPATH=$PYTHONPATH:/mine``
+    names it where PYTHONPATH was empty."""
+    path = os.environ.get("PYTHONPATH", "")
+    if path != _without_empty(path):
+        os.environ["PYTHONPATH"] = _without_empty(path)
+        with suppress(ValueError, OSError):
+            sys.path.remove(os.getcwd())
+
+
 @contextmanager
 def safe_path() -> Iterator[None]:
     """What is started in here, and what that starts in turn (Ray's dashboard a fork server, a
     worker a resource tracker), imports nothing from the working folder."""
-    before = {name: os.environ.get(name) for name in _SAFE_PATH}
-    os.environ.update(_SAFE_PATH)
+    settings = _safe_path()
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:
@@ -233,6 +244,16 @@ def safe_path() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _safe_path() -> dict[str, str]:
+    path = os.environ.get("PYTHONPATH")
+    named = {} if path is None else {"PYTHONPATH": _without_empty(path)}
+    return _SAFE_PATH | named
+
+
+def _without_empty(path: str) -> str:
+    return os.pathsep.join(filter(None, path.split(os.pathsep)))
 
 
 def import_path() -> list[str]:

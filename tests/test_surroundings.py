@@ -167,11 +167,14 @@ def test_without_a_home_that_can_be_written_ray_gets_a_token_of_its_own(
 def test_scripts_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     for name in ("torch", "yaml", "typer", "datasets", "ray"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the script of somebody')\n")
-    told = subprocess.run(
-        [sys.executable, "-m", "study", "plan", "--help"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert told.returncode == 0, told.stderr
+    script = str(Path(sys.executable).parent / "study")
+    for command, path in ([[sys.executable, "-m", "study"], ""], [[script], ":/nowhere"]):
+        told = subprocess.run(
+            [*command, "plan", "--help"],
+            env=os.environ | {"PYTHONPATH": path},
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
     assert str(tmp_path) not in surroundings.import_path()
 
 
@@ -180,10 +183,12 @@ def test_what_is_started_in_a_safe_path_imports_nothing_from_the_working_folder(
 ) -> None:
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     (tmp_path / "random.py").write_text("raise SystemExit('the script of somebody')\n")
+    monkeypatch.setenv("PYTHONPATH", ":/nowhere")  # the empty entry is the working folder
     # As Python's fork server, of which Ray's dashboard has one, and its resource tracker start.
     command = [sys.executable, "-c", "import random"]
     with surroundings.safe_path():
         assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert os.environ["PYTHONPATH"] == ":/nowhere"
     assert "PYTHONSAFEPATH" not in os.environ  # scripts of the user's own may import each other
     assert surroundings.for_cluster()["PYTHONSAFEPATH"] == "1"
 

@@ -10,9 +10,11 @@ import sys
 
 def main() -> None:
     """Entry point of the console script: whatever happens ends in words and an exit code."""
+    from study.surroundings import check_process, leave_working_folder
+
+    leave_working_folder()
     from study.cli.failures import tell, unread
     from study.cli.output import guarded_streams, open_streams
-    from study.surroundings import check_process
 
     code: object
     open_streams()
