@@ -54,7 +54,7 @@ def load_config(path: str | Path) -> StudyConfig:
     Raises:
         ConfigError: everything that is wrong with the file, its search space, and the model and
             data files that it names.
-        UserError: this process cannot name files.
+        UserError: no study can run in this process.
     """
     check_process()
     path = Path(path)

@@ -53,14 +53,21 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
 def check_process() -> None:
-    """Whether this process can name the files of a study at all. Libraries end it in their own
-    ways where it cannot, or where nobody knows the home of a uid without a name.
+    """Mend or refuse what libraries would fail by, in their own ways, before any is imported: no
+    working folder, no UTF-8 in the names of files, a uid of which nobody knows the home.
 
     Raises:
-        UserError: it cannot.
+        UserError: no study can run in this process.
     """
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = "/"  # as Docker has it
+    if os.environ.get("COLUMNS") == "0":  # nobody knows how wide; Rich would print nothing
+        del os.environ["COLUMNS"]
+    if sys.flags.optimize > 1:
+        raise UserError(
+            "Python runs without docstrings here (-OO or PYTHONOPTIMIZE=2), and transformers reads "
+            "its own. Unset PYTHONOPTIMIZE."
+        )
     try:
         os.getcwd()
     except OSError:

@@ -14,6 +14,7 @@ from ray._private.utils import validate_socket_filepath
 from requests.utils import should_bypass_proxies
 
 from study import surroundings
+from study.cli.output import Console
 from study.config import parse_config
 from study.config_paths import check_paths
 from study.database_url import sqlite_path
@@ -198,9 +199,10 @@ def test_what_is_started_in_a_safe_path_imports_nothing_from_the_working_folder(
     [
         ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "as ascii here"),
         ({"PYTHONUTF8": "1"}, "started in is gone"),
+        ({"PYTHONOPTIMIZE": "2"}, "Unset PYTHONOPTIMIZE"),
     ],
 )
-def test_a_process_that_cannot_name_files_is_told_so(
+def test_a_process_that_no_study_can_run_in_is_told_so(
     tmp_path: Path, environment: dict[str, str], told: str
 ) -> None:
     folder = tmp_path / "bücher"
@@ -226,6 +228,13 @@ def test_a_uid_without_a_name_or_home_has_one(monkeypatch: pytest.MonkeyPatch) -
         Path.home()
     surroundings.check_process()
     assert Path.home() == Path("/")
+
+
+def test_a_terminal_of_no_width_is_one_of_unknown_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert Console().width == 0
+    surroundings.check_process()
+    assert Console().width >= 80
 
 
 def test_a_machine_without_an_ipv4_loopback_is_told_before_ray_waits(
