@@ -1,8 +1,7 @@
-import os
 import sys
 
 # `python -m` puts the working folder first, and a `torch.py` or `datasets.py` there is not meant.
-if sys.path[0] == os.getcwd():
+if not sys.flags.safe_path:
     sys.path.append(sys.path.pop(0))
 
 from study.cli import main

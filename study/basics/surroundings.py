@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from study.basics.errors import ResourceError
+from study.basics.errors import ResourceError, UserError
 from study.basics.shipped import package_folder
 
 # Read when Ray is imported or started, so they are set before either. A user's own value stays.
@@ -30,9 +33,13 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
+    # Files are named and written in UTF-8 wherever a worker runs; a locale may say otherwise.
+    "PYTHONUTF8": "1",
     # A thread that still speaks to Ray when the study ends must not start another Ray.
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
+# No Python looks in the folder that it is started in, where a `random.py` may lie.
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 _ADDRESS = "RAY_ADDRESS"
 _LAUNCHERS = ("OMPI_", "PMI_", "PMIX_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -44,6 +51,36 @@ _SOCKET = "/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 _LISTENER = "/pymp-12345678/listener-12345678"
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
+
+
+def check_process() -> None:
+    """Mend or refuse what libraries would fail by, in their own ways, before any is imported: no
+    working folder, no UTF-8 in the names of files, a uid of which nobody knows the home.
+
+    Raises:
+        UserError: no study can run in this process.
+    """
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/"  # as Docker has it
+    if os.environ.get("COLUMNS") == "0":  # nobody knows how wide; Rich would print nothing
+        del os.environ["COLUMNS"]
+    if sys.flags.optimize > 1:
+        raise UserError(
+            "Python runs without docstrings here (-OO or PYTHONOPTIMIZE=2), and transformers reads "
+            "its own. Unset PYTHONOPTIMIZE."
+        )
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError(
+            "The folder that this was started in is gone, or closed to you. Go to another one."
+        ) from None
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise UserError(
+            f"Python reads and writes the names of files as {encoding} here, by the locale or by "
+            "PYTHONUTF8. Set PYTHONUTF8=1."
+        )
 
 
 def expanded(path: str) -> str:
@@ -99,7 +136,7 @@ def for_cluster(address: str = "") -> dict[str, str]:
             last otherwise.
     """
     if not address:
-        return dict(_SETTINGS)
+        return _SETTINGS | _SAFE_PATH
     pass_proxy(address.rpartition(":")[0].strip("[]"))
     kept = _PAST_PROXY if _proxies() else ()
     return {_ADDRESS: address} | {name: os.environ[name] for name in kept if name in os.environ}
@@ -126,6 +163,23 @@ def drop_launchers() -> None:
     Open MPI's ranks for its own."""
     for name in [name for name in os.environ if name.startswith(_LAUNCHERS)]:
         del os.environ[name]
+
+
+def check_loopback() -> None:
+    """Ray on this machine listens there; without, it waits for half a minute for a port.
+
+    Raises:
+        ResourceError: this machine has no IPv4 loopback.
+    """
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+    except OSError as error:
+        raise ResourceError(
+            f"Ray needs the address 127.0.0.1, and this machine's loopback has none "
+            f"({error.strerror or error}). Give it one: ip addr add 127.0.0.1/8 dev lo; "
+            "ip link set lo up."
+        ) from error
 
 
 def own_token() -> None:
@@ -171,6 +225,43 @@ def _holds(folder: str, socket: str) -> bool:
 
 def _writable(folder: str) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def leave_working_folder() -> None:
+    """Import nothing from it, if it is on the path by accident: ``PYTHONPATH=$PYTHONPATH:/mine``
+    names it where PYTHONPATH was empty."""
+    path = os.environ.get("PYTHONPATH", "")
+    if path != _without_empty(path):
+        os.environ["PYTHONPATH"] = _without_empty(path)
+        with suppress(ValueError, OSError):
+            sys.path.remove(os.getcwd())
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """What is started in here, and what that starts in turn (Ray's dashboard a fork server, a
+    worker a resource tracker), imports nothing from the working folder."""
+    settings = _safe_path()
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _safe_path() -> dict[str, str]:
+    path = os.environ.get("PYTHONPATH")
+    named = {} if path is None else {"PYTHONPATH": _without_empty(path)}
+    return _SAFE_PATH | named
+
+
+def _without_empty(path: str) -> str:
+    return os.pathsep.join(filter(None, path.split(os.pathsep)))
 
 
 def import_path() -> list[str]:

@@ -10,12 +10,17 @@ import sys
 
 def main() -> None:
     """Entry point of the console script: whatever happens ends in words and an exit code."""
+    from study.basics.surroundings import check_process, leave_working_folder
+
+    leave_working_folder()
     from study.cli.failures import tell, unread
-    from study.cli.output import guarded_streams
+    from study.cli.output import guarded_streams, open_streams
 
     code: object
+    open_streams()
     with guarded_streams():
         try:
+            check_process()
             from study.cli.app import app
 
             code = app(prog_name="study", standalone_mode=False)

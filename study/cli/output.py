@@ -74,6 +74,18 @@ class Console(rich.console.Console):  # noqa: TID251
                 yield Segment(printable(segment.text), segment.style)
 
 
+def open_streams() -> None:
+    """Whoever closed standard input, output or error (``study run >&-``) wants nothing from there;
+    the next file that is opened, a database perhaps, must not get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
 @contextmanager
 def guarded_streams() -> Iterator[None]:
     """Let only printable text through to standard output and error; a character that the terminal's

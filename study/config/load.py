@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from study.basics.errors import ConfigError, Fault
-from study.basics.surroundings import unknown_in
+from study.basics.surroundings import check_process, unknown_in
 from study.basics.yaml_source import YamlSource, parse_yaml, read_yaml
 from study.config.arms import ArmsConfig, FullConfig, LiftConfig
 from study.config.checks import cross_field_faults, space_faults
@@ -54,7 +54,9 @@ def load_config(path: str | Path) -> StudyConfig:
     Raises:
         ConfigError: everything that is wrong with the file, its search space, and the model and
             data files that it names.
+        UserError: no study can run in this process.
     """
+    check_process()
     path = Path(path)
     return _validate(read_yaml(path), path.absolute().parent, look_at_files=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from requests.utils import should_bypass_proxies
 from study.basics import surroundings
 from study.basics.database_url import sqlite_path
 from study.basics.errors import ConfigError, ResourceError
+from study.cli.output import Console
 from study.config.files import check_paths
 from study.config.load import parse_config
 from study.config.sources import find_source
@@ -165,12 +168,86 @@ def test_without_a_home_that_can_be_written_ray_gets_a_token_of_its_own(
 def test_scripts_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     for name in ("torch", "yaml", "typer", "datasets", "ray"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the script of somebody')\n")
-    told = subprocess.run(
-        [sys.executable, "-m", "study", "plan", "--help"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert told.returncode == 0, told.stderr
+    script = str(Path(sys.executable).parent / "study")
+    for command, path in ([[sys.executable, "-m", "study"], ""], [[script], ":/nowhere"]):
+        told = subprocess.run(
+            [*command, "plan", "--help"],
+            env=os.environ | {"PYTHONPATH": path},
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
     assert str(tmp_path) not in surroundings.import_path()
+
+
+def test_what_is_started_in_a_safe_path_imports_nothing_from_the_working_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    (tmp_path / "random.py").write_text("raise SystemExit('the script of somebody')\n")
+    monkeypatch.setenv("PYTHONPATH", ":/nowhere")  # the empty entry is the working folder
+    # As Python's fork server, of which Ray's dashboard has one, and its resource tracker start.
+    command = [sys.executable, "-c", "import random"]
+    with surroundings.safe_path():
+        assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert os.environ["PYTHONPATH"] == ":/nowhere"
+    assert "PYTHONSAFEPATH" not in os.environ  # scripts of the user's own may import each other
+    assert surroundings.for_cluster()["PYTHONSAFEPATH"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "as ascii here"),
+        ({"PYTHONUTF8": "1"}, "started in is gone"),
+        ({"PYTHONOPTIMIZE": "2"}, "Unset PYTHONOPTIMIZE"),
+    ],
+)
+def test_a_process_that_no_study_can_run_in_is_told_so(
+    tmp_path: Path, environment: dict[str, str], told: str
+) -> None:
+    folder = tmp_path / "bücher"
+    folder.mkdir()
+    gone = "os.rmdir(os.getcwd())" if "gone" in told else "pass"
+    code = (
+        f"import os; {gone}; import sys; from study.cli import main; "
+        f"sys.argv = ['study', 'status', {str(tmp_path)!a}]; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2 and told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_uid_without_a_name_or_home_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "")  # to be put back afterwards
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 987654)  # of which no account is known
+    with pytest.raises(RuntimeError):
+        Path.home()
+    surroundings.check_process()
+    assert Path.home() == Path("/")
+
+
+def test_a_terminal_of_no_width_is_one_of_unknown_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert Console().width == 0
+    surroundings.check_process()
+    assert Console().width >= 80
+
+
+def test_a_machine_without_an_ipv4_loopback_is_told_before_ray_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    surroundings.check_loopback()
+
+    def bind(_: socket.socket, __: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(ResourceError, match=r"127\.0\.0\.1"):
+        surroundings.check_loopback()
 
 
 def test_a_folder_with_a_dollar_sign_in_its_name_is_what_it_is(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import re
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -101,6 +103,17 @@ def test_output_that_nobody_reads_or_no_disk_holds_ends_quietly_or_in_one_line()
         _main("schema")
     assert end.value.code == 2
     assert errors.getvalue().startswith("error: No space left on device")
+
+
+def test_closed_streams_change_nothing_but_that_nobody_reads(tmp_path: Path) -> None:
+    script = str(Path(sys.executable).parent / "study")
+    for arguments, code in ((["schema"], 0), (["plan", str(tmp_path / "no.yaml")], 2)):
+        ended = subprocess.run(
+            ["bash", "-c", '"$@" <&- >&- 2>"$0"', tmp_path / "errors", script, *arguments],
+            check=False,
+        )
+        errors = (tmp_path / "errors").read_text()
+        assert ended.returncode == code and len(errors.splitlines()) == code // 2, errors
 
 
 def _main(*arguments: str) -> None:

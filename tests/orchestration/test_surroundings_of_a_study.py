@@ -14,7 +14,7 @@ pytestmark = pytest.mark.ray
 def test_a_study_runs_whatever_is_around_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = make_folder(tmp_path_factory, "around")
     folder = folder.rename(folder.with_name("what?a [v2]"))
-    for name in ("study", "torch", "datasets"):
+    for name in ("study", "torch", "datasets", "ray", "multiprocessing", "random"):
         (folder / f"{name}.py").write_text("raise SystemExit('the script of somebody')\n")
     temporary = folder / ("a" * 80)
     temporary.mkdir()

@@ -44,6 +44,7 @@ def start_ray() -> None:
     if joined is None:
         # A process per Ray Train job that watches for the preemption of spot machines.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        surroundings.check_loopback()
         surroundings.own_token()
         folder = surroundings.ray_folder()
     job = JobConfig()
@@ -51,7 +52,7 @@ def start_ray() -> None:
     # "local", not None: a half-dead cluster of an earlier run must not be joined.
     place = joined or "local"
     try:
-        with warnings.catch_warnings(), _sigterm_kept():
+        with warnings.catch_warnings(), _sigterm_kept(), surroundings.safe_path():
             warnings.simplefilter("ignore")
             ray.init(
                 address=place,
