@@ -19,7 +19,7 @@ from study.config.load import TrainingConfig, ZeroConfig
 from study.training.data.batches import TrainBatches, collate
 from study.training.data.tokenised import TokenisedSplit
 from study.training.engine.engine import PhaseEngine
-from study.training.engine.ops import prepare_ops
+from study.training.engine.ops import prepare_deepspeed
 from study.training.losses import make_loss
 
 VOCABULARY = 2048
@@ -94,7 +94,7 @@ def measure(kind: str, engine: PhaseEngine, options: argparse.Namespace) -> dict
 
 def main() -> None:
     options = parse()
-    prepare_ops("cpu")
+    prepare_deepspeed("cpu")
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=options.hidden, num_hidden_layers=options.layers,

@@ -27,7 +27,7 @@ from study.config.load import StudyConfig
 from study.protocol.records import DataSummary, Stage, TrialOutcome, TrialSpec
 from study.training.data.batches import TrainBatches, collate, subset_indices
 from study.training.data.tokenised import StudyData, TokenisedSplit
-from study.training.engine.ops import prepare_ops
+from study.training.engine.ops import prepare_deepspeed
 from study.training.engine.zero import deepspeed_config
 from study.training.loop import run_trial
 from study.training.model.base_model import BaseModel
@@ -268,7 +268,7 @@ def main() -> None:
     warnings.simplefilter("ignore", FutureWarning)
     cuda = options.device == "cuda"
     device = torch.device("cuda:0" if cuda else "cpu")
-    prepare_ops(device.type)
+    prepare_deepspeed(device.type)
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29517")
     dist.init_process_group("nccl" if cuda else "gloo", rank=0, world_size=1)

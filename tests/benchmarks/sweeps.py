@@ -127,8 +127,6 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
     paths = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
-        # DeepSpeed looks for ninja there.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")]),
         "RAY_TMPDIR": str(folder),
     }
     switches = {
@@ -137,26 +135,22 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return kept | paths | switches | more
 
 
-def prepare(folder: Path, options: argparse.Namespace, trials: int) -> dict[str, str]:
-    """Fill `folder` with model, data and trials; returns what the programs' processes need in
-    their environment for it."""
+def prepare(folder: Path, options: argparse.Namespace, trials: int) -> None:
+    """Fill `folder` with model, data and trials."""
     numbers = (trials, options.steps, options.evaluations, options.batch, options.examples)
     command = [sys.executable, "-m", f"{SCRIPTS}.prepare", str(folder), *map(str, numbers)]
     folder.mkdir()
     done = subprocess.run(command, env=environment(folder), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return {"TORCH_EXTENSIONS_DIR": done.stdout.splitlines()[-1]}
 
 
-def run_script(
-    arguments: list[str], folder: Path, env: Mapping[str, str], limit_seconds: float
-) -> Run | None:
+def run_script(arguments: list[str], folder: Path, limit_seconds: float) -> Run | None:
     """Run one of the scripts on `folder`; None, and its last words, if it failed."""
     log = folder / "log.txt"
     script, *more = arguments
     command = [sys.executable, "-m", f"{SCRIPTS}.{script}", str(folder), *more]
-    done = run(command, environment(folder, **env), log, limit_seconds)
+    done = run(command, environment(folder), log, limit_seconds)
     if done.exit_code == 0:
         return done
     how = f"exit code {done.exit_code}" if done.exit_code else f"over {limit_seconds:.0f} s"
@@ -167,14 +161,14 @@ def run_script(
 
 def compare(folder: Path, options: argparse.Namespace) -> dict[str, Figures]:
     """Run the chosen programs one after the other; those that failed are missing."""
-    env = prepare(folder / "made", options, options.trials)
+    prepare(folder / "made", options, options.trials)
     found: dict[str, Figures] = {}
     print(_COLUMNS, flush=True)
     for name in options.only:
         title, arguments = PROGRAMS[name]
         own = folder / name
         shutil.copytree(folder / "made", own)
-        done = run_script(arguments, own, env, options.limit)
+        done = run_script(arguments, own, options.limit)
         if done is not None:
             found[name] = Figures.of(done, Report.read(own))
             print(found[name].line(title), flush=True)
@@ -195,8 +189,8 @@ def print_ratios(found: Mapping[str, Figures]) -> None:
 def many(folder: Path, options: argparse.Namespace) -> dict[str, Any] | None:
     """Very many trials of 10 ms; None if that failed."""
     own = folder / "many"
-    env = prepare(own, options, options.many)
-    done = run_script(["many"], own, env, options.limit)
+    prepare(own, options, options.many)
+    done = run_script(["many"], own, options.limit)
     if done is None:
         return None
     found = json.loads((own / "many.json").read_text())

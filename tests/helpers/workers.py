@@ -20,7 +20,7 @@ from study.config.load import TrainingConfig, ZeroConfig
 from study.strategies.base import BlockLayout, Phase
 from study.training.engine.audit import PhaseAudit
 from study.training.engine.engine import PhaseEngine, StepResult
-from study.training.engine.ops import prepare_ops
+from study.training.engine.ops import prepare_deepspeed
 from study.training.losses import make_loss
 from tests.budget import METER
 from tests.helpers.forked import METHOD
@@ -39,7 +39,7 @@ def run_workers(
     The function must be importable, and its result must be something `torch.save` can write.
     """
     with METER.uncounted():
-        prepare_ops(DEVICES[backend])
+        prepare_deepspeed(DEVICES[backend])
     with tempfile.TemporaryDirectory() as folder:
         environment = dict(os.environ)
         mp.start_processes(
@@ -71,7 +71,7 @@ def _worker(
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
-    prepare_ops(DEVICES[backend])
+    prepare_deepspeed(DEVICES[backend])
     dist.init_process_group(backend, rank=rank, world_size=world_size)
     torch.save(function(rank, world_size), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from study.reuse.formats import export
-from study.training.engine.ops import prepare_ops
+from study.training.engine.ops import prepare_deepspeed
 from tests.helpers.models import tiny_model_folder
 from tests.reuse.best_content import best_content
 from tests.reuse.tools import fetch, python
@@ -164,7 +164,7 @@ def test_axolotl_reads_every_key_and_fills_the_same_prompts(packages: Path, tmp_
 
 
 def test_llamafactory_reads_full_and_lift(packages: Path, tmp_path: Path) -> None:
-    prepare_ops("cpu")
+    prepare_deepspeed("cpu")
     contents = {
         "zero": best_content(),
         "text": best_content(data=TEXT, training=SGD, zero={"stage": 0}),

@@ -305,7 +305,7 @@ def set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
         OtherDataError: the data here are not those that the study was started with.
     """
     from study.training.data.tokenised import StudyData
-    from study.training.engine.ops import prepare_ops
+    from study.training.engine.ops import prepare_deepspeed
     from study.training.placement import Placement
 
     config = StudyConfig.from_dict(payload["config"])
@@ -315,7 +315,7 @@ def set_up(payload: dict[str, Any]) -> tuple[StudyConfig, Any, Any]:
         fetch_data(config.results_url, folder)
     data = StudyData.open(folder, payload["data"])
     device = ray.train.torch.get_device()
-    prepare_ops(device.type)
+    prepare_deepspeed(device.type)
     context = ray.train.get_context()
     if device.type == "cpu":
         # Ray gives a worker its CPUs; torch would take every core of the machine.

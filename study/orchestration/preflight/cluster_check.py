@@ -78,7 +78,7 @@ def check_cluster(checks: Checklist, facts: StudyFacts, *, probe: bool) -> None:
                 working="Asking every node",
             )
         _judge_nodes(checks, facts, found)
-        _check_operators(checks, facts, found)
+        _check_deepspeed(checks, facts, found)
         # Now every node has torch in memory: it takes long to load, and the nodes meet in time.
         _check_network(checks, facts, found)
         checks.run("dashboard", ray_nodes.check_dashboard, needs=("ray",))
@@ -205,18 +205,17 @@ def _check_network(checks: Checklist, facts: StudyFacts, found: _Cluster) -> Non
     checks.run("network", check, needs=("resources", "nodes"))
 
 
-def _check_operators(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
+def _check_deepspeed(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
     def check() -> Finding:
         seconds = ray_nodes.on_every_node(
             [node for node in found.nodes if node.name in judged.answered(found.answers)],
             prepare,
             "cuda" if _on_gpu(facts) else "cpu",
-            timeout_seconds=ray_nodes.COMPILE_TIMEOUT_SECONDS,
         )
-        return judged.check_operators(seconds, _on_gpu(facts))
+        return judged.check_deepspeed(seconds)
 
     needs = ("resources", *(() if judged.answered(found.answers) else ("nodes",)))
-    checks.run("operators", check, needs=needs, working="Making DeepSpeed ready on every node")
+    checks.run("deepspeed", check, needs=needs, working="Importing DeepSpeed on every node")
 
 
 def _check_room(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:

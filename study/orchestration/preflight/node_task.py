@@ -89,15 +89,11 @@ def look_around(question: Question) -> Answer:
 
 
 def prepare(device_type: str) -> float:
-    """Compile DeepSpeed's operations for this node's environment, if that was not done before.
-
-    Returns:
-        Seconds it took, importing DeepSpeed included.
-    """
-    from study.training.engine.ops import prepare_ops
+    """Seconds that importing DeepSpeed takes on this node."""
+    from study.training.engine.ops import prepare_deepspeed
 
     began = time.monotonic()
-    prepare_ops(device_type)
+    prepare_deepspeed(device_type)
     return time.monotonic() - began
 
 

@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 ANSWER_TIMEOUT_SECONDS = 120.0
 """Importing the package on a busy node takes its time."""
-COMPILE_TIMEOUT_SECONDS = 420.0
 DASHBOARD_TIMEOUT_SECONDS = 30.0
 
 

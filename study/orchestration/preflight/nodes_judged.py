@@ -1,4 +1,4 @@
-"""What the nodes' answers mean: versions, accelerators, shared paths, database, operators."""
+"""What the nodes' answers mean: versions, accelerators, shared paths, database, DeepSpeed."""
 
 from __future__ import annotations
 
@@ -148,16 +148,15 @@ def check_database_from_nodes(question: Question, answers: Answers) -> Finding:
     return Finding(f"{kind} opens on {'the node' if len(answers) == 1 else 'every node'}")
 
 
-def check_operators(seconds: Mapping[str, float | Silent], on_gpu: bool) -> Finding:
-    """Whether DeepSpeed's operators are compiled on every node."""
+def check_deepspeed(seconds: Mapping[str, float | Silent]) -> Finding:
+    """Whether DeepSpeed can be imported on every node."""
     for name, found in seconds.items():
         if isinstance(found, Silent):
             return Finding(
-                f"DeepSpeed cannot be made ready on {name}: {found.reason}",
+                f"DeepSpeed cannot be imported on {name}: {found.reason}",
                 Status.FAIL,
-                "Install a C++ compiler (g++) and ninja there, or set TORCH_EXTENSIONS_DIR to a "
-                "folder that can be written.",
+                "Its environment there must be this one's. On nodes with GPUs DeepSpeed looks for "
+                "CUDA's toolkit of torch's major version: set CUDA_HOME to it.",
             )
     slowest = max((s for s in seconds.values() if isinstance(s, float)), default=0.0)
-    what = "nothing to compile for GPUs" if on_gpu else "compiled"
-    return Finding(f"{what}, imported in {duration(slowest)} on the slowest node")
+    return Finding(f"imported in {duration(slowest)} on the slowest node")

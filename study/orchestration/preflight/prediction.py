@@ -16,7 +16,7 @@ from study.protocol.plan import with_probe
 
 log = logging.getLogger(__name__)
 
-_NEEDED = ("storage", "data", "model", "plan", "resources", "nodes", "paths", "operators")
+_NEEDED = ("storage", "data", "model", "plan", "resources", "nodes", "paths", "deepspeed")
 _OUT_OF_MEMORY = (
     "Raise zero.stage or resources.workers_per_trial, set model.gradient_checkpointing, or lower "
     "training.micro_batch_size_per_worker."

@@ -158,12 +158,12 @@ def probe_worker(payload: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from study.training.data.tokenised import StudyData
-    from study.training.engine.ops import prepare_ops
+    from study.training.engine.ops import prepare_deepspeed
     from study.training.placement import Placement
     from study.training.rehearsal import rehearse
 
     device = ray.train.torch.get_device()
-    prepare_ops(device.type)
+    prepare_deepspeed(device.type)
     if device.type == "cpu":
         # As a trial's workers: Ray gives them CPUs, torch would take every core of the machine.
         torch.set_num_threads(max(1, int(payload["cpus_per_worker"])))

@@ -15,7 +15,6 @@ import ray.tune  # noqa: F401
 
 from study.config.load import load_config
 from study.protocol.plan import ModelFacts, plan_study
-from study.training.engine.ops import prepare_ops
 from tests.benchmarks.sweep_scripts.work import Work
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import BLOCKS, tiny_model_folder
@@ -39,7 +38,6 @@ def main() -> None:
     folder, *numbers = sys.argv[1:]
     trials, steps, evaluations, batch, train = map(int, numbers)
     prepare(Work(Path(folder), [], steps, evaluations, batch, train), trials)
-    print(prepare_ops())
 
 
 if __name__ == "__main__":

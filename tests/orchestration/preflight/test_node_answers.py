@@ -23,8 +23,8 @@ from study.orchestration.preflight.nodes_judged import (
     Silent,
     check_accelerators,
     check_database_from_nodes,
+    check_deepspeed,
     check_nodes,
-    check_operators,
     check_shared_paths,
     check_versions,
 )
@@ -160,8 +160,6 @@ def test_nodes_with_other_gpus_than_the_studys_take_no_part() -> None:
     assert "no accelerator type" in check_accelerators(Workers(2, 1, 1), [{"GPU": 8.0}]).found
 
 
-def test_operators_that_do_not_compile_on_a_node_fail() -> None:
-    failed(
-        check_operators({"a": 2.0, "b": Silent("no g++")}, on_gpu=False), "on b: no g++", "compiler"
-    )
-    assert "26 s" in check_operators({"a": 2.0, "b": 26.0}, on_gpu=False).found
+def test_a_node_that_cannot_import_deepspeed_fails() -> None:
+    failed(check_deepspeed({"a": 2.0, "b": Silent("no nvcc")}), "on b: no nvcc", "CUDA_HOME")
+    assert "6 s" in check_deepspeed({"a": 2.0, "b": 6.0}).found

@@ -39,7 +39,7 @@ def test_a_study_that_can_run_passes_every_check_and_its_hours_are_predicted(
     found = statuses(output)
     assert set(found.values()) == {"pass"}, output
     expected = "storage database data model tokens plan ray resources nodes versions accelerators "
-    expected += "paths operators dashboard token disk prediction"
+    expected += "paths deepspeed dashboard token disk prediction"
     assert {*expected.split(), "node database"} < found.keys()
     assert {f"{kind} {arm}" for kind in ("memory", "probe") for arm in ("full", "lift")} <= {*found}
     told = " ".join(output.split())
@@ -76,7 +76,7 @@ def test_sixty_four_gpus_on_this_machine_fail_within_seconds_and_the_rest_is_sti
     assert "a trial needs 64 workers" in told and "0 GPUs" in told
     assert "Lower resources.workers_per_trial" in told
     assert found["data"] == found["paths"] == found["dashboard"] == "pass"
-    assert found["memory full"] == found["operators"] == found["prediction"] == "skip"
+    assert found["memory full"] == found["deepspeed"] == found["prediction"] == "skip"
 
 
 def test_a_node_that_does_not_see_the_results_folder_is_found(

@@ -3,24 +3,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
-from study.training.engine.ops import prepare_ops
-
-
-def test_a_lock_left_by_a_killed_compile_does_not_block_the_next_worker() -> None:
-    folder = prepare_ops()
-    lock = folder / "deepspeed_shm_comm" / "lock"
-    assert lock.parent.is_dir()
-    lock.touch()
-    code = "from study.training.engine.ops import prepare_ops; prepare_ops()"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True)
-    assert not lock.exists()
+from pathlib import Path
 
 
-def test_each_environment_has_its_own_folder() -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "TORCH_EXTENSIONS_DIR"}
-    code = "from study.training.engine.ops import prepare_ops; print(prepare_ops('cuda'))"
-    found = subprocess.run(
-        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
-    ).stdout.splitlines()[-1]
-    assert sys.prefix in found or sys.prefix.strip("/").replace("/", "_") in found
+def test_nothing_is_compiled_for_a_process_group(tmp_path: Path) -> None:
+    code = """
+import os
+from study.training.engine.ops import prepare_deepspeed
+prepare_deepspeed()
+import deepspeed, torch
+rendezvous = f"file://{os.getcwd()}/rendezvous"
+torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=0, world_size=1)
+deepspeed.init_distributed("gloo", dist_init_required=False)
+assert deepspeed.comm.get_world_size() == 1
+"""
+    environment = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path / "built")}
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120
+    )
+    assert not (tmp_path / "built").exists()
