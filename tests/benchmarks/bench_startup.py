@@ -14,8 +14,8 @@ COMMANDS = {
     "load_config": "from study.config.load import load_config",
     "plan and store": "from study import open_study",
     "torch": "import torch",
-    "a worker's imports": "from study.training.engine.ops import prepare_deepspeed; prepare_deepspeed(); "
-    "import study.training.loop",
+    "a worker's imports": "from study.training.engine.ops import prepare_deepspeed; "
+    "prepare_deepspeed(); import study.training.loop",
 }
 
 
