@@ -50,8 +50,8 @@ class Table:
                         raise DataError(f"{key}: {_missing_column(column, part)}")
 
     def may_have(self, column: str) -> bool:
-        """Whether `rows` can be asked for the column; rows of JSON for any."""
-        return all(isinstance(part, JsonRows) or part.has(column) for part in self.parts)
+        """Whether a row may have the column; those of JSON may have any."""
+        return any(_may_have(part, column) for part in self.parts)
 
     def label_names(self, column: str) -> list[str] | None:
         """The names of a ClassLabel column, or None if the column is of another type."""
@@ -65,8 +65,15 @@ class Table:
         """
         with _keyed(self.source):
             for part in self.parts:
-                for number, values in enumerate(part.rows(columns), start=1):
-                    yield f"{part.name}, row {number}", dict(zip(columns, values, strict=True))
+                there = [column for column in columns if _may_have(part, column)]
+                none = dict.fromkeys(set(columns) - set(there))
+                for number, values in enumerate(part.rows(there), start=1):
+                    row = dict(zip(there, values, strict=True))
+                    yield f"{part.name}, row {number}", row | none if none else row
+
+
+def _may_have(part: Part, column: str) -> bool:
+    return isinstance(part, JsonRows) or part.has(column)
 
 
 def read_table(source: Source, subset: str | None, encoding: str | None = None) -> Table:
