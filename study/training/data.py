@@ -46,7 +46,7 @@ GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
 """The retention text behind ``retention: general``."""
 
 # Raised whenever the same inputs would give other arrays, or a summary of more, than before.
-_FORMAT = 3
+_FORMAT = 4
 _HUB_SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "val"),

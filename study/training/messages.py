@@ -227,7 +227,9 @@ def _message(given: Any) -> Message:
     if calls is not None and not (
         isinstance(calls, list) and all(isinstance(call, Mapping) for call in calls)
     ):
-        raise BadValueError(f"has a message with {_shown(calls)} as tool_calls, not a list of calls.")
+        raise BadValueError(
+            f"has a message with {_shown(calls)} as tool_calls, not a list of calls."
+        )
     return message
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.data_formats import data_format, suffix
+from study.data_formats import data_format, is_lfs_pointer, suffix
 from study.errors import DataError
 from study.training.readers.arrow_rows import ArrowRows, ParquetRows
 from study.training.readers.base import TEXT_COLUMN, Part, UnreadableError, WrittenFloat
@@ -27,6 +27,13 @@ from study.training.readers.text_rows import TextRows
 from study.training.sources import Source
 
 __all__ = ["TEXT_COLUMN", "Table", "WrittenFloat", "read_table"]
+
+
+_MAGIC = {
+    b"PK\x03\x04": ("a ZIP archive, or a workbook. Unpack it, or save its sheet as CSV", ""),
+    b"PAR1": ("a Parquet file by another name. Call it .parquet", "parquet"),
+}
+"""What files begin with that are no text, whatever they are called, and their format."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,15 @@ def read_table(source: Source, subset: str | None, encoding: str | None = None) 
 
 def _open(path: Path, encoding: str | None) -> Part:
     with open_bytes(path) as file:
-        if not file.read(1):
-            raise UnreadableError(f"{path} is empty. Give a file with examples.")
+        begin = file.read(4)
+    if not begin:
+        raise UnreadableError(f"{path} is empty. Give a file with examples.")
+    if is_lfs_pointer(path):
+        raise UnreadableError(f"{path} is a pointer of Git LFS, not the data. Run `git lfs pull`.")
     kind = data_format(path)
+    for magic, (what, right) in _MAGIC.items():
+        if begin == magic and kind != right:
+            raise UnreadableError(f"{path} is {what}.")
     if kind == "parquet":
         return ParquetRows(path)
     if kind == "arrow":
