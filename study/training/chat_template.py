@@ -57,11 +57,12 @@ class ChatTemplate:
         if not messages:
             return ""
         try:
-            return self._rendered(self._given(messages), tools, opening)
+            whole = self._rendered(self._given(messages), tools, opening)
+            return whole if opening else whole.removesuffix(self._needless_opening)
         except TemplateSyntaxError as error:
             raise DataError(
                 f"data.messages: the chat template of {self._tokenizer.name_or_path} is broken "
-                f"(line {error.lineno}: {error.message}). Correct it, or set model.tokenizer."
+                f"({error.message}). Correct it, or set model.tokenizer."
             ) from error
         except Exception as error:  # jinja2's, and whatever a template raises on purpose
             raise BadValueError(
@@ -175,13 +176,22 @@ class ChatTemplate:
         except BadValueError:
             return True
 
-    def _probe(self) -> str | None:
-        """A short conversation."""
+    @cached_property
+    def _needless_opening(self) -> str:
+        """What announces the next answer although none is asked for, as the first templates of
+        Llama 3 do; empty where nothing does."""
+        _, _, after = (self._probe() or "").partition(_ANSWER)
+        _, _, following = after.partition(self._end_mark)
+        announced = self._end_mark and following.strip() and (self._probe(1) or "")
+        return following if announced and announced.endswith(following) else ""
+
+    def _probe(self, messages: int = 2) -> str | None:
+        """A short conversation, as it is written; None where the template refuses it."""
         asked = {"role": "user", "content": _QUESTION}
-        try:
-            return self.write([asked, {"role": ANSWERS, "content": _ANSWER}], None)
-        except BadValueError:
-            return None
+        probe = [asked, {"role": ANSWERS, "content": _ANSWER}][:messages]
+        with contextlib.suppress(Exception):  # whatever a template raises
+            return self._rendered(self._given(probe), None)
+        return None
 
     def _text(self, tools: Any) -> str:
         text = str(self._tokenizer.get_chat_template(None, tools))

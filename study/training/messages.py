@@ -36,12 +36,17 @@ _ROLES = {
 _SHAREGPT_ROLES = {
     **_ROLES,
     "function_call": ANSWERS,
+    "tool_call": ANSWERS,
     "observation": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
     "tool": "tool",
 }
+_CALLS = ("function_call", "tool_call")
+"""Roles of messages that are the JSON text of a call, or of several."""
 _TRAINED = ("weight", "train", "training", "loss")
 """Where a message says whether it is in the loss: OpenAI's key, axolotl's, and ms-swift's."""
+_NO_JSON = ", nor the JSON text of one"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """Where reasoning may be kept apart from the answer; the first one counts, as in transformers."""
 
@@ -56,7 +61,9 @@ def read_messages(value: Any) -> list[Message]:
     if messages == []:
         raise BadValueError("holds no message. Remove the row.")
     if not isinstance(messages, list):
-        raise BadValueError(f"holds {_shown(value)}, not a list of messages.")
+        raise BadValueError(
+            f"holds {_shown(value)}, not a list of messages{_NO_JSON * isinstance(value, str)}."
+        )
     return [_message(message) for message in messages]
 
 
@@ -212,6 +219,8 @@ def _message(given: Any) -> Message:
     if isinstance(value, Mapping):
         if "value" in value and "content" not in value:
             value = {"content" if key == "value" else key: v for key, v in value.items()}
+        if value.get("role") in (*_CALLS, "function_response", "tool_response"):  # as ms-swift has
+            value = {"from" if key == "role" else key: v for key, v in value.items()}
         if "from" in value and "role" not in value:
             value = _from_sharegpt(value)
     if not isinstance(value, Mapping) or not isinstance(value.get("role"), str):
@@ -254,12 +263,12 @@ def _from_sharegpt(value: Mapping[str, Any]) -> Message:
         known = ", ".join(_SHAREGPT_ROLES)
         raise BadValueError(f"has a message from {value['from']!r}. Known are: {known}.")
     message = {"role": role, **{key: item for key, item in value.items() if key != "from"}}
-    if value["from"] == "function_call":
+    if value["from"] in _CALLS:
         calls = _from_json(message.pop("content", None))
         calls = calls if isinstance(calls, list) else [calls]
         if not all(isinstance(call, Mapping) and "name" in call for call in calls):
             raise BadValueError(
-                f"has {_shown(value.get('content'))} from function_call. A call is the JSON text "
+                f"has {_shown(value.get('content'))} from {value['from']}. A call is the JSON text "
                 '{"name": "...", "arguments": {...}}.'
             )
         message["tool_calls"] = [{"type": "function", "function": call} for call in calls]

@@ -323,7 +323,7 @@ def test_a_template_that_cannot_be_filled(
     ("value", "expected"),
     [
         ("hello", "holds 'hello' (str), not a list of messages"),
-        ([], "holds [] (list), not a list of messages"),
+        ([], "holds no message. Remove the row."),
         ([{"speaker": "human", "text": "x"}], 'A message is {"role": "user", "content": "..."}'),
         ([{"role": "user", "content": "x"}], "has no assistant message"),
         ([{"role": "assistant", "content": "x"}], "the chat template refuses the messages"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from study.config import StudyConfig
-from study.orchestration.preflight.local import TokenCounts
 from study.orchestration.prepare import Prepared
+from study.records import DataSummary
 from study.store import StudyStore
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class StudyFacts:
     Attributes:
         config: the study file.
         store: its results so far; None: there are none.
-        counts: found by `data`.
+        data: made by `data`.
         shape: by `model`.
         prepared: by `plan`.
         room: by `resources`.
@@ -34,7 +34,7 @@ class StudyFacts:
 
     config: StudyConfig
     store: StudyStore | None = None
-    counts: TokenCounts = field(init=False)
+    data: DataSummary = field(init=False)
     shape: ModelShape = field(init=False)
     prepared: Prepared = field(init=False)
     room: Room = field(init=False)
