@@ -4,6 +4,7 @@ each arm costs."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from study.config import StudyConfig
+from study.errors import ModelError
 from study.records import BaseModelRecord, StepCosts
 from study.steps import needs_probe
 from study.training.base_model import BaseModel
@@ -78,6 +80,11 @@ def _base_losses(
         )
     forward, feed = plain_forward(model), Feed(config, data, placement)
     validation = evaluate_split(forward, "validation", feed, placement)
+    if not math.isfinite(validation.mean):
+        raise ModelError(
+            f"model.path: {config.model.path} has a loss of {validation.mean} before any training: "
+            "its weights hold numbers that are none, or too large. Download or save it again."
+        )
     test = evaluate_split(forward, "test", feed, placement)
     retention = evaluate_split(forward, "retention", feed, placement) if data.retention else None
     return BaseModelRecord(

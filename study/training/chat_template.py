@@ -180,10 +180,10 @@ class ChatTemplate:
     def _needless_opening(self) -> str:
         """What announces the next answer although none is asked for, as the first templates of
         Llama 3 do; empty where nothing does."""
-        _, _, after = (self._probe() or "").partition(_ANSWER)
-        _, _, following = after.partition(self._end_mark)
-        announced = self._end_mark and following.strip() and (self._probe(1) or "")
-        return following if announced and announced.endswith(following) else ""
+        mark = self._end_mark
+        following = (self._probe() or "").partition(_ANSWER)[2].partition(mark)[2] if mark else ""
+        is_announced = following.strip() and (self._probe(1) or "").endswith(following)
+        return following if is_announced else ""
 
     def _probe(self, messages: int = 2) -> str | None:
         """A short conversation, as it is written; None where the template refuses it."""

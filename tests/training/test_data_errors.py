@@ -85,7 +85,7 @@ def message(folder: Path, data: dict[str, Any], **options: Any) -> str:
         ),
         pytest.param(
             '{"question": "x", "answer": "y"}\n' * 9,
-            "1 examples of {file} leave none for training once test (1) and validation (1) are",
+            "1 example of {file} leaves none for training once test (1) and validation (1) are",
             id="one example nine times",
         ),
         pytest.param("\n\n", "{file} has no rows. Give a file", id="blank lines only"),
