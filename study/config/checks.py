@@ -299,6 +299,8 @@ def _columns_are_names(config: StudyConfig) -> Iterator[Fault]:
         column = getattr(config.data, name)
         if column and re.fullmatch(r"\{.*\}", column):
             remedy = f"Write `{name}: {column[1:-1]}`."
+            if "{" in column[1:-1]:
+                remedy = "Name one column; write a text of several ones into the data."
             yield Fault(f"data.{name}", None, column, "a column's name has no braces.", remedy)
 
 

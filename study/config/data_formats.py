@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 FORMATS = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv",
@@ -11,6 +11,7 @@ FORMATS = {
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 """Around a file of text."""
 _BINARY = ("parquet", "arrow")
+_LFS = b"version https://git-lfs"
 
 
 def suffix(path: str | PurePath) -> str:
@@ -25,3 +26,9 @@ def data_format(path: str | PurePath) -> str | None:
     found = FORMATS.get(suffix(path))
     packed = PurePath(path).suffix.lower() in PACKED
     return None if packed and found in _BINARY else found
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file only says where Git LFS keeps its content, as a clone without it leaves it."""
+    with path.open("rb") as file:
+        return file.read(len(_LFS)) == _LFS

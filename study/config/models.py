@@ -68,10 +68,11 @@ class DataConfig(Section):
     """Template over the columns, e.g. ``"{output}"``; the loss is on it."""
     messages: str | None = None
     """Column with chat messages (OpenAI's form or ShareGPT's), instead of `prompt` and `response`;
-    the tokenizer's chat template is applied. A column ``tools`` beside it reaches the template."""
+    the tokenizer's chat template is applied. Columns ``tools`` and ``system`` beside it belong to
+    the conversation."""
     loss_on: Literal["last", "all"] = "last"
     """With `messages`: whether the loss is on the last assistant message or on all of them. A
-    message's own `weight`, 0 or 1, goes before it."""
+    message's own `weight`, `train` or `loss`, 0 or 1, goes before it."""
     chat_date: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
     """With `messages`: what chat templates print as today's date; null: the day on which the study
     began."""

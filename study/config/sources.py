@@ -15,6 +15,12 @@ from study.basics.errors import DataError
 from study.basics.fingerprints import files_fingerprint
 from study.config.data_formats import FORMATS, data_format
 
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
+_SPLIT_NAMES = {
+    "train": {"train", "training"},
+    "validation": {"validation", "valid", "val", "dev"},
+    "test": {"test", "testing", "eval", "evaluation"},
+}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -87,13 +93,12 @@ def _files(key: str, entry: str, splits: Sequence[str]) -> list[Path]:
     if path.is_file():
         found = [path]
     elif path.is_dir():
-        found = _saved(key, path, splits) or sorted(
-            p for p in path.iterdir() if p.is_file() and data_format(p)
-        )
+        found = _saved(key, path, splits) or _of_split(key, path, splits)
         if not found:
             raise DataError(
                 f"{key}: the folder {entry} holds no data file. Supported: {', '.join(FORMATS)}."
             )
+        _refuse_missing_shards(key, found)
     elif glob.has_magic(entry):
         found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
         found = [p for p in found if p.is_file()]
@@ -108,6 +113,50 @@ def _files(key: str, entry: str, splits: Sequence[str]) -> list[Path]:
                 f"Supported: {', '.join(FORMATS)}."
             )
     return found
+
+
+def _of_split(key: str, folder: Path, splits: Sequence[str]) -> list[Path]:
+    """The folder's data files; where their names say of which split each is, those of this one.
+
+    Raises:
+        DataError: none is named for it, or some say nothing.
+    """
+    there = sorted(p for p in folder.iterdir() if p.is_file() and data_format(p))
+    there = [path for path in there if not path.name.startswith(".")]  # what systems leave behind
+    named = [_named_split(path) for path in there]
+    wanted = next((split for split in splits if split in named), None)
+    if {*named} <= {None, wanted}:
+        return there
+    if wanted is None or None in named:
+        shown = ", ".join(path.name for path in there[:5])
+        raise DataError(
+            f"{key}: the folder {folder} holds files of several splits, or of another one "
+            f"({shown}{', ...' if len(there) > 5 else ''}). Name the files that are meant."
+        )
+    return [path for path, split in zip(there, named, strict=True) if split == wanted]
+
+
+def _named_split(path: Path) -> str | None:
+    """The split that a file's name says, as `datasets` understands such names."""
+    words = re.split(r"[^a-z]+", path.name.lower())
+    return next((split for split, names in _SPLIT_NAMES.items() if names & {*words}), None)
+
+
+def _refuse_missing_shards(key: str, files: Sequence[Path]) -> None:
+    """Raise DataError for a dataset that was downloaded in part, as its names show:
+    ``train-00000-of-00004.parquet``."""
+    shards: dict[tuple[str, str, int], set[int]] = {}
+    for file in files:
+        if match := _SHARD.fullmatch(file.name):
+            before, number, total, after = match.groups()
+            name = (str(file.parent / before), after, int(total))
+            shards.setdefault(name, set()).add(int(number))
+    for (before, after, total), numbers in shards.items():
+        if len(numbers) < total:
+            raise DataError(
+                f"{key}: {total - len(numbers)} of the {total} files {before}-*-of-*{after} are "
+                "missing. Download them, or name the ones that are meant."
+            )
 
 
 def _saved(key: str, folder: Path, splits: Sequence[str]) -> list[Path]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from study.basics.errors import ModelError
 from study.basics.owned import claim
 from study.basics.paths import StudyPaths
 from study.config.load import StudyConfig
@@ -50,20 +49,19 @@ def prepare_study(
     Raises:
         StoreError: the results folder is not ours to use.
         DataError: the data cannot be used, or a dataset size is beyond the pool.
-        ModelError: the model or tokenizer cannot be loaded, or cannot be split into blocks.
+        ModelError: the model or tokenizer cannot be loaded, cannot be split into blocks, or fails
+            at the data's tokens.
         UserError: a LIFT structure that does not fit the model.
     """
-    from study.training.model.load import check_splittable, vocabulary_size
+    from study.training.model.layout import check_blocks
+    from study.training.model.load import meta_model
+    from study.training.model.shape import model_limits
 
     claim(config.results_dir, config.results_url)
     data = data_of(config, known_data)
-    rows = vocabulary_size(config.model)
-    if data.highest_token >= rows:
-        raise ModelError(
-            f"model.tokenizer: the data has token id {data.highest_token}, the model only {rows} "
-            "ids. Set it to the tokenizer that the model was trained with."
-        )
-    blocks, tied = check_splittable(config.model, config.task, max(2, len(data.label_names)))
+    model = meta_model(config.model, config.task, max(2, len(data.label_names)))
+    blocks, tied = check_blocks(model)
+    model_limits(model).refuse(data)
     cached = config.prefix_cache.enabled is not False
     start = known_start
     if start is None and config.search.warm_start:

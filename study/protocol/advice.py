@@ -42,7 +42,8 @@ def _about_classes(data: DataSummary) -> Iterator[str]:
     few = [n for n, count in zip(data.label_names, data.class_counts, strict=False) if count < 2]
     if few:
         yield (
-            f"{len(few)} classes have fewer than two training examples: {', '.join(few[:8])}"
+            f"{counted(len(few), 'class has', 'classes have')} fewer than two training examples: "
+            f"{', '.join(few[:8])}"
             f"{', ...' if len(few) > 8 else ''}. Small subsets will lack them."
         )
 

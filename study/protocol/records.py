@@ -410,6 +410,7 @@ class DataSummary(_Record):
         chat_date: ``YYYY-MM-DD`` that the chat template prints as today's; None: it prints none.
         notes: what else a reader of the results should know of the data.
         highest_token: the highest token id; -1 in records from before it was kept.
+        longest: tokens of the longest example in any split; 0 in records from before it was kept.
         rows: rows read, by the source's name (``train``, ``retention``); empty in old records.
         uncut_lengths: median, 95th percentile and largest number of tokens of a pool example
             before any was cut; empty in old records.
@@ -435,6 +436,7 @@ class DataSummary(_Record):
     chat_date: str | None = None
     notes: tuple[str, ...] = ()
     highest_token: int = -1
+    longest: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     uncut_lengths: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()

@@ -4,12 +4,14 @@ each arm costs."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
 
+from study.basics.errors import ModelError
 from study.config.load import StudyConfig
 from study.protocol.records import BaseModelRecord, StepCosts
 from study.protocol.steps import needs_probe
@@ -78,6 +80,11 @@ def _base_losses(
         )
     forward, feed = plain_forward(model), Feed(config, data, placement)
     validation = evaluate_split(forward, "validation", feed, placement)
+    if not math.isfinite(validation.mean):
+        raise ModelError(
+            f"model.path: {config.model.path} has a loss of {validation.mean} before any training: "
+            "its weights hold numbers that are none, or too large. Download or save it again."
+        )
     test = evaluate_split(forward, "test", feed, placement)
     retention = evaluate_split(forward, "retention", feed, placement) if data.retention else None
     return BaseModelRecord(

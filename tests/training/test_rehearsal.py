@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from study.orchestration.preflight.shape import model_shape
 from study.strategies import make_strategy
 from study.training.data.prepare import prepare_data
 from study.training.data.tokenised import StudyData, use_data
 from study.training.model.load import load_tokenizer
+from study.training.model.shape import model_shape
 from study.training.placement import Placement
 from study.training.rehearsal import rehearse
 from tests.helpers.data import study_config, task_rows, write_jsonl

@@ -232,7 +232,7 @@ def _memory(facts: StudyFacts, found: _Cluster, arm: str) -> Finding:
     if not devices.nodes:
         return Finding("no living node holds a worker to compare with", Status.SKIP)
     finding, facts.footprints[arm] = check_memory(
-        facts.config, facts.shape, facts.phases[arm], devices, facts.counts.longest
+        facts.config, facts.shape, facts.phases[arm], devices, facts.data.longest
     )
     return or_lift_alone(finding, facts.config, arm)
 

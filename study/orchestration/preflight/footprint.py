@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from study.config.load import StudyConfig
-from study.orchestration.preflight.shape import ModelShape
 from study.protocol.plan import StudyPlan
 from study.protocol.state_bytes import StateBytes, state_bytes
 from study.protocol.steps import lift_strategy
@@ -30,6 +29,7 @@ from study.strategies.base import Phase, Strategy, lowest_active_block
 from study.strategies.lift import LiftStrategy
 from study.training.data.batches import AUTOMATIC_MICRO_BATCH_SIZE
 from study.training.engine.zero import bucket_numel, resolve_micro_batch_size
+from study.training.model.shape import ModelShape
 
 _GIB = 2**30
 _LOSS_CHUNKS = 2 * 64 * 2**20

@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.basics.database_url import sqlite_path
 from study.basics.errors import StoreError
 from study.basics.owned import check_url, claim
-from study.basics.paths import StudyPaths
 from study.basics.remote import RemoteFolder
 from study.basics.text_format import byte_size, counted, short_count
 from study.config.load import StudyConfig
@@ -20,27 +18,15 @@ from study.config.tracking_needs import check_trackers
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import unwritable
 from study.orchestration.prepare import Prepared, data_of, prepare_known
+from study.protocol.records import DataSummary
 from study.store.connect import make_parent, stored_study_names
 from study.store.study_store import StudyStore
 
 if TYPE_CHECKING:
-    from study.orchestration.preflight.shape import ModelShape
+    from study.training.model.shape import ModelShape
 
 LEAVE_FREE = 2**30
 """Bytes of disk beyond the estimate: database, logs, the report."""
-
-
-@dataclass(frozen=True)
-class TokenCounts:
-    """What the tokenised data asks of a model.
-
-    Attributes:
-        longest: tokens of the longest example.
-        highest_id: the highest token id.
-    """
-
-    longest: int
-    highest_id: int
 
 
 def check_storage(config: StudyConfig) -> Finding:
@@ -96,7 +82,7 @@ def check_tracking(config: StudyConfig) -> Finding:
     return Finding(f"{', '.join(config.tracking)}: installed")
 
 
-def check_data(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, TokenCounts]:
+def check_data(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, DataSummary]:
     """Whether the data parses, splits and is enough.
 
     Args:
@@ -105,20 +91,13 @@ def check_data(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, 
     Raises:
         DataError, ModelError: as `prepare_study`.
     """
-    from study.training.data.tokenised import StudyData
 
     summary = data_of(config, None if store is None else store.data)
-    data = StudyData.open(StudyPaths(config.results_dir).data, summary.fingerprint)
-    splits = [s for s in (data.pool, data.validation, data.test, data.retention) if s is not None]
-    counts = TokenCounts(
-        longest=max(int(s.lengths.max()) for s in splits),
-        highest_id=max(int(s.tokens.max()) for s in splits),
-    )
     sizes = ", ".join(map(str, config.dataset_sizes))
     return Finding(
         f"{counted(summary.pool, 'example')} to train on for {sizes}; {summary.validation} "
         f"validation, {summary.test} test, {summary.retention or 'no'} retention"
-    ), counts
+    ), summary
 
 
 def check_model(config: StudyConfig) -> tuple[Finding, ModelShape]:
@@ -127,7 +106,7 @@ def check_model(config: StudyConfig) -> tuple[Finding, ModelShape]:
     Raises:
         ModelError: it cannot.
     """
-    from study.orchestration.preflight.shape import model_shape
+    from study.training.model.shape import model_shape
 
     shape = model_shape(config.model, config.task)
     local = Path(config.model.path).expanduser().is_dir()
@@ -138,27 +117,25 @@ def check_model(config: StudyConfig) -> tuple[Finding, ModelShape]:
     ), shape
 
 
-def check_tokens(config: StudyConfig, shape: ModelShape, counts: TokenCounts) -> Finding:
-    """Whether the model takes examples as long, and token ids as high, as the data has."""
+def check_tokens(config: StudyConfig, shape: ModelShape, data: DataSummary) -> Finding:
+    """Whether the model takes examples as long, and token ids as high, as the data has.
+
+    Raises:
+        ModelError: it does not.
+    """
+    shape.refuse(data)
     wanted, limit = config.training.sequence_length, shape.positions
-    if counts.highest_id >= shape.vocabulary:
-        return Finding(
-            f"The data has token id {counts.highest_id}, the model only {shape.vocabulary} ids.",
-            Status.FAIL,
-            "Set model.tokenizer to the tokenizer that the model was trained with.",
-        )
     if limit is None or wanted <= limit:
         most = f"the model takes {limit}" if limit else "the model has no limit"
-        longest = f"longest example {counts.longest} tokens, sequence_length {wanted}; {most}"
+        longest = f"longest example {data.longest} tokens, sequence_length {wanted}; {most}"
         return Finding(longest)
-    found = (
-        f"sequence_length is {wanted}, the longest example has {counts.longest} tokens, and the "
-        f"model was made for {limit}."
-    )
-    remedy = f"Set training.sequence_length to {limit} or less, or use a model for longer text."
     # Rotary positions go on for ever, but the model has never seen them.
-    fails = shape.learned_positions and counts.longest > limit
-    return Finding(found, Status.FAIL if fails else Status.WARN, remedy)
+    return Finding(
+        f"sequence_length is {wanted}, the longest example has {data.longest} tokens, and the "
+        f"model was made for {limit}.",
+        Status.WARN,
+        f"Set training.sequence_length to {limit} or less, or use a model for longer text.",
+    )
 
 
 def check_plan(config: StudyConfig, store: StudyStore | None) -> tuple[Finding, Prepared]:

@@ -17,7 +17,7 @@ from study.strategies.base import Phase
 
 if TYPE_CHECKING:
     from study.orchestration.preflight.footprint import Footprint
-    from study.orchestration.preflight.shape import ModelShape
+    from study.training.model.shape import ModelShape
 
 _TIGHT = 0.9
 """Share of a device above which an estimate is too close to call."""

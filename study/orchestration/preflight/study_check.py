@@ -61,14 +61,14 @@ def check_here(checks: Checklist, facts: StudyFacts, scratch: Path) -> None:
         )
     checks.run(
         "data",
-        lambda: _keep_counts(facts, config),
+        lambda: _keep_data(facts, config),
         remedy="Check the data section of the study file.",
         working="Preparing the data",
     )
     checks.run("model", lambda: _keep_shape(facts), remedy="Check model.path.")
     checks.run(
         "tokens",
-        lambda: local.check_tokens(config, facts.shape, facts.counts),
+        lambda: local.check_tokens(config, facts.shape, facts.data),
         needs=("data", "model"),
     )
     checks.run("plan", lambda: _keep_plan(facts, config), needs=("data", "model"))
@@ -79,8 +79,8 @@ def _keep_store(facts: StudyFacts) -> Finding:
     return finding
 
 
-def _keep_counts(facts: StudyFacts, config: StudyConfig) -> Finding:
-    finding, facts.counts = local.check_data(config, facts.store)
+def _keep_data(facts: StudyFacts, config: StudyConfig) -> Finding:
+    finding, facts.data = local.check_data(config, facts.store)
     return finding
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from study.config.load import StudyConfig
-from study.orchestration.preflight.local import TokenCounts
 from study.orchestration.prepare import Prepared
+from study.protocol.records import DataSummary
 from study.store.study_store import StudyStore
 
 if TYPE_CHECKING:
     from study.orchestration.preflight.footprint import Footprint
     from study.orchestration.preflight.resources import Room
-    from study.orchestration.preflight.shape import ModelShape
     from study.strategies.base import Phase
+    from study.training.model.shape import ModelShape
 
 
 @dataclass
@@ -24,7 +24,7 @@ class StudyFacts:
     Attributes:
         config: the study file.
         store: its results so far; None: there are none.
-        counts: found by `data`.
+        data: made by `data`.
         shape: by `model`.
         prepared: by `plan`.
         room: by `resources`.
@@ -34,7 +34,7 @@ class StudyFacts:
 
     config: StudyConfig
     store: StudyStore | None = None
-    counts: TokenCounts = field(init=False)
+    data: DataSummary = field(init=False)
     shape: ModelShape = field(init=False)
     prepared: Prepared = field(init=False)
     room: Room = field(init=False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateSyntaxError
+
+from study.basics.errors import DataError
 from study.training.data.messages import ANSWERS, Message, with_object_arguments
 from study.training.data.templates import BadValueError
 
@@ -53,20 +57,52 @@ class ChatTemplate:
         if not messages:
             return ""
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    list(messages),
-                    tools=tools,
-                    chat_template=self._text(tools),
-                    tokenize=False,
-                    add_generation_prompt=opening,
-                )
-            )
+            whole = self._rendered(self._given(messages), tools, opening)
+            return whole if opening else whole.removesuffix(self._needless_opening)
+        except TemplateSyntaxError as error:
+            raise DataError(
+                f"data.messages: the chat template of {self._tokenizer.name_or_path} is broken "
+                f"({error.message}). Correct it, or set model.tokenizer."
+            ) from error
         except Exception as error:  # jinja2's, and whatever a template raises on purpose
             raise BadValueError(
                 f"the chat template refuses the messages ({error}). Change or remove the row, or "
                 "set model.tokenizer to one whose template takes it."
             ) from error
+
+    def _rendered(self, messages: list[Message], tools: Any, opening: bool = False) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages,
+                tools=tools,
+                chat_template=self._text(tools),
+                tokenize=False,
+                add_generation_prompt=opening,
+            )
+        )
+
+    def _given(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages with their content as the template takes it."""
+        if not self._wants_parts:
+            return list(messages)
+        return [
+            {**m, "content": [{"type": "text", "text": m["content"]}]} if m.get("content") else m
+            for m in messages
+        ]
+
+    @cached_property
+    def _wants_parts(self) -> bool:
+        """Whether it writes only content that is a list of parts, as those of models do that see
+        images too."""
+        for content in (str, lambda text: [{"type": "text", "text": text}]):
+            messages = [
+                {"role": "user", "content": content(_QUESTION)},
+                {"role": ANSWERS, "content": content(_ANSWER)},
+            ]
+            with contextlib.suppress(Exception):  # whatever a template raises
+                if _ANSWER in self._rendered(messages, None):
+                    return content is not str
+        return False
 
     def marked_answers(self, messages: Sequence[Message], tools: Any, whole: str) -> list[Span]:
         """Where the assistant's part is in `whole`, by the template's own marks; empty where it
@@ -77,7 +113,7 @@ class ChatTemplate:
         if not _GENERATION.search(text):
             return []
         written, spans = render_jinja_template(
-            conversations=[list(messages)],
+            conversations=[self._given(messages)],
             tools=tools,
             chat_template=text,
             return_assistant_tokens_mask=True,
@@ -140,13 +176,22 @@ class ChatTemplate:
         except BadValueError:
             return True
 
-    def _probe(self) -> str | None:
-        """A short conversation."""
+    @cached_property
+    def _needless_opening(self) -> str:
+        """What announces the next answer although none is asked for, as the first templates of
+        Llama 3 do; empty where nothing does."""
+        mark = self._end_mark
+        following = (self._probe() or "").partition(_ANSWER)[2].partition(mark)[2] if mark else ""
+        is_announced = following.strip() and (self._probe(1) or "").endswith(following)
+        return following if is_announced else ""
+
+    def _probe(self, messages: int = 2) -> str | None:
+        """A short conversation, as it is written; None where the template refuses it."""
         asked = {"role": "user", "content": _QUESTION}
-        try:
-            return self.write([asked, {"role": ANSWERS, "content": _ANSWER}], None)
-        except BadValueError:
-            return None
+        probe = [asked, {"role": ANSWERS, "content": _ANSWER}][:messages]
+        with contextlib.suppress(Exception):  # whatever a template raises
+            return self._rendered(self._given(probe), None)
+        return None
 
     def _text(self, tools: Any) -> str:
         text = str(self._tokenizer.get_chat_template(None, tools))

@@ -12,21 +12,25 @@ from study.basics.errors import DataError
 from study.training.data.chat_template import ChatTemplate, Span
 from study.training.data.messages import (
     ANSWERS,
+    MEDIA,
+    SYSTEM,
+    TOOLS,
     Message,
     first_said,
     is_empty,
     is_written,
     read_messages,
     read_tools,
+    refuse_media,
     text_of,
     tool_names,
     unsaid,
     weight_of,
+    with_system,
 )
 from study.training.data.readers import Table
 from study.training.data.templates import BadValueError, Chat, Example, Template
 
-TOOLS_COLUMN = "tools"
 _NOTES = {
     "white space": "the chat template changes white space of the answer",
     "unseen": "the chat template leaves out what a message says that is no answer",
@@ -47,7 +51,7 @@ class ChatMessages(Template):
     puts after it.
 
     Args:
-        column: holds the messages; a column ``tools`` beside it reaches the template.
+        column: holds the messages; columns ``tools`` and ``system`` beside it belong to them.
         loss_on: the last assistant message, or all of them; a message's own `weight` goes first.
         day: what the template prints as today's date.
     """
@@ -63,23 +67,31 @@ class ChatMessages(Template):
                 "Take an instruction-tuned model, set model.tokenizer to one that has it, or use "
                 "data.prompt and data.response."
             )
+        if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+            names = ", ".join(tokenizer.chat_template)
+            raise DataError(
+                f"data.messages: the tokenizer of {tokenizer.name_or_path} has the chat templates "
+                f"{names}, but no default. Call one of them 'default' in its files."
+            )
         self._column, self._loss_on = column, loss_on
         self._template = ChatTemplate(tokenizer, day)
-        self._tools = False
         self._conversations, self._found = 0, Counter[str]()
 
     def columns(self, table: Table) -> Sequence[str]:
         table.require([self._column], "data.messages")
-        self._tools = table.may_have(TOOLS_COLUMN) and self._column != TOOLS_COLUMN
-        return [self._column, TOOLS_COLUMN] if self._tools else [self._column]
+        beside = [c for c in (*TOOLS, SYSTEM, *MEDIA) if table.may_have(c) and c != self._column]
+        return [self._column, *beside]
 
     def render(self, row: Mapping[str, Any]) -> Example:
+        beside = {name: value for name, value in row.items() if name != self._column}
+        refuse_media(beside)
         try:
             messages = read_messages(row[self._column])
+            messages = with_system(messages, beside.get(SYSTEM))
             learned = self._learned(messages)
         except BadValueError as error:
             raise BadValueError(f"column '{self._column}' (data.messages) {error}") from None
-        tools = read_tools(row[TOOLS_COLUMN]) if self._tools else None
+        tools = read_tools(beside)
         filled = [i for i in learned if not is_empty(messages[i])]
         if not filled:
             reason = "empty answer" if learned else "no answer with a weight of 1"
@@ -121,7 +133,7 @@ class ChatMessages(Template):
     def _example(
         self, messages: list[Message], learned: Sequence[int], tools: Any, notes: set[str]
     ) -> Example:
-        whole = self._template.write(messages, tools)
+        whole, spans = self._written(messages, learned, tools, notes)
         try:
             whole.encode()  # no tokenizer takes a lone surrogate, which JSON can write
         except UnicodeEncodeError as error:
@@ -135,7 +147,6 @@ class ChatMessages(Template):
                     f"the chat template leaves out the tool {_excerpt(name)} of column 'tools'. "
                     "Take the column out, or set model.tokenizer to one whose template writes it."
                 )
-        spans = self._spans(messages, learned, tools, whole, notes)
         for i, parts in zip(learned, spans, strict=True):
             if self._reflows(messages, i, tools, whole, (parts[0][0], parts[-1][1])):
                 notes.add("white space")
@@ -179,10 +190,7 @@ class ChatMessages(Template):
         kept = messages[:head] + messages[first:]
         left = [i - first + head for i in learned if i >= first]
         try:
-            whole = self._template.write(kept, tools)
-            return self._laid_out(
-                kept, left, tools, whole, self._spans(kept, left, tools, whole, set())
-            )
+            return self._laid_out(kept, left, tools, *self._written(kept, left, tools, set()))
         except BadValueError:
             return None
 
@@ -210,6 +218,43 @@ class ChatMessages(Template):
                 "data.prompt and data.response."
             )
         return reflowed
+
+    def _written(
+        self, messages: list[Message], learned: Sequence[int], tools: Any, notes: set[str]
+    ) -> tuple[str, Sequence[Sequence[Span]]]:
+        """The conversation as text, and where in it each message is that carries loss.
+
+        Raises:
+            BadValueError: the template refuses it, or does not show where.
+        """
+        whole = self._template.write(messages, tools)
+        try:
+            return whole, self._spans(messages, learned, tools, whole, notes)
+        except BadValueError:
+            used = self._as_used(messages, learned, tools)
+            if used is None:
+                raise
+            return used
+
+    def _as_used(
+        self, messages: list[Message], learned: Sequence[int], tools: Any
+    ) -> tuple[str, Sequence[Sequence[Span]]] | None:
+        """For templates that write an instruction to the whole conversation into its last question,
+        and lose it once an answer follows: what they write when the last answer is asked for, and
+        then the answer. None for other templates."""
+        head, _ = _exchanges(messages)
+        instructions, rest = messages[:head], messages[head:]
+        if not instructions or len(rest) < 2 or list(learned) != [len(messages) - 1]:
+            return None
+        asked, before = (
+            self._template.write(part[:-1], tools, opening=True) for part in (messages, rest)
+        )
+        whole = self._template.write(rest, tools)
+        said = all(is_written(text_of(message), asked) for message in instructions)
+        if not said or not whole.startswith(before):
+            return None
+        answered = asked + whole[len(before) :]
+        return answered, [[(len(asked), len(answered))]]
 
     def _spans(
         self,

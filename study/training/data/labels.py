@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -105,6 +106,20 @@ def resolve_labels(
         return Classes(names, by_split, why)
     by_split = {split: [own[i] for i in values] for split, values in by_split.items()}
     return Classes(head.names, by_split, KEPT_HEAD)
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """What to know of names that look like one class: those that differ only in capitals, white
+    space, or in how Unicode spells a character."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_plain(unicodedata.normalize("NFKC", name)), []).append(name)
+    return [
+        f"The classes {_some([repr(name) for name in group])} differ only in capitals, white space "
+        "or Unicode's spelling. If they are one, write it in one way."
+        for group in groups.values()
+        if len(group) > 1
+    ]
 
 
 def _number(label: Label) -> int | None:

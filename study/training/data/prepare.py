@@ -30,7 +30,7 @@ from study.config.sources import Source, find_source
 from study.protocol.records import DataSummary
 from study.training.data.chat_template import today_of
 from study.training.data.encoding import Encoder, pad_token_id, tokenizer_fingerprint
-from study.training.data.labels import Classes, Head, Label, resolve_labels
+from study.training.data.labels import Classes, Head, Label, alike, resolve_labels
 from study.training.data.readers import TEXT_COLUMN, Table, read_table
 from study.training.data.splits import Rows, clean, cut_missing, sample
 from study.training.data.templates import Example, RawText, Template, make_template, render_rows
@@ -46,7 +46,7 @@ GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
 """The retention text behind ``retention: general``."""
 
 # Raised whenever the same inputs would give other arrays, or a summary of more, than before.
-_FORMAT = 3
+_FORMAT = 4
 _HUB_SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "val"),
@@ -220,7 +220,13 @@ def _build(
         end_token_ids=_end_tokens(splits["pool"]),
         chat_date=day,
         highest_token=max(int(split.tokens.max()) for split in arrays.values()),
-        notes=(*template.notes(), *_end_notes(splits["pool"], classes is not None)),
+        longest=max(int(split.lengths.max()) for split in arrays.values()),
+        notes=(
+            *template.notes(),
+            *_end_notes(splits["pool"], classes is not None),
+            *_unknown_notes(tokenizer, arrays["pool"]),
+            *alike(() if classes is None else classes.names),
+        ),
         rows=read,
         uncut_lengths=_spread([e.uncut_length or len(e.ids) for e in splits["pool"].encoded]),
         lengths=_spread(arrays["pool"].lengths),
@@ -256,6 +262,21 @@ def _end_notes(pool: Rows, is_classification: bool) -> list[str]:
             "answer: the trained model may not know when to stop."
         )
     return notes
+
+
+def _unknown_notes(tokenizer: Any, pool: TokenisedSplit) -> list[str]:
+    """What the tokenizer has no token for, so that no model could tell it apart."""
+    unknown = tokenizer.unk_token_id
+    # Some tokenizers name a token of other use, which they never write for a text.
+    if unknown in (None, tokenizer.bos_token_id, tokenizer.eos_token_id):
+        return []
+    count = int(np.count_nonzero(pool.tokens == unknown))
+    if not count:
+        return []
+    return [
+        f"{count:,} of {len(pool.tokens):,} training tokens are {tokenizer.unk_token}: the "
+        "tokenizer has no other for these characters, so a model can neither read nor write them."
+    ]
 
 
 def _read(

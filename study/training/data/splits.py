@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from study.basics.errors import DataError
+from study.basics.text_format import counted
 from study.config.load import DataConfig
 from study.config.sources import Source
 from study.training.data.encoding import Encoded
@@ -121,8 +122,9 @@ def cut_missing(rows: Mapping[str, Rows], data: DataConfig, seed: int) -> dict[s
     if sum(sizes.values()) >= len(train):
         wanted = " and ".join(f"{name} ({size})" for name, size in sizes.items())
         raise DataError(
-            f"{train.source.key}: {len(train)} examples of {train.source.name} leave none for "
-            f"training once {wanted} are cut from them. Give more data, or lower "
+            f"{train.source.key}: {counted(len(train), 'example')} of {train.source.name} "
+            f"{'leaves' if len(train) == 1 else 'leave'} none for training once {wanted} are cut "
+            "from them. Give more data, or lower "
             f"{' and '.join(f'data.{name}_size' for name in sizes)}."
         )
     start = 0

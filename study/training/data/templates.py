@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -242,6 +243,8 @@ def _fill(parts: Sequence[Part], row: Mapping[str, Any]) -> str:
 
 def _text(row: Mapping[str, Any], column: str, numbers: bool = False) -> str:
     value = row[column]
+    if isinstance(value, float) and math.isnan(value):
+        value = None  # what pandas has for a missing one, and some JSON writers too
     if numbers and isinstance(value, bool):
         return str(value).lower()  # as JSON writes it
     if numbers and isinstance(value, int | float):
@@ -249,6 +252,11 @@ def _text(row: Mapping[str, Any], column: str, numbers: bool = False) -> str:
     if isinstance(value, str):
         _refuse_half_characters(column, value)
         return value
+    if isinstance(value, list) and value and isinstance(value[0], Mapping) and "role" in value[0]:
+        raise BadValueError(
+            f"column '{column}' holds chat messages, not text. Put the whole conversation, answer "
+            "included, into one column and name that in data.messages."
+        )
     raise BadValueError(
         f"column '{column}' holds {_shown(value)}, not text. Correct or remove the row."
     )

@@ -27,12 +27,12 @@ from transformers.utils import logging
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
 from study.training.data.labels import SINGLE_LABEL, Head
-from study.training.model.layout import check_blocks
 from study.training.model.model_checks import (
     CLASSIFICATION,
     check_folder,
     check_hf_config,
     check_weights,
+    refuse_pointers,
 )
 
 
@@ -116,6 +116,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         ModelError: no tokenizer there, or neither of the two tokens.
     """
     path = config.tokenizer or config.path
+    refuse_pointers(Path(path).expanduser())
     with _explained(config, path):
         tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(path), **_source(config))
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary_size(config):
@@ -133,18 +134,6 @@ def vocabulary_size(config: ModelConfig) -> int:
     """
     text = published_config(config).get_text_config()
     return int(getattr(text, "vocab_size", sys.maxsize))
-
-
-def check_splittable(config: ModelConfig, task: str, num_labels: int = 2) -> tuple[int, bool]:
-    """Refuse an architecture that cannot be split into blocks, without reading its weights.
-
-    Returns:
-        The number of transformer blocks, and whether the head is tied to the embeddings.
-
-    Raises:
-        ModelError: as `check_blocks`, or as `load_model` for what the configuration shows.
-    """
-    return check_blocks(meta_model(config, task, num_labels))
 
 
 def meta_model(config: ModelConfig, task: str, num_labels: int = 2) -> PreTrainedModel:
@@ -300,4 +289,13 @@ def _explained(config: ModelConfig, path: str | None = None) -> Iterator[None]:
         ) from error
     except Exception as error:
         first_line = next((x for x in str(error).splitlines() if x.strip()), type(error).__name__)
+        if isinstance(error, KeyError):  # whose text is the key alone
+            first_line = (
+                f"its files name, or lack, {first_line}, which this version of transformers cannot "
+                "do with."
+            )
+        if "trust_remote_code" in str(error):
+            first_line = (
+                "it needs code of its own. Read that, and set model.trust_remote_code to true."
+            )
         raise ModelError(f"model.path: cannot load {path or config.path}: {first_line}") from error

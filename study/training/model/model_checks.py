@@ -7,6 +7,7 @@ reads none: what a plan refuses is what a worker would refuse.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from study.basics.errors import ModelError
+from study.config.data_formats import is_lfs_pointer
 from study.config.load import ModelConfig
 from study.training.model.layout import is_tied
 
@@ -27,6 +29,7 @@ _WRAPPERS = {
     "base_model.model.": "a PEFT model: save model.merge_and_unload() instead",
 }
 """What the names of weights begin with that were saved from another object than the model."""
+_BLOCK = re.compile(r"\.\d+\.")
 _OTHER_SENSES = ("vision_config", "audio_config", "speech_config")
 
 
@@ -56,7 +59,17 @@ def check_folder(config: ModelConfig) -> None:
             f"model.path: {config.path} has neither {' nor '.join(_WEIGHTS)}. Save the model with "
             "save_pretrained(), which writes one of them; pickled weights are not read."
         )
+    refuse_pointers(folder)
     _check_generation(config, folder)
+
+
+def refuse_pointers(folder: Path) -> None:
+    """Raise ModelError for a clone whose files Git LFS has not fetched."""
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        if is_lfs_pointer(file):
+            raise ModelError(
+                f"model.path: {file} is a pointer of Git LFS, not the file. Run `git lfs pull`."
+            )
 
 
 def _check_generation(config: ModelConfig, folder: Path) -> None:
@@ -147,6 +160,14 @@ def check_weights(
         complete = "model" if task == CLASSIFICATION else "causal LM"
         raise ModelError(
             f"model.path: {config.path} has no weights for {names}. Use a complete {complete}."
+        )
+    named = {_BLOCK.sub(".#.", name) for name, _ in model.named_parameters()}
+    more = [key for key in info["unexpected_keys"] if _BLOCK.sub(".#.", key) in named]
+    if more:
+        raise ModelError(
+            f"model.path: {config.path} has weights that its config.json leaves out, such as "
+            f"{min(more)}: it names fewer blocks than there are. Correct it, or download the model "
+            "again."
         )
     # transformers keeps weights apart that the configuration ties, if the checkpoint's differ.
     ties = getattr(model.config, "tie_word_embeddings", False)

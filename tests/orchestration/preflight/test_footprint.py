@@ -17,12 +17,12 @@ from study.orchestration.preflight.footprint import (
     possible_phases,
     tokens_per_pass,
 )
-from study.orchestration.preflight.shape import ModelShape, model_shape
 from study.protocol.plan import ModelFacts, plan_study
 from study.strategies import make_strategy
 from study.training.losses import make_loss
 from study.training.model.layout import find_layout
 from study.training.model.load import load_model, new_head
+from study.training.model.shape import ModelShape, model_shape
 from tests.helpers.data import study_config
 from tests.helpers.models import BLOCKS, CAUSAL, ENCODERS, tiny_model_folder
 

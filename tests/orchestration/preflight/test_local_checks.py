@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from study.basics.errors import ModelError
 from study.basics.owned import MARK
 from study.config.load import StudyConfig
 from study.orchestration.preflight import local
@@ -54,7 +56,7 @@ def test_a_study_that_can_run_passes_and_leaves_only_its_data(folder: Path, tmp_
     assert {r.status for r in found.values()} == {Status.PASS}, found
     assert "64 examples to train on" in found["data"].found
     assert "4 blocks" in found["model"].found
-    assert facts.counts.longest <= 64 and facts.phases.keys() == {"full", "lift"}
+    assert facts.data.longest <= 64 and facts.phases.keys() == {"full", "lift"}
     assert {p.name for p in (tmp_path / "results").iterdir()} == {"data", MARK}
 
 
@@ -103,14 +105,12 @@ def test_a_truncated_weight_file_fails(folder: Path, tmp_path: Path) -> None:
 def lengths(folder: Path, model: str, sequence_length: int, longest: int) -> Any:
     config = make_config(folder, model, sequence_length=sequence_length)
     _, shape = local.check_model(config)
-    return local.check_tokens(config, shape, local.TokenCounts(longest, 260))
+    return local.check_tokens(config, shape, SimpleNamespace(longest=longest, highest_token=260))
 
 
 def test_examples_longer_than_a_table_of_positions_fail(folder: Path) -> None:
-    finding = lengths(folder, "tiny-gpt2-0", 512, 400)
-    assert finding.status is Status.FAIL
-    assert "400 tokens" in finding.found and "made for 128" in finding.found
-    assert "training.sequence_length to 128" in finding.remedy
+    with pytest.raises(ModelError, match=r"^training.sequence_length: .*400 tokens.*made for 128"):
+        lengths(folder, "tiny-gpt2-0", 512, 400)
 
 
 def test_lengths_that_a_model_computes_but_never_saw_are_a_warning(folder: Path) -> None:
@@ -122,8 +122,9 @@ def test_lengths_that_a_model_computes_but_never_saw_are_a_warning(folder: Path)
 def test_a_tokenizer_with_more_ids_than_the_model_fails(folder: Path) -> None:
     config = make_config(folder)
     _, shape = local.check_model(config)
-    finding = local.check_tokens(config, shape, local.TokenCounts(10, shape.vocabulary))
-    assert finding.status is Status.FAIL and "model.tokenizer" in finding.remedy
+    data = SimpleNamespace(longest=10, highest_token=shape.vocabulary)
+    with pytest.raises(ModelError, match=r"^model.tokenizer: .*token id 261"):
+        local.check_tokens(config, shape, data)
 
 
 @pytest.mark.parametrize(

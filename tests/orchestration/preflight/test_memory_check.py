@@ -17,8 +17,8 @@ from study.orchestration.preflight.memory import (
     or_lift_alone,
 )
 from study.orchestration.preflight.node_task import Gpu
-from study.orchestration.preflight.shape import ModelShape, model_shape
 from study.strategies import make_strategy
+from study.training.model.shape import ModelShape, model_shape
 from tests.helpers.data import study_config
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.results import make_config

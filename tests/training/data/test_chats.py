@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from study.basics.errors import DataError
 from study.training.data.chats import ChatMessages
 from study.training.data.encoding import Encoded, Encoder
 from study.training.data.templates import BadValueError
@@ -33,18 +34,20 @@ THOUGHTS = [
 ]
 
 
-def chats(template: str, loss_on: Any = "last", tools: bool = False) -> ChatMessages:
-    found = ChatMessages("messages", chat_tokenizer(template), loss_on, DAY)
-    found._tools = tools
-    return found
+def chats(template: str, loss_on: Any = "last") -> ChatMessages:
+    return ChatMessages("messages", chat_tokenizer(template), loss_on, DAY)
 
 
 def encoded(
-    template: str, messages: Any, loss_on: Any = "last", length: int = 10_000, tools: Any = None
+    template: str,
+    messages: Any,
+    loss_on: Any = "last",
+    length: int = 10_000,
+    tools: Any = None,
+    **beside: Any,
 ) -> Encoded:
     """Of one row."""
-    row = {"messages": messages, "tools": tools}
-    example = chats(template, loss_on, tools is not None).render(row)
+    example = chats(template, loss_on).render({"messages": messages, "tools": tools, **beside})
     return Encoder(chat_tokenizer(template), length).encode([example], False)[0]
 
 
@@ -165,9 +168,8 @@ def test_a_template_that_trims_or_leaves_messages_out_is_told() -> None:
     assert template.notes() == [
         "In 1 of 1 conversations the chat template changes white space of the answer."
     ]
-    template = chats(of.MISTRAL)
     with pytest.raises(BadValueError, match="writes earlier messages differently"):
-        template.render({"messages": LONG})
+        chats(of.MISTRAL, "all").render({"messages": LONG})
     template = chats(of.R1)
     template.render({"messages": [{"role": "system", "content": "In rhyme."}, *SHORT]})
     assert any("leaves out what a message says" in note for note in template.notes())
@@ -182,7 +184,9 @@ def test_a_template_that_trims_or_leaves_messages_out_is_told() -> None:
         (of.CHATML, [{"role": "user", "content": None}], "holds {'role': 'user', 'content': None}"),
         (of.CHATML, [{"from": "robot", "value": "x"}], "has a message from 'robot'. Known are: hu"),
         (of.CHATML, [SHORT[0], {"role": "assistant", "content": "\ud83d"}], "half a character"),
-        (of.CHATML, [{"role": "gpt", "content": "x"}], r"no assistant message.*\(.*of: gpt\)"),
+        (of.CHATML, [{"role": "narrator", "content": "x"}], r"no assistant message.*of: narrator"),
+        (of.CHATML, [SHORT[0], {**SHORT[1], "train": "no"}], r"with the train 'no' \(str\)"),
+        (of.CHATML, [SHORT[0], {**SHORT[1], "train": False, "weight": 1}], "which disagree"),
         (
             of.CHATML,
             [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}],
@@ -348,3 +352,105 @@ def test_a_start_token_that_only_the_tokenizer_writes_is_told() -> None:
         assert len([n for n in found.notes() if "no start token" in n]) == expected
         ids = Encoder(tokenizer, 100).encode([example], False)[0].ids.tolist()
         assert ids == tokenizer.apply_chat_template(SHORT)["input_ids"]
+
+
+def decoded(template: str, messages: Any, loss_on: Any = "last", **beside: Any) -> Any:
+    return pieces(template, encoded(template, messages, loss_on, **beside))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "User", "content": "Hi"}, {"role": "Assistant", "content": "Yo"}],
+        [{"role": "human", "content": "Hi"}, {"role": "gpt", "content": "Yo"}],
+        [{"role": "user", "content": "Hi"}, {"role": "model", "content": "Yo"}],
+        [{"role": "user", "value": "Hi"}, {"role": "assistant", "value": "Yo"}],
+        [{"from": "Human", "value": "Hi"}, {"from": "bot", "value": "Yo"}],
+        "[{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Yo'}]",
+    ],
+    ids=["capitals", "role human", "role model", "role and value", "from bot", "text of Python"],
+)
+def test_other_names_for_the_same_conversation(messages: Any) -> None:
+    same = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
+    assert decoded(of.CHATML, messages) == decoded(of.CHATML, same)
+
+
+def test_a_system_message_in_a_column_of_its_own() -> None:
+    system = {"role": "system", "content": "Be a pirate."}
+    assert decoded(of.CHATML, SHORT, system="Be a pirate.") == decoded(of.CHATML, [system, *SHORT])
+    for told in ("", None):
+        assert decoded(of.CHATML, SHORT, system=told) == decoded(of.CHATML, SHORT)
+    own = [system, *SHORT]
+    assert decoded(of.CHATML, own, system="Be a pirate.") == decoded(of.CHATML, own)
+    with pytest.raises(BadValueError, match="have a system message of their own"):
+        decoded(of.CHATML, own, system="Be polite.")
+    with pytest.raises(BadValueError, match=r"'system' holds 3 \(int\), not text"):
+        decoded(of.CHATML, SHORT, system=3)
+
+
+@pytest.mark.parametrize("column", ["image", "images", "videos", "audios"])
+def test_a_conversation_about_more_than_text_is_refused(column: str) -> None:
+    with pytest.raises(BadValueError, match=f"column '{column}' holds .*; only text can be"):
+        decoded(of.CHATML, SHORT, **{column: ["a.png"]})
+    assert decoded(of.CHATML, SHORT, **{column: []}) == decoded(of.CHATML, SHORT)
+
+
+@pytest.mark.parametrize("key", ["weight", "train", "training", "loss"])
+def test_messages_that_say_themselves_whether_they_are_learned(key: str) -> None:
+    bad = {"role": "assistant", "content": "bad", key: False}
+    good = {"role": "assistant", "content": "good", key: True}
+    found = decoded(of.CHATML, [SHORT[0], bad, SHORT[0], good], "all")
+    assert [text for text, has_loss in found if has_loss] == ["good<|im_end|>\n"]
+
+
+def test_calls_as_messages_of_a_role_of_their_own() -> None:
+    call = json.dumps(CALL["function"])
+    said = [CALLED[0], {"role": "tool_call", "content": call}]
+    said += [{"role": "tool_response", "content": "Rain"}, SHORT[1]]
+    same = [*CALLED, {"role": "tool", "content": "Rain"}, SHORT[1]]
+    assert decoded(of.QWEN_2, said, "all") == decoded(of.QWEN_2, same, "all")
+
+
+def test_calls_and_tools_in_the_form_of_before() -> None:
+    called = [CALLED[0], {"role": "assistant", "content": None, "function_call": CALL["function"]}]
+    functions = [tool["function"] for tool in TOOLS]
+    found = decoded(of.QWEN_2, called, functions=functions)
+    assert found == decoded(of.QWEN_2, CALLED, tools=TOOLS)
+
+
+PARTS = of.CHATML.replace(
+    "{{ m.content }}", "{% for p in m.content %}{{ p.text if p.type == 'text' }}{% endfor %}"
+)
+"""As models have it that see images too."""
+
+
+def test_a_template_that_takes_only_parts() -> None:
+    assert decoded(PARTS, LONG) == decoded(of.CHATML, LONG)
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in LONG]
+    assert decoded(PARTS, parts, "all") == decoded(of.CHATML, LONG, "all")
+
+
+def test_a_template_that_moves_the_system_message_is_learned_as_it_is_used() -> None:
+    tokenizer = chat_tokenizer(of.MISTRAL)
+    asked = tokenizer.apply_chat_template(LONG[:-1], tokenize=False, add_generation_prompt=True)
+    assert "Be short.\n\nAnother, please.[/INST]" in asked
+    found = decoded(of.MISTRAL, LONG)
+    assert found == [(asked, False), (" " + LONG[-1]["content"] + "</s>", True)]
+    short = encoded(of.MISTRAL, LONG, length=80)
+    assert short.truncated and "Be short." in pieces(of.MISTRAL, short)[0][0]
+
+
+@pytest.mark.parametrize("loss_on", ["last", "all"])
+def test_what_always_announces_an_answer_is_not_learned(loss_on: str) -> None:
+    """The first templates of Llama 3 do, also after the last answer."""
+    always = of.LLAMA_3.replace("{% if add_generation_prompt %}", "{% if true %}")
+    assert decoded(always, LONG, loss_on) == decoded(of.LLAMA_3, LONG, loss_on)
+
+
+def test_a_chat_template_that_cannot_be_used_is_told_as_such() -> None:
+    with pytest.raises(DataError, match=r"chat template of .* is broken \(unexpected"):
+        decoded("{% for m in messages %}{{ m.role }", SHORT)
+    tokenizer = chat_tokenizer(of.CHATML)
+    tokenizer.chat_template = {"rag": of.CHATML, "tool_use": of.QWEN_2}
+    with pytest.raises(DataError, match="has the chat templates rag, tool_use, but no default"):
+        ChatMessages("messages", tokenizer, "last", None)

@@ -29,7 +29,7 @@ from tests.helpers.data import (
     write_jsonl,
     write_parquet,
 )
-from tests.helpers.models import tiny_tokenizer
+from tests.helpers.models import sentencepiece_like_tokenizer, tiny_tokenizer
 
 ROOT = Path(__file__).parents[3]
 TASK = {"prompt": "{question}\n", "response": "{answer}"}
@@ -120,6 +120,43 @@ def test_globs_lists_and_folders_name_many_files(tmp_path: Path) -> None:
         prepare(tmp_path / str(i), {"train": s}).summary.fingerprint for i, s in enumerate(sources)
     }
     assert len(prints) == 1
+
+
+def test_a_folder_of_several_splits_gives_the_one_that_is_looked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for i, split in enumerate(["train-00000-of-00002", "train-00001-of-00002", "test", "dev"]):
+        write_jsonl(folder / f"{split}.jsonl", text_rows(10, start=10 * i))
+    (folder / "._train.jsonl").write_bytes(b"\0\5")
+    source = str(folder)
+    found = prepare(tmp_path / "1", {"train": source, "validation": source, "test": source})
+    assert found.summary.rows == {"train": 20, "validation": 10, "test": 10}
+    (folder / "train-00001-of-00002.jsonl").unlink()
+    with pytest.raises(DataError, match=r"1 of the 2 files .*/train-\*-of-\*\.jsonl are missing"):
+        prepare(tmp_path / "2", {"train": source})
+    (folder / "train-00000-of-00002.jsonl").rename(folder / "more.jsonl")
+    with pytest.raises(DataError, match=r"of several splits, or of another one \(dev\.jsonl, "):
+        prepare(tmp_path / "3", {"train": source})
+
+
+def test_what_is_no_number_is_no_value(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a", "answer": NaN}\n')
+    data = {"train": str(file), "prompt": "{text}", "response": "{answer}"}
+    with pytest.raises(DataError, match="row 1: column 'answer' holds no value, not text"):
+        prepare(tmp_path, data)
+    write_jsonl(file, [{"text": "a", "answer": [{"role": "assistant", "content": "b"}]}])
+    with pytest.raises(DataError, match=r"'answer' holds chat messages.* in data\.messages"):
+        prepare(tmp_path, data)
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_counted(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", [{"text": f"{i} \u0416\u0416"} for i in range(16)])
+    data = {"train": str(file), "validation_size": 1, "test_size": 1}
+    config = study_config({**data, "text": "text"})
+    summary = prepare_data(config, tmp_path / "data", sentencepiece_like_tokenizer())
+    (note,) = summary.notes
+    assert note.startswith("28 of ") and "training tokens are <unk>" in note
 
 
 def test_no_duplicate_straddles_splits_and_train_is_the_one_that_loses(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def message(folder: Path, data: dict[str, Any], **options: Any) -> str:
         ),
         pytest.param(
             '{"question": "x", "answer": "y"}\n' * 9,
-            "1 examples of {file} leave none for training once test (1) and validation (1) are",
+            "1 example of {file} leaves none for training once test (1) and validation (1) are",
             id="one example nine times",
         ),
         pytest.param("\n\n", "{file} has no rows. Give a file", id="blank lines only"),
@@ -323,7 +323,7 @@ def test_a_template_that_cannot_be_filled(
     ("value", "expected"),
     [
         ("hello", "holds 'hello' (str), not a list of messages"),
-        ([], "holds [] (list), not a list of messages"),
+        ([], "holds no message. Remove the row."),
         ([{"speaker": "human", "text": "x"}], 'A message is {"role": "user", "content": "..."}'),
         ([{"role": "user", "content": "x"}], "has no assistant message"),
         ([{"role": "assistant", "content": "x"}], "the chat template refuses the messages"),

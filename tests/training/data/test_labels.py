@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from study.basics.errors import DataError
 from study.config.load import ModelConfig
 from study.protocol.records import KEPT_HEAD
-from study.training.data.labels import SINGLE_LABEL, Head, Label, resolve_labels
+from study.training.data.labels import SINGLE_LABEL, Head, Label, alike, resolve_labels
 from study.training.model.load import load_model, new_head, own_head
 from tests.helpers.models import tiny_model_folder
 
@@ -56,6 +56,12 @@ def test_the_heads_ids_where_names_agree(
 )
 def test_a_new_head_says_why(labels: Sequence[Label], head: Head | None, why: str) -> None:
     assert why in resolve_labels({"train": labels}, None, head).head
+
+
+def test_names_that_look_like_one_class_are_told() -> None:
+    (note, other) = alike(["Pos", "neg", "pos ", "caf\u00e9", "cafe\u0301"])
+    assert note.startswith("The classes 'Pos', 'pos ' differ only in capitals, white space")
+    assert "caf" in other and not alike(["yes", "no", "eyes"])
 
 
 def test_spellings_of_one_integer_are_one_label() -> None:

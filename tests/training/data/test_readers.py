@@ -20,7 +20,7 @@ import pyarrow.parquet
 import pytest
 
 from study.basics.errors import DataError
-from study.config.sources import find_source
+from study.config.sources import Source, find_source
 from study.training.data.readers import read_table
 
 QA = [{"question": f"Q {i}", "answer": f"A {i}"} for i in range(8)]
@@ -66,12 +66,43 @@ def test_only_the_columns_asked_for_are_looked_at(tmp_path: Path) -> None:
         as_jsonl(QA),
         "\n".join(json.dumps(row, indent=1) for row in QA),
         json.dumps({"version": 1, "data": QA}),
+        json.dumps({key: [row[key] for row in QA] for key in QA[0]}),
     ],
-    ids=["array", "indented", "lines", "indented objects", "under a key"],
+    ids=["array", "indented", "lines", "indented objects", "under a key", "columns"],
 )
 def test_json_documents(tmp_path: Path, document: str) -> None:
     path = written(tmp_path / "a.json", document)
     assert read(path, ["question", "answer"]) == [tuple(row.values()) for row in QA]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"train": QA, "test": QA},
+        {key: {str(i): row[key] for i, row in enumerate(QA)} for key in QA[0]},
+        {"columns": ["question", "answer"], "index": [0], "data": [["a", "b"]]},
+    ],
+    ids=["splits", "columns of pandas", "split form of pandas"],
+)
+def test_a_json_object_that_is_no_rows_is_told_as_such(tmp_path: Path, document: Any) -> None:
+    path = written(tmp_path / "a.json", json.dumps(document))
+    with pytest.raises(DataError, match=r"is one object \(of .*\), not rows\. Write an array"):
+        read(path, ["answer"])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.parquet"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "git lfs pull"),
+        ("PK\x03\x04...", "is a ZIP archive, or a workbook"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_as_such(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        read(written(tmp_path / name, content), ["text"])
 
 
 def test_an_array_called_jsonl_is_read_as_what_it_is(tmp_path: Path) -> None:
@@ -144,6 +175,26 @@ def test_the_separator_of_a_csv_is_found_out(tmp_path: Path, separator: str) -> 
     rows = [(f"with , and ; and | and {i}", 'say "x"\n' * (i % 2)) for i in range(60)]
     writer.writerows([("question", "answer"), *rows])
     assert read(written(tmp_path / "a.csv", stream.getvalue()), ["question", "answer"]) == rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=|\nquestion|answer\na, b|c\nd|e\n",
+        'question, answer\n"a, b", c\nd, "e"\n',
+        '"question", "answer"\n"a, b", "c"\n"d", "e"\n',
+    ],
+    ids=["Excel's line", "blanks", "blanks before quotation marks"],
+)
+def test_a_csv_as_programs_write_it(tmp_path: Path, content: str) -> None:
+    path = written(tmp_path / "a.csv", content)
+    assert read(path, ["question", "answer"]) == [("a, b", "c"), ("d", "e")]
+
+
+def test_a_tsv_that_is_none_is_told_as_such(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tsv", "question,answer\na,b\n")
+    with pytest.raises(DataError, match=r"separated by ',', not by '\\t'\. Rename the file to"):
+        read_table(Source("data.train", files=(path,)), None).require(["answer"], "data.response")
 
 
 def test_a_nameless_index_column_is_one_that_nobody_asks_for(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from transformers import AutoModel
 
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
+from study.training.model.layout import check_blocks
 from study.training.model.load import (
-    check_splittable,
     load_model,
     load_tokenizer,
+    meta_model,
     model_fingerprint,
     new_head,
 )
@@ -173,9 +174,9 @@ def test_splittable_is_checked_without_reading_weights(tmp_path: Path) -> None:
     start = 8 + int.from_bytes(weights[:8], "little")
     # Numbers that nobody reads, behind a header that is as it was.
     (folder / "model.safetensors").write_bytes(weights[:start] + b"\xff" * (len(weights) - start))
-    check_splittable(ModelConfig(path=str(folder)), "causal-lm")
+    check_blocks(meta_model(ModelConfig(path=str(folder)), "causal-lm"))
     folder = tiny_model_folder(tmp_path, "opt")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "layerdrop": 0.5}))
     with pytest.raises(ModelError, match=r"OPTForCausalLM.*layerdrop"):
-        check_splittable(ModelConfig(path=str(folder)), "causal-lm")
+        check_blocks(meta_model(ModelConfig(path=str(folder)), "causal-lm"))

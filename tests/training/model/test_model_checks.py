@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
-from study.training.model.load import check_splittable, load_model, new_head
+from study.training.model.layout import check_blocks
+from study.training.model.load import load_model, meta_model, new_head
 from tests.helpers.models import tiny_model_folder
 
 CAUSAL, CLASSES = "causal-lm", "sequence-classification"
@@ -61,6 +62,19 @@ def smaller_vocabulary(folder: Path) -> None:
     with_config(folder, vocab_size=100)
 
 
+def fewer_blocks(folder: Path) -> None:
+    with_config(folder, num_hidden_layers=2)
+
+
+def pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def unknown_positions(folder: Path) -> None:
+    with_config(folder, rope_parameters={"rope_type": "zigzag", "rope_theta": 1e4})
+
+
 def impossible_generation(folder: Path) -> None:
     (folder / "generation_config.json").write_text('{"num_return_sequences": 4}')
 
@@ -88,6 +102,9 @@ def with_images(folder: Path) -> None:
         (data_parallel, r"begin with 'module\.'"),
         (without_a_block, r"has no weights for model\.layers\.1\."),
         (smaller_vocabulary, r"wrong shapes in the weights: (lm_head|model\.embed_tokens)"),
+        (fewer_blocks, r"weights that its config\.json leaves out, such as model\.layers\.2\."),
+        (pointer, r"model\.safetensors is a pointer of Git LFS"),
+        (unknown_positions, r"name, or lack, 'zigzag'"),
         (impossible_generation, r"invalid generation_config\.json \(Greedy methods"),
         (broken_generation, r"invalid generation_config\.json"),
         (with_images, r"is a model for more than text \(gemma3 has vision_config\)"),
@@ -103,7 +120,7 @@ def test_a_folder_that_cannot_be_trained(
     spoil(folder)
     config = ModelConfig(path=str(folder))
     for refuse in (
-        lambda: check_splittable(config, task),
+        lambda: check_blocks(meta_model(config, task)),
         lambda: load_model(config, task, 2, torch.float32, 0),
     ):
         with pytest.raises(ModelError, match=said) as caught:
@@ -115,7 +132,7 @@ def test_weights_apart_that_the_configuration_ties_stay_apart(tmp_path: Path) ->
     folder = tiny_model_folder(tmp_path, "llama", tie_word_embeddings=False)
     with_config(folder, tie_word_embeddings=True)
     config = ModelConfig(path=str(folder))
-    assert check_splittable(config, CAUSAL)[1] is False
+    assert check_blocks(meta_model(config, CAUSAL))[1] is False
     model = load_model(config, CAUSAL, 0, torch.float32, 0)
     stored = load_file(folder / "model.safetensors")
     assert torch.equal(model.lm_head.weight, stored["lm_head.weight"])

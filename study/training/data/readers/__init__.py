@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.basics.errors import DataError
-from study.config.data_formats import data_format, suffix
+from study.config.data_formats import data_format, is_lfs_pointer, suffix
 from study.config.sources import Source
 from study.training.data.readers.arrow_rows import ArrowRows, ParquetRows
 from study.training.data.readers.base import TEXT_COLUMN, Part, UnreadableError, WrittenFloat
@@ -27,6 +27,13 @@ from study.training.data.readers.opened import open_bytes
 from study.training.data.readers.text_rows import TextRows
 
 __all__ = ["TEXT_COLUMN", "Table", "WrittenFloat", "read_table"]
+
+
+_MAGIC = {
+    b"PK\x03\x04": ("a ZIP archive, or a workbook. Unpack it, or save its sheet as CSV", ""),
+    b"PAR1": ("a Parquet file by another name. Call it .parquet", "parquet"),
+}
+"""What files begin with that are no text, whatever they are called, and their format."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,8 @@ class Table:
                         raise DataError(f"{key}: {_missing_column(column, part)}")
 
     def may_have(self, column: str) -> bool:
-        """Whether `rows` can be asked for the column; rows of JSON for any."""
-        return all(isinstance(part, JsonRows) or part.has(column) for part in self.parts)
+        """Whether a row may have the column; those of JSON may have any."""
+        return any(_may_have(part, column) for part in self.parts)
 
     def label_names(self, column: str) -> list[str] | None:
         """The names of a ClassLabel column, or None if the column is of another type."""
@@ -65,8 +72,15 @@ class Table:
         """
         with _keyed(self.source):
             for part in self.parts:
-                for number, values in enumerate(part.rows(columns), start=1):
-                    yield f"{part.name}, row {number}", dict(zip(columns, values, strict=True))
+                there = [column for column in columns if _may_have(part, column)]
+                none = dict.fromkeys(set(columns) - set(there))
+                for number, values in enumerate(part.rows(there), start=1):
+                    row = dict(zip(there, values, strict=True))
+                    yield f"{part.name}, row {number}", row | none if none else row
+
+
+def _may_have(part: Part, column: str) -> bool:
+    return isinstance(part, JsonRows) or part.has(column)
 
 
 def read_table(source: Source, subset: str | None, encoding: str | None = None) -> Table:
@@ -91,9 +105,15 @@ def read_table(source: Source, subset: str | None, encoding: str | None = None) 
 
 def _open(path: Path, encoding: str | None) -> Part:
     with open_bytes(path) as file:
-        if not file.read(1):
-            raise UnreadableError(f"{path} is empty. Give a file with examples.")
+        begin = file.read(4)
+    if not begin:
+        raise UnreadableError(f"{path} is empty. Give a file with examples.")
+    if is_lfs_pointer(path):
+        raise UnreadableError(f"{path} is a pointer of Git LFS, not the data. Run `git lfs pull`.")
     kind = data_format(path)
+    for magic, (what, right) in _MAGIC.items():
+        if begin == magic and kind != right:
+            raise UnreadableError(f"{path} is {what}.")
     if kind == "parquet":
         return ParquetRows(path)
     if kind == "arrow":

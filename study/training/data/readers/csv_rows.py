@@ -6,6 +6,7 @@ import contextlib
 import csv
 import difflib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from study.training.data.readers.base import UnreadableError
 from study.training.data.readers.opened import LONGEST_LINE, lines
 
 _SEPARATORS = (",", ";", "\t", "|")
+_SEP_LINE = re.compile(r"sep=(.)\r?\n?")
 _SAMPLE = 50
 """Records that tell the separator."""
 _QUOTED: Mapping[str, Any] = {"quotechar": '"', "doublequote": True}
@@ -42,6 +44,9 @@ class CsvRows:
             if self._looks_escaped():
                 self._dialect |= _ESCAPED
         self.columns = next((record for _, record in self._records()), [])
+        if len(self.columns) > 1 and all(name[:1] == " " for name in self.columns[1:]):
+            self._dialect["skipinitialspace"] = True
+            self.columns = next(record for _, record in self._records())
 
     def has(self, column: str) -> bool:
         return column in self.columns
@@ -53,6 +58,14 @@ class CsvRows:
         """What to say of a file that lacks a column because its first line is, or may be, an
         example; None if it plainly names the columns."""
         names = self.columns
+        other = next(
+            (s for s in _SEPARATORS if s in "".join(names) and column in names[0].split(s)), ""
+        )
+        if len(names) == 1 and other:
+            return (
+                f"its first line is separated by {other!r}, not by "
+                f"{self._dialect['delimiter']!r}. Rename the file to .csv."
+            )
         head = [r for _, r in itertools.islice(self._records(), 1, _SAMPLE) if len(r) == len(names)]
         repeated = any(
             name in column for name, column in zip(names, zip(*head, strict=True), strict=False)
@@ -92,9 +105,7 @@ class CsvRows:
 
     def _records(self, dialect: Mapping[str, Any] | None = None) -> Iterator[tuple[int, list[str]]]:
         """Records that are not blank, each with the line it begins at."""
-        reader = csv.reader(
-            lines(self._path, self._encoding), strict=True, **(dialect or self._dialect)
-        )
+        reader = csv.reader(self._lines(), strict=True, **(dialect or self._dialect))
         line = 1
         while True:
             try:
@@ -121,8 +132,16 @@ class CsvRows:
             )
         return f"{self.name}, line {last}: cannot be read as CSV ({error}). Correct it."
 
+    def _lines(self) -> Iterator[str]:
+        """Without the line by which Excel is told the separator, which is blank in its place."""
+        for number, line in enumerate(lines(self._path, self._encoding)):
+            yield "\n" if number == 0 and _SEP_LINE.fullmatch(line) else line
+
     def _separator(self) -> str:
         """The one that gives every record as many fields, and more than one."""
+        first = next(lines(self._path, self._encoding), "")
+        if named := _SEP_LINE.fullmatch(first):
+            return named[1]
         widths = {separator: self._widths(separator) for separator in _SEPARATORS}
         for separator, found in widths.items():
             if found[:1] > [1] and len(set(found)) == 1:
@@ -131,12 +150,12 @@ class CsvRows:
 
     def _widths(self, separator: str) -> list[int]:
         """Fields of the first records."""
-        reader = csv.reader(lines(self._path, self._encoding), delimiter=separator)
+        reader = csv.reader(self._lines(), delimiter=separator)
         return [len(record) for record in itertools.islice(reader, _SAMPLE) if record]
 
     def _looks_escaped(self) -> bool:
         """Whether the records are whole only if a backslash escapes."""
-        if not any('\\"' in line for line in lines(self._path, self._encoding)):
+        if not any('\\"' in line for line in self._lines()):
             return False
         return not self._is_whole(self._dialect) and self._is_whole({**self._dialect, **_ESCAPED})
 
@@ -150,14 +169,12 @@ class CsvRows:
         """Whether quotation marks around fields are no part of them: they stand around all fields,
         or only where they are needed, and those inside are doubled. That they hold line ends is no
         sign: so do two of prose, one in each of two rows."""
-        starts = (
-            line.startswith('"') or '\t"' in line for line in lines(self._path, self._encoding)
-        )
+        starts = (line.startswith('"') or '\t"' in line for line in self._lines())
         dialect = {**_QUOTED, "delimiter": "\t"}
         if not any(starts) or not self._is_whole(dialect):
             return False
         raw: list[str] = []
-        reader = csv.reader(_kept(lines(self._path, self._encoding), raw), **dialect)
+        reader = csv.reader(_kept(self._lines(), raw), **dialect)
         everywhere, where_needed, proven = True, True, False
         for record in reader:
             quoted = _quoted(record, "".join(raw))

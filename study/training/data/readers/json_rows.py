@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 class JsonRows:
     """Rows as JSON objects: one a line, or in one array, alone in the file or under the only key
-    that holds one."""
+    that holds one; or an object with a list for each column."""
 
     def __init__(self, path: Path, encoding: str | None) -> None:
         self.name = str(path)
@@ -68,10 +68,28 @@ class JsonRows:
         values = self._values(text)
         first = list(itertools.islice(values, 2))
         if len(first) == 1 and isinstance(first[0], dict):
-            below = [value for value in first[0].values() if _is_rows(value)]
-            first = below[0] if len(below) == 1 else first
+            first = self._rows_in(first[0])
         for number, value in enumerate(itertools.chain(first, values), start=1):
             yield self._checked(value, f"{self._path}, row {number}", "Write an array of objects")
+
+    def _rows_in(self, document: Row) -> list[Any]:
+        """The rows of a file that is one object: a list of them under one of its keys, a list for
+        each column, or a single row."""
+        below = [value for value in document.values() if _is_rows(value)]
+        if len(below) == 1:
+            return list(below[0])
+        columns = list(document.values())
+        lengths = {len(column) if isinstance(column, list) else None for column in columns}
+        if not below and len(lengths) == 1 and None not in lengths:
+            return [dict(zip(document, row, strict=True)) for row in zip(*columns, strict=True)]
+        if all(isinstance(value, list | dict) for value in columns):
+            shown = ", ".join(itertools.islice(document, 5))
+            raise UnreadableError(
+                f"{self._path}: is one object (of {shown}), not rows. Write an array of objects, "
+                '[{"text": "..."}, ...], one file for each split; pandas does with '
+                'to_json(path, orient="records").'
+            )
+        return [document]
 
     def _values(self, text: str) -> Iterator[Any]:
         """The elements of an array, or values one after the other."""

@@ -12,13 +12,43 @@ from transformers import PreTrainedModel
 
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
+from study.protocol.records import DataSummary
 from study.strategies.base import BlockLayout
 from study.training.model.layout import meta_layout
 from study.training.model.load import CLASSIFICATION, meta_model
 
 
 @dataclass(frozen=True)
-class ModelShape:
+class ModelLimits:
+    """What a model can be given.
+
+    Attributes:
+        vocabulary: rows of the input embedding.
+        positions: tokens per example that it is made for; None: it has no limit.
+        learned_positions: it has a table of that many positions and fails beyond it.
+    """
+
+    vocabulary: int
+    positions: int | None
+    learned_positions: bool
+
+    def refuse(self, data: DataSummary) -> None:
+        """Raise ModelError for token ids, or lengths, that it fails at."""
+        if data.highest_token >= self.vocabulary:
+            raise ModelError(
+                f"model.tokenizer: the data has token id {data.highest_token}, the model only "
+                f"{self.vocabulary} ids. Set it to the tokenizer that the model was trained with."
+            )
+        if self.learned_positions and self.positions and data.longest > self.positions:
+            raise ModelError(
+                f"training.sequence_length: the longest example has {data.longest} tokens, and "
+                f"the model was made for {self.positions}. Set it to {self.positions} or less, or "
+                "use a model for longer text."
+            )
+
+
+@dataclass(frozen=True)
+class ModelShape(ModelLimits):
     """A model without its weights.
 
     Attributes:
@@ -30,9 +60,6 @@ class ModelShape:
         scores: numbers that the backward pass keeps per head and pair of tokens; 0 where attention
             is computed in one piece.
         logits: numbers that the model gives per token; 0 for a classifier.
-        vocabulary: rows of the input embedding.
-        positions: tokens per example that it is made for; None: it has no limit.
-        learned_positions: it has a table of that many positions and fails beyond it.
     """
 
     architecture: str
@@ -42,9 +69,6 @@ class ModelShape:
     heads: int
     scores: int
     logits: int
-    vocabulary: int
-    positions: int | None
-    learned_positions: bool
 
     @property
     def parameters(self) -> int:
@@ -70,8 +94,7 @@ def model_shape(config: ModelConfig, task: str, num_labels: int = 2) -> ModelSha
         layout = meta_layout(model, _new_head(model, layout, stored))
     text = model.config.get_text_config()
     hidden = int(text.hidden_size)
-    embedding = model.get_input_embeddings()
-    table = _position_table(model, embedding)
+    limits = model_limits(model)
     return ModelShape(
         architecture=type(model).__name__,
         layout=layout,
@@ -80,8 +103,19 @@ def model_shape(config: ModelConfig, task: str, num_labels: int = 2) -> ModelSha
         heads=int(getattr(text, "num_attention_heads", 1)),
         scores=_scores(model.config),
         logits=0 if task == CLASSIFICATION else int(text.vocab_size),
+        vocabulary=limits.vocabulary,
+        positions=limits.positions,
+        learned_positions=limits.learned_positions,
+    )
+
+
+def model_limits(model: PreTrainedModel) -> ModelLimits:
+    """Of a model, on the meta device too."""
+    embedding = model.get_input_embeddings()
+    table = _position_table(model, embedding)
+    return ModelLimits(
         vocabulary=int(embedding.num_embeddings),
-        positions=_positions(text, table),
+        positions=_positions(model.config.get_text_config(), table),
         learned_positions=table is not None,
     )
 
