@@ -59,7 +59,7 @@ def test_every_shipped_space_loads_by_name_and_its_header_says_how_to_use_it(pat
 
 
 def test_every_template_file_is_listed() -> None:
-    files = {p.stem for p in (ROOT / "study" / "templates").glob("*.yaml")}
+    files = {p.stem for p in (ROOT / "study" / "cli" / "examples" / "templates").glob("*.yaml")}
     assert files == set(TEMPLATES)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import study.training
+import study.training.data
 from study.basics.errors import UserError
 from study.cli.examples.demo import text
 from study.cli.examples.demo.text import TaskExample
 
-SHIPPED_PROSE = Path(study.training.__path__[0]) / "general_text" / "general.jsonl"
+SHIPPED_PROSE = Path(study.training.data.__path__[0]) / "general_text" / "general.jsonl"
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,7 @@ def test_every_fence_ends() -> None:
 
 def test_templates_show_commands_that_exist() -> None:
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
-    for path in (ROOT / "study" / "templates").glob("*.yaml"):
+    for path in (ROOT / "study" / "cli" / "examples" / "templates").glob("*.yaml"):
         text = path.read_text(encoding="utf-8")
         assert yaml.safe_load(text)
         assert set(re.findall(r"^#\s+study (\w+)", text, re.M)) <= verbs

@@ -13,7 +13,7 @@ from study.config.schema.__main__ import BEGIN, END, with_reference
 from tests.documentation.pages import BLOCKS, PAGES, ROOT, commands
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-REFERENCE = ROOT / "study" / "schema" / "README.md"
+REFERENCE = ROOT / "study" / "config" / "schema" / "README.md"
 
 
 def test_every_verb_is_shown_and_no_other() -> None:

@@ -419,7 +419,8 @@ def test_an_installed_package_asks_for_a_checkout(
     # As in site-packages: the files of cluster/ are inside the package, and nothing is beside it.
     package = tmp_path / "site-packages" / "study"
     package.mkdir(parents=True)
-    (package / "cluster").symlink_to(targets.cluster_folder())
+    for name in ("cluster", "search_spaces"):
+        (package / name).symlink_to(shipped.shipped_folder(name))
     monkeypatch.setattr(shipped, "__file__", str(package / "basics" / "shipped.py"))
     assert render.cluster_folder() == package / "cluster"
     path = write_study(tmp_path, GPUS)

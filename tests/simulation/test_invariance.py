@@ -19,7 +19,7 @@ from tests.simulation.scenarios import SCENARIOS, PlanShape, Scenario
 from tests.simulation.studies import plainly, run_study, run_through_ledger, simulate
 from tests.simulation.truth import lowest_losses
 
-TEMPLATES = Path(study.__file__).parent / "templates"
+TEMPLATES = Path(study.__file__).parent / "cli" / "examples" / "templates"
 SIZES = (250, 1000, 1414, 4000)
 SMALL = PlanShape(replicates=3, trials=4, study_seeds=6)
 KINDS = ("crossover, 4x noise at the smallest", "cheaper, not worse", "D = 2 rho", "divergence")
