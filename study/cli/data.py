@@ -22,7 +22,7 @@ def data_facts(data: DataSummary, sequence_length: int) -> dict[str, str]:
     """Rows read, kept, dropped and cut, the classes, and how long examples are."""
     facts = {}
     if data.rows:
-        read = listed([f"{count:,} of data.{name}" for name, count in data.rows.items()])
+        read = listed([_read(data, name, count) for name, count in data.rows.items()])
         facts["Rows"] = f"read {read}; kept {data.kept:,}"
     facts |= {
         "Data": f"{data.pool} to train on, {data.validation} validation, {data.test} test, "
@@ -39,6 +39,11 @@ def data_facts(data: DataSummary, sequence_length: int) -> dict[str, str]:
     if data.lengths:
         facts["Lengths"] = _lengths(data)
     return facts
+
+
+def _read(data: DataSummary, name: str, taken: int) -> str:
+    left = data.not_drawn.get(name, 0)
+    return f"{taken + left:,} of data.{name}" + (f" and drew {taken:,} of them" if left else "")
 
 
 def _dropped(data: DataSummary) -> str:

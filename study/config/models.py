@@ -55,6 +55,9 @@ class DataConfig(Section):
     """Examples, or share of the training file, to cut when no validation file is given."""
     test_size: PositiveInt | Fraction = 0.1
     """The same for the test split, which no choice ever sees."""
+    max_train_samples: PositiveInt | None = None
+    """Rows of train to go on with, drawn at random where there are more; null: 20000, or 16 times
+    the largest dataset size where that is more."""
     subset: str | None = None
     """Configuration name of a hub dataset."""
     encoding: str | None = None

@@ -84,8 +84,7 @@ def data_of(config: StudyConfig, known: DataSummary | None) -> DataSummary:
     from study.training.model.load import load_tokenizer, own_head
 
     tokenizer, head = load_tokenizer(config.model), own_head(config.model, config.task)
-    day = known.chat_date if known else None
-    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head, day)
+    data = prepare_data(config, StudyPaths(config.results_dir).data, tokenizer, head, known)
     check_sizes(config, data)
     return data
 

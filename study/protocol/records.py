@@ -411,7 +411,11 @@ class DataSummary(_Record):
         notes: what else a reader of the results should know of the data.
         highest_token: the highest token id; -1 in records from before it was kept.
         longest: tokens of the longest example in any split; 0 in records from before it was kept.
-        rows: rows read, by the source's name (``train``, ``retention``); empty in old records.
+        rows: rows that were taken, by the source's name (``train``, ``retention``); empty in old
+            records.
+        not_drawn: rows that were read besides, where there are more than are needed.
+        max_train_samples: so many rows of train were taken at most; 0 in records from before there
+            was a limit.
         uncut_lengths: median, 95th percentile and largest number of tokens of a pool example
             before any was cut; empty in old records.
         lengths: the same of the examples as they are stored.
@@ -438,6 +442,8 @@ class DataSummary(_Record):
     highest_token: int = -1
     longest: int = 0
     rows: dict[str, int] = field(default_factory=dict)
+    not_drawn: dict[str, int] = field(default_factory=dict)
+    max_train_samples: int = 0
     uncut_lengths: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()
 

@@ -4,8 +4,9 @@
 (`study.training.data.tokenised.StudyData.open`), by its fingerprint. What decides the outcome, in
 this order:
 
-1. Every row of every given file is rendered and tokenised (`templates`, `encoding`). Examples
-   without a target (a blank text or response) are dropped and counted.
+1. Every row of every given file, of very many of train a random part (`readers.draw`), is rendered
+   and tokenised (`templates`, `encoding`). Examples without a target (a blank text or response) are
+   dropped and counted.
 2. Exact duplicates (same tokens, same target or label) are dropped and counted, within a split
    and across: test keeps its own, then validation, then train, then retention.
 3. Splits without a file are cut at random from what is left of train.
@@ -16,8 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from study.protocol.records import DataSummary
 from study.training.data.chat_template import today_of
 from study.training.data.encoding import Encoder, pad_token_id, tokenizer_fingerprint
 from study.training.data.labels import Classes, Head, Label, alike, resolve_labels
-from study.training.data.readers import TEXT_COLUMN, Table, read_table
+from study.training.data.readers import TEXT_COLUMN, Draw, Table, read_table
 from study.training.data.splits import Rows, clean, cut_missing, sample
 from study.training.data.templates import Example, RawText, Template, make_template, render_rows
 from study.training.data.tokenised import (
@@ -46,7 +49,8 @@ GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
 """The retention text behind ``retention: general``."""
 
 # Raised whenever the same inputs would give other arrays, or a summary of more, than before.
-_FORMAT = 4
+_FORMAT = 5
+_DRAW_STREAM = 3
 _HUB_SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "val"),
@@ -60,7 +64,7 @@ def prepare_data(
     folder: Path,
     tokenizer: Any,
     head: Head | None = None,
-    chat_date: str | None = None,
+    known: DataSummary | None = None,
 ) -> DataSummary:
     """Tokenise the study's data into `folder`, or find it there unchanged. What else is there
     stays: a study that runs, or has results, goes on with its own data (`use_data`).
@@ -75,16 +79,17 @@ def prepare_data(
         folder: where the arrays go, one subfolder per version.
         tokenizer: the model's Hugging Face tokenizer.
         head: classification: `model.own_head` of the base model.
-        chat_date: that the study's first data were made with, for chat templates that print today's
-            date; null: none is on record. `data.chat_date` goes before it.
+        known: what is on record of the study's data: the date that its chat template printed as
+            today's and the most rows that were drawn go on to hold; the study file goes before it.
 
     Raises:
         DataError: data that is missing, unreadable, malformed, empty or too small; a disk that
             is full.
     """
     sources = _find_sources(config)
-    day = _chat_date(config, tokenizer, chat_date)
-    key = _version_key(config, sources, tokenizer, head, day)
+    day = _chat_date(config, tokenizer, known.chat_date if known else None)
+    most = _most_rows(config, known)
+    key = _version_key(config, sources, tokenizer, head, day, most)
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +102,7 @@ def prepare_data(
         summary = stored_summary(folder, key)
         if summary is None:
             with new_version(folder, key) as version:
-                summary = _build(config, sources, tokenizer, head, day, version)
+                summary = _build(config, sources, tokenizer, head, day, most, version)
         else:
             os.utime(folder / key)  # it is in use again
     finally:
@@ -109,13 +114,23 @@ def check_sizes(config: StudyConfig, summary: DataSummary) -> None:
     """Raise DataError if a dataset size exceeds the training examples there are."""
     too_large = [str(size) for size in config.dataset_sizes if size > summary.pool]
     if too_large:
+        more = "raise data.max_train_samples" if summary.not_drawn else "give more data"
         raise DataError(
             f"dataset_sizes: {', '.join(too_large)} exceed the {summary.pool} training examples "
             f"(left after {summary.duplicates_removed} duplicates and {summary.empty_removed} "
             f"empty examples, {summary.validation} for validation and {summary.test} for test). "
-            f"Use sizes up to {summary.pool}, give more data, or lower data.validation_size and "
+            f"Use sizes up to {summary.pool}, {more}, or lower data.validation_size and "
             "data.test_size."
         )
+
+
+def _most_rows(config: StudyConfig, known: DataSummary | None) -> int:
+    """Rows of train to go on with; where nobody says, enough to draw every subset from."""
+    if config.data.max_train_samples is not None:
+        return config.data.max_train_samples
+    if known is not None:
+        return known.max_train_samples or sys.maxsize  # as it was before there was a limit
+    return max(20_000, 16 * config.dataset_sizes[-1])
 
 
 def class_prior_losses(pool: TokenisedSplit, split: TokenisedSplit) -> list[float]:
@@ -159,6 +174,7 @@ def _version_key(
     tokenizer: Any,
     head: Head | None,
     day: str | None,
+    most: int,
 ) -> str:
     parts = [
         _FORMAT,
@@ -170,6 +186,7 @@ def _version_key(
         tokenizer_fingerprint(tokenizer),
         head and [head.names, head.problem],
         day,
+        most,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -180,10 +197,16 @@ def _build(
     tokenizer: Any,
     head: Head | None,
     day: str | None,
+    most: int,
     version: Path,
 ) -> DataSummary:
     template = make_template(config, tokenizer, day)
-    rows, classes = _read(config, sources, tokenizer, template, head)
+    draws = {
+        "train": Draw(most, (_DRAW_STREAM, config.seed)),
+        # Some of them may be empty, or stand in other splits.
+        "retention": Draw(10 * config.data.retention_size, (_DRAW_STREAM, config.seed, 1)),
+    }
+    rows, classes = _read(config, sources, tokenizer, template, head, draws)
     read = {name: len(rows[name]) for name in _HUB_SPLITS if name in rows}
     rows, removed = clean(rows)
     splits = cut_missing(rows, config.data, config.seed)
@@ -228,6 +251,8 @@ def _build(
             *alike(() if classes is None else classes.names),
         ),
         rows=read,
+        not_drawn={name: draw.left for name, draw in draws.items() if draw.left},
+        max_train_samples=most,
         uncut_lengths=_spread([e.uncut_length or len(e.ids) for e in splits["pool"].encoded]),
         lengths=_spread(arrays["pool"].lengths),
     )
@@ -285,6 +310,7 @@ def _read(
     tokenizer: Any,
     template: Template,
     head: Head | None,
+    draws: Mapping[str, Draw],
 ) -> tuple[dict[str, Rows], Classes | None]:
     """All sources tokenised, and what their labels mean (None for causal-lm)."""
     retention = config.data.retention
@@ -295,7 +321,8 @@ def _read(
     for name, source in sources.items():
         # The subset names a configuration of the task's dataset, not of the retention text's.
         subset = config.data.subset if name != "retention" else None
-        tables[name] = read_table(source, subset, config.data.encoding)
+        table = read_table(source, subset, config.data.encoding)
+        tables[name] = replace(table, draw=draws.get(name))
         column = TEXT_COLUMN if retention == "general" else config.data.retention_text
         used = RawText(column, "data.retention_text") if name == "retention" else template
         examples = render_rows(used, tables[name])

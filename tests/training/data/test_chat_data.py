@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +117,16 @@ def test_the_day_that_a_chat_template_prints_stays_the_same(tmp_path: Path) -> N
     today = prepare_data(config, tmp_path / "a", tokenizer)
     assert today.chat_date == today_of(tokenizer)
     for day in ("2024-02-09", "2024-02-10"):
-        summary = prepare_data(config, tmp_path / "b", tokenizer, chat_date=day)
+        known = replace(today, chat_date=day)
+        summary = prepare_data(config, tmp_path / "b", tokenizer, known=known)
         assert summary.chat_date == day
         expected = f"Today Date: {int(day[-2:]):02d} Feb 2024"
         pool = StudyData.open(tmp_path / "b", summary.fingerprint).pool
         assert all(expected in text for text in texts(pool, tokenizer))
     assert summary.fingerprint != today.fingerprint
     named = study_config({**given, "chat_date": "2024-02-09"}, sequence_length=256)
-    again = prepare_data(named, tmp_path / "c", tokenizer, chat_date="2030-01-01")
+    known = replace(today, chat_date="2030-01-01")
+    again = prepare_data(named, tmp_path / "c", tokenizer, known=known)
     assert again.chat_date == "2024-02-09"
     plain = chat_tokenizer(chat_templates.CHATML)
     assert prepare_data(named, tmp_path / "d", plain).chat_date is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import math
@@ -15,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from study.basics.errors import DataError, OtherDataError
 from study.protocol.records import DataSummary
 from study.training.data.prepare import GENERAL_TEXT, check_sizes, class_prior_losses, prepare_data
+from study.training.data.readers import Draw
 from study.training.data.tokenised import StudyData, TokenisedSplit, use_data
 from tests.helpers.data import (
     labelled_rows,
@@ -443,3 +446,30 @@ def test_sizes_beyond_the_pool_name_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset_sizes: 25, 100 exceed the 24 training examples"):
         check_sizes(config, summary)
     check_sizes(study_config({"train": train}, dataset_sizes=[24]), summary)
+
+
+def test_of_very_many_rows_some_are_drawn(tmp_path: Path) -> None:
+    train = str(write_jsonl(tmp_path / "train.jsonl", task_rows(300)))
+    given = {"train": train, **TASK, "max_train_samples": 100}
+    data = prepare(tmp_path, given)
+    assert data.summary.rows["train"] == 100 and data.summary.not_drawn["train"] == 200
+    assert data.summary.pool + data.summary.validation + data.summary.test == 100
+    numbers = [int(text.split()[2]) for text in texts(data.pool)]
+    assert numbers == sorted(numbers) and max(numbers) > 200  # the file's order, all over the file
+    other = prepare(tmp_path / "other", given, seed=1)
+    assert [int(text.split()[2]) for text in texts(other.pool)] != numbers
+    few = dataclasses.replace(data.summary, max_train_samples=50)
+    config = study_config({"train": train, **TASK})
+    again = prepare_data(config, tmp_path / "data", tiny_tokenizer(), known=few)
+    assert again.rows["train"] == 50  # a study goes on with what it began with
+    assert prepare_data(config, tmp_path / "data", tiny_tokenizer()).not_drawn == {}
+
+
+def test_every_row_is_as_likely_to_be_drawn() -> None:
+    counts = np.zeros(30)
+    for seed in range(600):
+        draw = Draw(10, (seed,))
+        rows = list(draw.of(i for i in range(30) if draw.wanted()))
+        assert len(rows) == 10 and draw.left == 20 and rows == sorted(rows)
+        counts[rows] += 1
+    assert chisquare(counts).pvalue > 1e-4

@@ -11,9 +11,10 @@ import contextlib
 import difflib
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from study.basics.errors import DataError
 from study.config.data_formats import data_format, is_lfs_pointer, suffix
@@ -21,12 +22,13 @@ from study.config.sources import Source
 from study.training.data.readers.arrow_rows import ArrowRows, ParquetRows
 from study.training.data.readers.base import TEXT_COLUMN, Part, UnreadableError, WrittenFloat
 from study.training.data.readers.csv_rows import CsvRows
+from study.training.data.readers.draw import Draw
 from study.training.data.readers.hub import read_hub
 from study.training.data.readers.json_rows import JsonRows
 from study.training.data.readers.opened import open_bytes
 from study.training.data.readers.text_rows import TextRows
 
-__all__ = ["TEXT_COLUMN", "Table", "WrittenFloat", "read_table"]
+__all__ = ["TEXT_COLUMN", "Draw", "Table", "WrittenFloat", "read_table"]
 
 
 _MAGIC = {
@@ -43,10 +45,12 @@ class Table:
     Attributes:
         source: what is read.
         parts: one per file (a hub dataset is one).
+        draw: which of their rows are given; None: all.
     """
 
     source: Source
     parts: tuple[Part, ...]
+    draw: Draw | None = None
 
     def require(self, columns: Sequence[str], key: str) -> None:
         """Raise DataError unless every part has the columns that `key` needs."""
@@ -65,18 +69,41 @@ class Table:
         return self.parts[0].label_names(column)
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, dict]]:
-        """Yield (file and 1-based row for messages, {column: value}) over all rows.
+        """Yield (file and 1-based row for messages, {column: value}) over the rows.
 
         Raises:
             DataError: a file is malformed, or none has rows.
         """
+        if self.draw is None:
+            return self._rows(columns, lambda: True)
+        return self.draw.of(self._rows(columns, self.draw.wanted))
+
+    def _rows(
+        self, columns: Sequence[str], wanted: Callable[[], bool]
+    ) -> Iterator[tuple[str, dict]]:
+        number = 0
+
+        def next_wanted() -> bool:
+            nonlocal number
+            number += 1
+            return wanted()
+
         with _keyed(self.source):
             for part in self.parts:
                 there = [column for column in columns if _may_have(part, column)]
                 none = dict.fromkeys(set(columns) - set(there))
-                for number, values in enumerate(part.rows(there), start=1):
+                number = 0
+                for values in _wanted_rows(part, there, next_wanted):
                     row = dict(zip(there, values, strict=True))
                     yield f"{part.name}, row {number}", row | none if none else row
+
+
+def _wanted_rows(
+    part: Part, columns: Sequence[str], wanted: Callable[[], bool]
+) -> Iterator[tuple[Any, ...]]:
+    if isinstance(part, JsonRows):  # parsing is what takes time there
+        return part.rows(columns, wanted)
+    return (values for values in part.rows(columns) if wanted())
 
 
 def _may_have(part: Part, column: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -39,21 +39,31 @@ class JsonRows:
     def has(self, column: str) -> bool:
         return column in self.columns or any(column in row for row in self._objects())
 
-    def rows(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        for row in self._objects(columns):
+    def rows(
+        self, columns: Sequence[str], wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[tuple[Any, ...]]:
+        """
+        Args:
+            wanted: asked once for each row, before it is parsed, whether to give it.
+        """
+        for row in self._objects(columns, wanted):
             yield tuple(map(row.get, columns))
 
     def label_names(self, column: str) -> None:
         return None
 
-    def _objects(self, columns: Sequence[str] = ()) -> Iterator[Row]:
+    def _objects(
+        self, columns: Sequence[str] = (), wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[Row]:
         """Rows, in which the numbers of these columns keep their text."""
-        return self._of_lines(columns) if self._is_lines else self._of_document()
+        if self._is_lines:
+            return self._of_lines(columns, wanted)
+        return (row for row in self._of_document() if wanted())
 
-    def _of_lines(self, columns: Sequence[str]) -> Iterator[Row]:
+    def _of_lines(self, columns: Sequence[str], wanted: Callable[[], bool]) -> Iterator[Row]:
         rule = "Write one JSON object per line"
         for number, line in enumerate(lines(self._path, self._encoding), start=1):
-            if line.isspace():
+            if line.isspace() or not wanted():
                 continue
             row = _quickly(line)
             if row is None or any(_has_float(row.get(column)) for column in columns):
