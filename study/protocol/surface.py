@@ -47,6 +47,7 @@ class Surface:
         asked: the size at which l is 0.
         hyper: what the marginal likelihood chose.
         outliers: places in `trials` that hardly count.
+        noise: sd of one run at the asked size, rho, over all hyperparameters by their likelihood.
     """
 
     def __init__(
@@ -107,11 +108,6 @@ class Surface:
                 found = min(found, float(rate) - _BEYOND)
         return found
 
-    @property
-    def noise(self) -> float:
-        """Standard deviation of one run at the asked size, rho."""
-        return self.hyper.noise
-
     def _at(
         self, sizes: Sequence[int], log_rates: Floats, others: Floats, subsets: Sequence[int]
     ) -> Places:
@@ -153,7 +149,8 @@ class Surface:
             roots = np.linalg.cholesky(covariance)
             white = np.linalg.solve(roots, np.broadcast_to(residuals[:, None], (len(HYPERS), count, 1)))
             logs = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
-            best = int(np.argmax(-0.5 * (white[:, :, 0] ** 2).sum(axis=1) - logs))
+            likelihood = -0.5 * (white[:, :, 0] ** 2).sum(axis=1) - logs
+            best = int(np.argmax(likelihood))
             inverse = np.linalg.inv(covariance[best])
             weights = inverse @ residuals
             # Rasmussen and Williams, equations 5.10 to 5.12.
@@ -165,6 +162,9 @@ class Surface:
             outliers.append(worst)
         self.hyper, self.outliers = HYPERS[best], tuple(sorted(outliers))
         self._root, self._weights = roots[best], weights
+        shares = np.exp(likelihood - likelihood[best])
+        squares = np.array([h.noise**2 for h in HYPERS])
+        self.noise = math.sqrt(float(shares @ squares / shares.sum()))
 
 
 def excess_of(response: Floats) -> Floats:

@@ -1,0 +1,215 @@
+"""Confirm rounds of tuned studies, looked at after each, and how often what they say is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from study.protocol.decision import OUTCOMES, Outcome
+from study.protocol.planning import play, rounds_for
+from study.protocol.rules import Rules, with_difficulty
+from tests.simulation.tuned import RHO, Tuned, TunedWorld
+
+BETTER = {OUTCOMES.index(Outcome.LIFT_BETTER): 1, OUTCOMES.index(Outcome.FULL_BETTER): -1}
+SETTLED = [
+    OUTCOMES.index(outcome)
+    for outcome in (Outcome.NO_DIFFERENCE, Outcome.LIFT_NOT_WORSE, Outcome.FULL_NOT_WORSE)
+]
+Change = Callable[[Rules], Rules]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Studies of one true difference; arrays of one length.
+
+    Attributes:
+        truth: D at the chosen configurations, nats.
+        ended: rounds.
+        codes: places in `OUTCOMES`.
+        low, high: ends of the interval of the look that ended it.
+        cost: eq., search included.
+    """
+
+    truth: np.ndarray
+    ended: np.ndarray
+    codes: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    cost: np.ndarray
+
+    @property
+    def sign(self) -> np.ndarray:
+        """1: LIFT was called better, -1: full, 0: neither."""
+        return np.select([self.codes == code for code in BETTER], list(BETTER.values()), 0)
+
+    def share(self, *outcomes: int) -> float:
+        """That ended with one of these."""
+        return float(np.isin(self.codes, outcomes).mean())
+
+    @property
+    def holds(self) -> tuple[float, float]:
+        """Shares of intervals whose low, high end is on its side of the truth."""
+        return float((self.low <= self.truth).mean()), float((self.high >= self.truth).mean())
+
+
+def rules_of(world: TunedWorld, tuned: Tuned, rounds: int | None = None) -> Rules:
+    """As a study makes them once its search has ended."""
+    pair_sd = RHO * world.pair_sd
+    return Rules(
+        rho=RHO,
+        rounds=rounds or rounds_for(pair_sd, RHO),
+        pair_sd=pair_sd,
+        regret_full=with_difficulty(RHO * tuned.full.regret, RHO, tuned.harder),
+        regret_lift=with_difficulty(RHO * tuned.lift.regret, RHO, tuned.harder),
+    )
+
+
+def confirm(
+    world: TunedWorld,
+    studies: Sequence[Tuned],
+    difference: float,
+    sequences: int,
+    at_best: bool = False,
+    change: Change = lambda rules: rules,
+    rounds: int | None = None,
+    reused: float = 0.0,
+    seed: int = 0,
+) -> Sequences:
+    """Rounds of tuned studies until each ends.
+
+    Args:
+        difference: true one in rho, at the chosen configurations.
+        sequences: of all studies together.
+        at_best: the difference is that at the arms' best configurations instead.
+        change: a mutant of the rules.
+        rounds: planned; None: as many as the noise asks for.
+        reused: standard deviation in units of the pair's of what all rounds share because they
+            share a subset: a mutant.
+    """
+    random = np.random.default_rng(seed)
+    each = -(-sequences // len(studies))
+    parts = []
+    for tuned in studies:
+        rules = change(rules_of(world, tuned, rounds))
+        truth = RHO * (difference + (tuned.offset if at_best else 0.0))
+        sd = RHO * world.pair_sd
+        own = world.noise(random, (each, rules.end)) * np.sqrt(1.0 - reused**2)
+        common = reused * random.standard_normal((each, 1))
+        split = RHO * world.split * random.standard_normal((each, 1))
+        drawn = truth + sd * (own + common) + split
+        parts.append((truth, tuned.cost, rules, drawn))
+    return _joined([_played(world, *part) for part in parts])
+
+
+def _played(
+    world: TunedWorld, truth: float, cost: float, rules: Rules, drawn: np.ndarray
+) -> Sequences:
+    tau = RHO * world.split
+    ended, codes = play(rules, drawn, tau)
+    mean, sd = np.empty(len(drawn)), np.empty(len(drawn))
+    width = np.empty(len(drawn))
+    for k in np.unique(ended):
+        mine = ended == k
+        seen = drawn[mine, :k]
+        mean[mine], sd[mine] = seen.mean(axis=1), seen.std(axis=1, ddof=1)
+        width[mine] = rules.half_width(int(k), sd[mine], tau)
+    spent = cost + 2.0 * ended
+    return Sequences(np.full(len(drawn), truth), ended, codes, mean - width, mean + width, spent)
+
+
+def _joined(parts: Iterable[Sequences]) -> Sequences:
+    found = list(parts)
+    fields = ("truth", "ended", "codes", "low", "high", "cost")
+    return Sequences(*(np.concatenate([getattr(part, name) for part in found]) for name in fields))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of the table; `most` or `least` is its target."""
+
+    name: str
+    value: float
+    least: float | None = None
+    most: float | None = None
+    error: float = 0.0
+
+    def passes(self, errors: float = 0.0) -> bool:
+        """Met, but for so many standard errors."""
+        slack = errors * self.error
+        low = self.least is None or self.value >= self.least - slack
+        return low and (self.most is None or self.value <= self.most + slack)
+
+
+def judged(
+    world: TunedWorld,
+    studies: Sequence[Tuned],
+    sequences: int,
+    change: Change = lambda rules: rules,
+    **how: float | int | None,
+) -> list[Row]:
+    """What issue and protocol ask of a world."""
+
+    def at(difference: float, best: bool = False) -> Sequences:
+        return confirm(world, studies, difference, sequences, best, change, **how)  # type: ignore[arg-type]
+
+    zero, up, down, two, four = at(0.0), at(1.0), at(-1.0), at(2.0, True), at(4.0, True)
+    best_up, best_down = at(1.0, True), at(-1.0, True)
+
+    def share(name: str, value: float, **target: float) -> Row:
+        error = float(np.sqrt(max(value * (1 - value), 0.005) / sequences))
+        return Row(name, value, error=error, **target)
+
+    false = max(float((up.sign == 1).mean()), float((down.sign == -1).mean()))
+    best = max(float((best_up.sign == 1).mean()), float((best_down.sign == -1).mean()))
+    wrong = max(float((up.sign == -1).mean()), float((down.sign == 1).mean()))
+    holds = [end for found in (zero, up, down) for end in found.holds]
+    usual = world.equal and world.pair_sd <= 1.0
+    rows = [
+        share("false better at rho, at the choices", false, most=0.055),
+        share("false better at rho, at the best", best, **({"most": 0.07} if usual else {})),
+        share("wrong direction", wrong, most=0.002),
+        share("worst end of the interval", min(holds), least=0.94),
+        share("power at 2 rho", float((two.sign == 1).mean()), **({"least": 0.85} if usual else {})),
+        Row("eq. at 2 rho", float(two.cost.mean()), most=40.0 if usual else None),
+        Row("eq. at 2 rho, p90", float(np.quantile(two.cost, 0.9))),
+        share("power at 4 rho", float((four.sign == 1).mean()), **({"least": 0.99} if usual else {})),
+        Row("eq. at 4 rho", float(four.cost.mean()), most=28.0 if usual else None),
+        share("settled at 0", zero.share(*SETTLED), **({"least": 0.90} if usual else {})),
+        Row("eq. at 0", float(zero.cost.mean()), most=45.0 if usual else None),
+    ]
+    regrets = np.array([[t.missed_full, t.missed_lift] for t in studies])
+    rows += [
+        Row("regret of full, mean", float(regrets[:, 0].mean())),
+        Row("regret of LIFT, mean", float(regrets[:, 1].mean())),
+        Row("difficulty or regret warned", float(np.mean([warned(t) for t in studies]))),
+        Row("runs at 2 rho", float(np.mean([t.runs for t in studies]) + 2 * two.ended.mean())),
+    ]
+    return rows
+
+
+def warned(tuned: Tuned) -> bool:
+    """Whether a gate says that the choices may not be the best ones."""
+    regret = max(tuned.full.regret, tuned.lift.regret) > 0.5
+    return tuned.harder or regret or not (tuned.full.inside and tuned.lift.inside)
+
+
+def as_table(found: Mapping[str, Sequence[Row]]) -> str:
+    """Markdown, a column per world."""
+    names = list(found)
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for number, row in enumerate(found[names[0]]):
+        cells = []
+        for name in names:
+            one = found[name][number]
+            mark = "" if one.passes() else " **missed**"
+            digits = 1 if "eq." in one.name or "runs" in one.name else 3
+            cells.append(f"{one.value:.{digits}f}{mark}")
+        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def with_changes(**changes: object) -> Change:
+    """Rules with other fields."""
+    return lambda rules: replace(rules, **changes)  # type: ignore[arg-type]
