@@ -12,8 +12,10 @@ import numpy as np
 from study.protocol.parameters import Floats, Scalar, Space, Trial
 from study.protocol.surface import Surface, excess_of
 
-RISE = 3.0
-"""Rho that the surface rises from its lowest point to either end of a bracket."""
+RISE = 1.5
+"""Rho that the surface rises from its lowest point to either end of a bracket. At 3 a cliff above
+the best rate moves the choice away from it further: by 0.31 rho of loss instead of 0.21 on average,
+for 0.01 rho elsewhere."""
 NEAREST, FURTHEST = 0.12, 0.6
 """E-folds between a bracket's middle and its ends."""
 OUTER_TENTH = 0.1
