@@ -1,7 +1,7 @@
 """The level of each look, so that one end of the interval holds at all of them.
 
-The t statistic T_k of k normal differences of mean 0 is a Markov chain. With S_k their sum, Q_k that
-of their squares and r_k = S_k / sqrt(Q_k), r_{k+1} = r_k cos(a) + sin(a), where
+The t statistic T_k of k normal differences of mean 0 is a Markov chain. With S_k their sum, Q_k
+that of their squares and r_k = S_k / sqrt(Q_k), r_{k+1} = r_k cos(a) + sin(a), where
 tan(a) = x_{k+1} / sqrt(Q_k); sqrt(k) tan(a) has Student's distribution with k degrees of freedom,
 and does not depend on T_1 ... T_k (Basu 1955: these are free of the scale, Q_k is complete and
 sufficient for it). So the chance of first crossing at each look is a recursion of one-dimensional

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from study.protocol.parameters import Floats, Scalar, Space, Trial
+from study.protocol.parameters import Floats, Scalar, Space
 from study.protocol.surface import Surface, excess_of
 
 RISE = 1.5
@@ -24,6 +24,8 @@ _FAR = 3.0
 """E-folds within which the rise is looked for."""
 _DRAWS = 100
 _CANDIDATES = 64
+_JITTER = 1e-5
+"""Squared rho."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def best_rate(
     """Log learning rate of the lowest posterior mean between two."""
     high = max(min(high, surface.highest), low)
     grid = np.linspace(low, high, _GRID)
-    mean = surface.predict_many(size, grid, [values] * _GRID).mean
+    mean = surface.means(size, grid, [values])[0]
     return float(grid[int(np.argmin(mean))])
 
 
@@ -102,11 +104,7 @@ def best_values(surface: Surface) -> dict[str, Scalar]:
         candidates.append({**_others(space, space.fixed), **at})
     low, high = space.log_range
     grid = np.linspace(low, max(min(high, surface.highest), low), 25)
-    means = surface.predict_many(
-        surface.asked,
-        np.tile(grid, len(candidates)),
-        [values for values in candidates for _ in grid],
-    ).mean.reshape(len(candidates), -1)
+    means = surface.means(surface.asked, grid, candidates)
     return candidates[int(np.argmin(means.min(axis=1)))]
 
 
@@ -114,7 +112,7 @@ def rise_from(surface: Surface, size: int, log_rate: float, values: Mapping[str,
     """Of the posterior mean at a size."""
     away = np.linspace(0.0, _FAR, 151)
     rates = np.concatenate([log_rate - away, log_rate + away])
-    response = surface.predict_many(size, rates, [values] * len(rates)).mean
+    response = surface.means(size, rates, [values])[0]
     left, right = np.split(excess_of(response - response[0]), 2)
     found = [_first(away, side) for side in (left, right)]
     ends = [min(max(distance, NEAREST), FURTHEST) for distance in found]
@@ -130,10 +128,10 @@ def regret_of(
     high = max(min(bracket.high, surface.highest), bracket.low)
     rates = np.append(np.linspace(bracket.low, high, 41), log_rate)
     found = surface.predict(surface.asked, rates, values)
-    # Singular values rather than Cholesky: neighbours are almost the same.
-    left, squares, _ = np.linalg.svd(found.covariance, hermitian=True)
+    # Neighbours are almost the same, so the covariance is nearly singular.
+    root = np.linalg.cholesky(found.covariance + _JITTER * np.eye(len(rates)))
     random = np.random.default_rng(seed).standard_normal((_DRAWS, len(rates)))
-    drawn = found.mean + (random * np.sqrt(squares)) @ left.T
+    drawn = found.mean + random @ root.T
     # The response is relative to the lowest loss of the size, which the draws need not be.
     excess = excess_of(drawn - found.mean.min())
     return float((excess[:, -1] - excess.min(axis=1)).mean())
@@ -163,8 +161,3 @@ def _first(away: Floats, excess: Floats) -> float:
         return NEAREST
     share = (RISE - excess[at - 1]) / (excess[at] - excess[at - 1])
     return float(away[at - 1] + share * (away[at] - away[at - 1]))
-
-
-def rates_tried(trials: Sequence[Trial], size: int) -> list[float]:
-    """Learning rates tried at a size, ascending."""
-    return sorted({float(t.values["learning_rate"]) for t in trials if t.size == size})

@@ -80,9 +80,7 @@ def steps_of(asked: int, effort: Effort) -> tuple[Step, ...]:
         for i in range(effort.brackets)
     ]
     last = steps[-1].subset
-    steps += [
-        Step(f"S5.{i}", "beyond", (asked,), subset=last) for i in range(1, _MOST_BEYOND + 1)
-    ]
+    steps += [Step(f"S5.{i}", "beyond", (asked,), subset=last) for i in range(1, _MOST_BEYOND + 1)]
     return tuple(steps)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from study.protocol.boundary import FIRST_LOOK
 from study.protocol.decision import OPEN, OUTCOMES, Outcome, judge
-from study.protocol.rules import Floats, Rules, mean_and_sd
+from study.protocol.rules import Floats, Rules
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,7 @@ class Look:
         return cls(**known)
 
 
-def looks_of(
-    rules: Rules, rounds: Iterable[Round], budget_spent: bool = False
-) -> tuple[Look, ...]:
+def looks_of(rules: Rules, rounds: Iterable[Round], budget_spent: bool = False) -> tuple[Look, ...]:
     """A look after each round from the third on, in the rounds' order whatever order they ended in.
 
     Rounds after one that is missing wait for it. Looks go on after one that decides, as rounds do
@@ -125,7 +123,7 @@ def look_at(rules: Rules, last: Round, differences: Floats, budget_spent: bool =
         differences: (k,) of all rounds up to it that have one.
     """
     k = len(differences)
-    mean, sd = (float(value) for value in mean_and_sd(differences))
+    mean, sd = float(differences.mean()), float(differences.std(ddof=1))
     width = float(rules.half_width(k, sd, last.tau))
     code = int(judge(rules, k, np.array([mean]), np.array([sd]), last.tau, budget_spent)[0])
     chances = [

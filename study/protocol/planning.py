@@ -83,7 +83,8 @@ class Costs:
 
     def after(self, rounds: Floats) -> Floats:
         """Cost of studies that ended after so many rounds."""
-        return np.asarray(self.search + 2.0 * rounds + self.curve * np.minimum(rounds, CURVE_ROUNDS))
+        at_all_sizes = self.curve * np.minimum(rounds, CURVE_ROUNDS)
+        return np.asarray(self.search + 2.0 * rounds + at_all_sizes)
 
 
 def curve_cost(sizes: Sequence[int]) -> float:

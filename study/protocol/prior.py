@@ -22,12 +22,12 @@ LEVEL_SD = 30.0
 """Of a size's own level; of no consequence as long as it is wide."""
 SUBSET_SD = 1.5
 """Of a second data subset of a size."""
-OTHER_SD = 2.0
-"""Of each other parameter, its square, and its product with u."""
+OTHER_SQUARE, OTHER_SD = 1.0, 1.0
+"""Of each other parameter: its square's mean and sd, as most have their best value inside the range,
+and the sd of its slope. Simulated, wider ones miss twice as much."""
 SHIFT_SD = 1.0
-OTHER_SQUARE = 0.5
-"""Prior mean: most parameters have their best value inside the range."""
-RATE_REACH, SIZE_REACH, OTHER_REACH = 0.8, 2.0, 1.5
+"""Of another parameter's product with u."""
+RATE_REACH, SIZE_REACH, OTHER_REACH = 0.8, 2.0, 3.0
 """Length scales of the residual: e-folds, octaves, units of x."""
 
 

@@ -5,7 +5,6 @@ A round's difference is the test loss of full less that of LIFT, so above 0 favo
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,7 +84,9 @@ class Rules:
             tau: standard error of their mean that is due to which test examples there are.
         """
         t, z = self._quantiles
-        return np.sqrt((t[looked] * np.asarray(sd)) ** 2 / looked + (z[looked] * np.asarray(tau)) ** 2)
+        return np.sqrt(
+            (t[looked] * np.asarray(sd)) ** 2 / looked + (z[looked] * np.asarray(tau)) ** 2
+        )
 
     def split_share(self, looked: int, sd: float, tau: float) -> float:
         """Of the squared half-width, what more test examples and not more rounds would reduce."""
@@ -143,10 +144,3 @@ def with_difficulty(regret: float, rho: float, harder: bool) -> float:
         harder: whether the difficulty gate warns.
     """
     return regret + (DIFFICULTY_REGRET * rho if harder else 0.0)
-
-
-def mean_and_sd(differences: Floats) -> tuple[Floats, Floats]:
-    """Of rounds along the last axis."""
-    found = np.asarray(differences, dtype=np.float64)
-    spread = found.std(axis=-1, ddof=1) if found.shape[-1] > 1 else np.full(found.shape[:-1], math.nan)
-    return found.mean(axis=-1), np.asarray(spread)

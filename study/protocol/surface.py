@@ -50,9 +50,7 @@ class Surface:
         noise: sd of one run at the asked size, rho, over all hyperparameters by their likelihood.
     """
 
-    def __init__(
-        self, space: Space, asked: int, trials: Sequence[Trial], rho: float
-    ) -> None:
+    def __init__(self, space: Space, asked: int, trials: Sequence[Trial], rho: float) -> None:
         """
         Args:
             trials: at least one that did not diverge.
@@ -74,28 +72,23 @@ class Surface:
         self.response = _responses(self.trials, rho)
         self._fit()
 
+    def means(self, size: int, log_rates: Floats, values: Sequence[Mapping[str, Any]]) -> Floats:
+        """(values, log_rates) posterior mean of the response, for each of the other parameters'
+        values."""
+        columns = np.array([self.space.columns(one) for one in values])
+        places = self._at_size(size, np.tile(log_rates, len(values)), columns)
+        across = self._covariance(places, self._places, self.hyper)
+        found = prior.mean(places) + across @ self._weights
+        return np.asarray(found.reshape(len(values), -1))
+
     def predict(self, size: int, log_rates: Floats, values: Mapping[str, Any]) -> Posterior:
         """Of the response at learning rates, the other parameters having these values."""
-        return self.predict_many(size, log_rates, [values] * len(log_rates), covariance=True)
-
-    def predict_many(
-        self,
-        size: int,
-        log_rates: Floats,
-        values: Sequence[Mapping[str, Any]],
-        covariance: bool = False,
-    ) -> Posterior:
-        """At one place per learning rate and values; the covariance only where it is asked for."""
-        others = np.array([self.space.columns(one) for one in values])
-        count = len(log_rates)
-        places = self._at([size] * count, np.asarray(log_rates), others, [0] * count)
+        columns = np.array([self.space.columns(values)])
+        places = self._at_size(size, np.asarray(log_rates), columns)
         across = self._covariance(places, self._places, self.hyper)
-        mean = prior.mean(places) + across @ self._weights
-        if not covariance:
-            return Posterior(mean, np.zeros((0, 0)))
         half = np.linalg.solve(self._root, across.T)
         own = self._covariance(places, places, self.hyper)
-        return Posterior(mean, own - half.T @ half)
+        return Posterior(prior.mean(places) + across @ self._weights, own - half.T @ half)
 
     @cached_property
     def highest(self) -> float:
@@ -107,6 +100,12 @@ class Surface:
             if trial.diverged and (fine & (self.log_rates >= rate - 1e-9)).sum() < 2:
                 found = min(found, float(rate) - _BEYOND)
         return found
+
+    def _at_size(self, size: int, log_rates: Floats, columns: Floats) -> Places:
+        """Each row of columns at as many rates as there are for it."""
+        count = len(log_rates)
+        others = np.repeat(columns, count // len(columns), axis=0)
+        return self._at([size] * count, log_rates, others, [0] * count)
 
     def _at(
         self, sizes: Sequence[int], log_rates: Floats, others: Floats, subsets: Sequence[int]
@@ -135,9 +134,7 @@ class Surface:
         fixed = prior.polynomial(places, places, self._half_range) + prior.levels(places, places)
         jumps, smooth = prior.jumps(places, places), prior.residual(places, places)
         smallest = places.size == 0
-        stacked = np.stack(
-            [fixed + h.jump**2 * jumps + h.residual**2 * smooth for h in HYPERS]
-        )
+        stacked = np.stack([fixed + h.jump**2 * jumps + h.residual**2 * smooth for h in HYPERS])
         sds = np.array([[h.noise] * count for h in HYPERS])
         if len(self._sizes) > 1:
             sds[:, smallest] *= np.array([[h.smallest] for h in HYPERS])
@@ -147,7 +144,8 @@ class Surface:
             noise[:, outliers] *= _OUTLIER_NOISE
             covariance = stacked + (noise**2 + _JITTER)[:, :, None] * np.eye(count)
             roots = np.linalg.cholesky(covariance)
-            white = np.linalg.solve(roots, np.broadcast_to(residuals[:, None], (len(HYPERS), count, 1)))
+            stack = np.broadcast_to(residuals[:, None], (len(HYPERS), count, 1))
+            white = np.linalg.solve(roots, stack)
             logs = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
             likelihood = -0.5 * (white[:, :, 0] ** 2).sum(axis=1) - logs
             best = int(np.argmax(likelihood))
@@ -182,9 +180,6 @@ def _responses(trials: Sequence[Trial], rho: float) -> Floats:
     if not lowest:
         raise ValueError("every trial diverged")
     excess = np.array(
-        [
-            DIVERGED if t.diverged else (float(t.loss or 0.0) - lowest[t.size]) / rho
-            for t in trials
-        ]
+        [DIVERGED if t.diverged else (float(t.loss or 0.0) - lowest[t.size]) / rho for t in trials]
     )
     return np.asarray(SOFT * np.log1p(excess / SOFT))

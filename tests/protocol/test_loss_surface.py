@@ -94,8 +94,7 @@ def test_one_loss_that_is_far_too_high_hardly_counts() -> None:
 def test_outliers_are_at_most_a_sixth() -> None:
     random = np.random.default_rng(2)
     of = [
-        replace(t, loss=(t.loss or 0.0) + RHO * 60 * float(random.random() < 0.4))
-        for t in trials()
+        replace(t, loss=(t.loss or 0.0) + RHO * 60 * float(random.random() < 0.4)) for t in trials()
     ]
     assert len(surface(of).outliers) <= len(of) / 6
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from study.protocol.boundary import FIRST_LOOK
 from study.protocol.decision import OUTCOMES, Outcome
 from study.protocol.planning import play, rounds_for
 from study.protocol.rules import Rules, with_difficulty
@@ -157,27 +158,31 @@ def judged(
     zero, up, down, two, four = at(0.0), at(1.0), at(-1.0), at(2.0, True), at(4.0, True)
     best_up, best_down = at(1.0, True), at(-1.0, True)
 
-    def share(name: str, value: float, **target: float) -> Row:
-        error = float(np.sqrt(max(value * (1 - value), 0.005) / sequences))
-        return Row(name, value, error=error, **target)
+    def share(name: str, value: float, least: float | None = None, most: float | None = None) -> Row:
+        return Row(name, value, least, most, float(np.sqrt(max(value * (1 - value), 0.005) / sequences)))
 
     false = max(float((up.sign == 1).mean()), float((down.sign == -1).mean()))
     best = max(float((best_up.sign == 1).mean()), float((best_down.sign == -1).mean()))
     wrong = max(float((up.sign == -1).mean()), float((down.sign == 1).mean()))
     holds = [end for found in (zero, up, down) for end in found.holds]
-    usual = world.equal and world.pair_sd <= 1.0
+    usual = world.equal and world.pair_sd <= 1.0 and world.split < 0.25
+
+    def usually(value: float) -> float | None:
+        """A target of the worlds that are not a known limit."""
+        return value if usual else None
+
     rows = [
         share("false better at rho, at the choices", false, most=0.055),
-        share("false better at rho, at the best", best, **({"most": 0.07} if usual else {})),
+        share("false better at rho, at the best", best, most=0.07 if world.equal else None),
         share("wrong direction", wrong, most=0.002),
         share("worst end of the interval", min(holds), least=0.94),
-        share("power at 2 rho", float((two.sign == 1).mean()), **({"least": 0.85} if usual else {})),
-        Row("eq. at 2 rho", float(two.cost.mean()), most=40.0 if usual else None),
+        share("power at 2 rho", float((two.sign == 1).mean()), least=usually(0.85)),
+        Row("eq. at 2 rho", float(two.cost.mean()), most=usually(40.0)),
         Row("eq. at 2 rho, p90", float(np.quantile(two.cost, 0.9))),
-        share("power at 4 rho", float((four.sign == 1).mean()), **({"least": 0.99} if usual else {})),
-        Row("eq. at 4 rho", float(four.cost.mean()), most=28.0 if usual else None),
-        share("settled at 0", zero.share(*SETTLED), **({"least": 0.90} if usual else {})),
-        Row("eq. at 0", float(zero.cost.mean()), most=45.0 if usual else None),
+        share("power at 4 rho", float((four.sign == 1).mean()), least=usually(0.99)),
+        Row("eq. at 4 rho", float(four.cost.mean()), most=usually(28.0)),
+        share("settled at 0", zero.share(*SETTLED), least=usually(0.90)),
+        Row("eq. at 0", float(zero.cost.mean()), most=usually(45.0)),
     ]
     regrets = np.array([[t.missed_full, t.missed_lift] for t in studies])
     rows += [
@@ -187,6 +192,29 @@ def judged(
         Row("runs at 2 rho", float(np.mean([t.runs for t in studies]) + 2 * two.ended.mean())),
     ]
     return rows
+
+
+def ever_wrong(
+    rules: Rules, pair_sd: float, split: float, sequences: int, reused: float = 0.0, seed: int = 0
+) -> float:
+    """Share of sequences, looked at after every round to the last one, in which an end of the
+    interval was ever on the wrong side of the truth; that of the worse end.
+
+    Args:
+        pair_sd, split: in rho.
+        reused: see `confirm`.
+    """
+    random = np.random.default_rng(seed)
+    own = random.standard_normal((sequences, rules.end)) * np.sqrt(1.0 - reused**2)
+    common = reused * random.standard_normal((sequences, 1))
+    drawn = RHO * (pair_sd * (own + common) + split * random.standard_normal((sequences, 1)))
+    low_wrong, high_wrong = np.zeros(sequences, dtype=bool), np.zeros(sequences, dtype=bool)
+    for k in range(FIRST_LOOK, rules.end + 1):
+        mean, sd = drawn[:, :k].mean(axis=1), drawn[:, :k].std(axis=1, ddof=1)
+        width = rules.half_width(k, sd, RHO * split)
+        low_wrong |= mean - width > 0.0
+        high_wrong |= mean + width < 0.0
+    return float(max(low_wrong.mean(), high_wrong.mean()))
 
 
 def warned(tuned: Tuned) -> bool:

@@ -41,7 +41,7 @@ class Valley:
         jump: by which it moves between half of the asked size and the asked one.
         shape: ``bowl``; ``cliff``: steep above the best rate, and runs diverge further up;
             ``plateau``: flat for 0.35 e-folds to both sides.
-        other: rho that the worst warmup costs; half of it for clipping.
+        other: rho that a warmup half of its range from the best one costs; half of it for clipping.
     """
 
     curvature: float = 20.0
@@ -49,13 +49,20 @@ class Valley:
     drift: float = -0.06
     jump: float = 0.0
     shape: Literal["bowl", "cliff", "plateau"] = "bowl"
-    other: float = 0.6
+    other: float = 0.3
 
-    def excess(self, size: float, values: Mapping[str, float], shift: float = 0.0) -> float:
+    def excess(
+        self,
+        size: float,
+        values: Mapping[str, float],
+        shift: float = 0.0,
+        best: tuple[float, float] = (0.2, 0.0),
+    ) -> float:
         """Rho above the lowest of this size.
 
         Args:
             shift: of the best log rate, this study's.
+            best: warmup and log clipping, both in [-1, 1].
         """
         away = math.log(values["learning_rate"]) - self.center(size, shift)
         if self.shape == "plateau":
@@ -63,9 +70,9 @@ class Valley:
         rise = self.curvature * away**2
         if self.shape == "cliff" and away > 0.12:
             rise += 12 * self.curvature * (away - 0.12) ** 2
-        warmup = (values["warmup_ratio"] / 0.1 - 0.6) ** 2
-        clipping = (math.log(values["max_grad_norm"]) / 2.3) ** 2
-        return rise + self.other * (warmup + clipping / 2)
+        warmup = values["warmup_ratio"] / 0.05 - 1.0 - best[0]
+        clipping = math.log(values["max_grad_norm"] / 0.95) / 1.15 - best[1]
+        return rise + self.other * (warmup**2 + clipping**2 / 2)
 
     def center(self, size: float, shift: float) -> float:
         """Log learning rate of the lowest loss."""
@@ -76,8 +83,8 @@ class Valley:
     def lowest(self, shift: float) -> float:
         """Excess of the best configuration that the space allows at the asked size."""
         inside = min(max(self.center(ASKED, shift), math.log(LOW)), math.log(HIGH))
-        values = {"learning_rate": math.exp(inside), "warmup_ratio": 0.06, "max_grad_norm": 1.0}
-        return self.excess(ASKED, values, shift)
+        values = {"learning_rate": math.exp(inside), "warmup_ratio": 0.05, "max_grad_norm": 0.95}
+        return self.excess(ASKED, values, shift, (0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -179,9 +186,7 @@ def tune(
     """One study's search, both arms."""
     luck = _Luck(world, seed)
     chosen, missed, runs, cost = [], [], 0, 0.0
-    for number, (valley, effort) in enumerate(
-        zip((world.full, world.lift), efforts, strict=True)
-    ):
+    for number, (valley, effort) in enumerate(zip((world.full, world.lift), efforts, strict=True)):
         shift = luck.shifts[number]
         finished: list[Finished] = []
         while isinstance(step := search(seed, finished, effort), NextTrials):
@@ -190,7 +195,8 @@ def tune(
             ]
         chosen.append(step)
         values = {key: float(value) for key, value in step.values.items()}
-        missed.append(valley.excess(ASKED, values, shift) - valley.lowest(shift))
+        excess = valley.excess(ASKED, values, shift, luck.best[number])
+        missed.append(excess - valley.lowest(shift))
         runs += len(finished)
         cost += sum(f.planned.size for f in finished) / ASKED
     return Tuned(chosen[0], chosen[1], missed[0], missed[1], runs, cost)
@@ -201,8 +207,12 @@ class _Luck:
 
     def __init__(self, world: TunedWorld, seed: int) -> None:
         self._world, self._seed = world, seed
-        together, *own = np.random.default_rng([seed, 1]).standard_normal(3)
-        self.shifts = [0.15 * together + 0.1 * float(value) for value in own]
+        random = np.random.default_rng([seed, 1])
+        together, *own = (float(value) for value in random.standard_normal(3))
+        self.shifts = [0.15 * together + 0.1 * value for value in own]
+        warmup, clipping = (float(value) for value in random.uniform(-0.6, 0.6, 2))
+        moved = random.uniform(-0.2, 0.2, (2, 2))
+        self.best = [(warmup + float(w), clipping + float(c)) for w, c in moved]
 
     def loss(self, valley: Valley, arm: int, planned: Planned) -> float | None:
         """Of a search trial, nats; None: it diverged."""
@@ -214,7 +224,7 @@ class _Luck:
         subset = float(world.noise(np.random.default_rng([*place, arm, 8])))
         random = np.random.default_rng([*place, arm, planned.seed])
         run, validation, chance = world.noise(random), world.noise(random), random.random()
-        excess = valley.excess(size, _floats(planned), self.shifts[arm])
+        excess = valley.excess(size, _floats(planned), self.shifts[arm], self.best[arm])
         steep = valley.shape == "cliff" and excess > 12.0
         if chance < world.diverging + 0.9 * steep:
             return None
