@@ -96,7 +96,7 @@ def looks_of(rules: Rules, rounds: Iterable[Round], budget_spent: bool = False) 
         budget_spent: no further round can be paid for; concerns the last look.
     """
     by_index = {one.index: one for one in rounds}
-    in_order = []
+    in_order: list[Round] = []
     while (found := by_index.get(len(in_order))) is not None:
         in_order.append(found)
     differences: list[float] = []

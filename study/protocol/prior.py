@@ -23,8 +23,8 @@ LEVEL_SD = 30.0
 SUBSET_SD = 1.5
 """Of a second data subset of a size."""
 OTHER_SQUARE, OTHER_SD = 1.0, 1.0
-"""Of each other parameter: its square's mean and sd, as most have their best value inside the range,
-and the sd of its slope. Simulated, wider ones miss twice as much."""
+"""Of each other parameter: its square's mean and sd, as most have their best value inside the
+range, and the sd of its slope. Simulated, wider ones miss twice as much."""
 SHIFT_SD = 1.0
 """Of another parameter's product with u."""
 RATE_REACH, SIZE_REACH, OTHER_REACH = 0.8, 2.0, 3.0

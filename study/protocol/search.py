@@ -9,7 +9,6 @@ same subsets and, for the parameters that they share, the same first points.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,82 +23,13 @@ from study.protocol.choice import (
     spread_units,
 )
 from study.protocol.effort import Effort, Step, ladder_of, steps_of
-from study.protocol.parameters import RATE, Scalar, Space, Trial
+from study.protocol.parameters import RATE, Scalar, Space
+from study.protocol.search_records import Chosen, Finished, NextTrials, Planned
 from study.protocol.surface import Surface
 
 _SPREAD = ((0.1, 0.5), (0.9, 0.5), (0.5, 0.1), (0.5, 0.9), (0.85, 0.85), (0.15, 0.15))
 _DESIGN, _RUN, _DRAW = 101, 102, 103
 """Random streams; apart from those of the plan."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A search trial.
-
-    Attributes:
-        step: e.g. ``S3.1``; that of a diverged bracket run's repetition ends in ``r``.
-        index: 0-based in its step.
-        subset: number of the size's data subset: 0, and 1 for the second bracket at the asked
-            size. Confirm rounds take those from `FIRST_FRESH` on.
-        seed: of the run; equal in both arms.
-    """
-
-    step: str
-    index: int
-    size: int
-    values: Mapping[str, Scalar]
-    subset: int
-    seed: int
-
-
-FIRST_FRESH = 2
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A trial as it was planned, with its validation loss in nats; None: diverged."""
-
-    planned: Planned
-    loss: float | None
-
-    @property
-    def trial(self) -> Trial:
-        """What the surface needs of it."""
-        planned = self.planned
-        return Trial(planned.size, planned.values, self.loss, planned.subset)
-
-
-@dataclass(frozen=True)
-class NextTrials:
-    """Trials that may run at once; those of the step that have ended are left out."""
-
-    step: str
-    trials: tuple[Planned, ...]
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A search's end.
-
-    Attributes:
-        values: the configuration at the asked size.
-        tried: lowest and highest learning rate at the asked size that did not diverge.
-        inside: the choice is inside these, or at the end of what may be tried: gate "bracket".
-        outer_tenth: it lies in the outer tenth of the range: gate "learning-rate range".
-        regret: rho; gate "regret".
-        curvature: rho per squared e-fold; gate "difficulty" compares the arms'.
-        noise: sd of one run, rho.
-        sizes: learning rate at each size that was searched.
-    """
-
-    values: Mapping[str, Scalar]
-    tried: tuple[float, float]
-    inside: bool
-    outer_tenth: bool
-    regret: float
-    curvature: float
-    noise: float
-    sizes: Mapping[int, float]
 
 
 def next_trials(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.protocol.choice import bracket_of, best_rate, best_values, regret_of, rise_from
+from study.protocol.choice import best_rate, best_values, bracket_of, regret_of, rise_from
 from study.protocol.parameters import Parameter, Space, Trial
 from study.protocol.surface import OUTLIER, Surface, excess_of
 

@@ -11,14 +11,8 @@ import pytest
 
 from study.protocol.effort import FRUGAL, Effort, ladder_of, search_cost, steps_of
 from study.protocol.parameters import Parameter, Space
-from study.protocol.search import (
-    FIRST_FRESH,
-    Chosen,
-    Finished,
-    NextTrials,
-    Planned,
-    next_trials,
-)
+from study.protocol.search import next_trials
+from study.protocol.search_records import FIRST_FRESH, Chosen, Finished, NextTrials, Planned
 
 RHO, ASKED = 0.01, 4000
 RATE = Parameter("learning_rate", "float", 1e-5, 1e-4, log=True)
@@ -64,10 +58,10 @@ def test_the_steps_sizes_and_cost_are_those_of_the_protocol() -> None:
     taken = [(f.planned.step, f.planned.size) for f in finished if f.planned.step < "S5"]
     assert taken == [
         *[("S1", 250)] * 6, *[("S1", 500)] * 4, *[("S2", 250)] * 6,
-        *[("S3.1", 1000)] * 2, *[("S3.2", 2000)] * 2, *[("S4.1", 4000)] * 2, *[("S4.2", 4000)] * 2,
+        *[("S3.1", 2000)] * 2, *[("S4.1", 4000)] * 2, *[("S4.2", 4000)] * 2,
     ]  # fmt: skip
-    assert 24 <= len(finished) <= 27
-    assert search_cost(ASKED, Effort()) == 6.75
+    assert 22 <= len(finished) <= 25
+    assert search_cost(ASKED, Effort()) == 6.25
     assert {f.planned.subset for f in finished if f.planned.step == "S4.2"} == {1}
     assert max(f.planned.subset for f in finished) < FIRST_FRESH
     assert chosen.inside
@@ -220,13 +214,15 @@ def test_nothing_to_search_is_chosen_at_once() -> None:
 def test_small_sizes_start_higher(asked: int, ladder: tuple[int, ...]) -> None:
     assert ladder_of(asked) == ladder
     _, finished = search(asked=asked)
-    assert {f.planned.size for f in finished} == set(ladder)
+    sizes = {f.planned.size for f in finished}
+    assert sizes <= set(ladder)
+    assert (min(sizes), max(sizes)) == (ladder[0], ladder[-1])
 
 
 def test_the_frugal_search_costs_two_thirds() -> None:
     _, finished = search(effort=FRUGAL)
-    assert 16 <= len(finished) <= 19
-    assert search_cost(ASKED, FRUGAL) == pytest.approx(4.375)
+    assert 14 <= len(finished) <= 17
+    assert search_cost(ASKED, FRUGAL) == pytest.approx(3.875)
 
 
 def test_a_parameter_that_makes_no_sense_is_refused() -> None:

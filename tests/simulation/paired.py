@@ -9,6 +9,7 @@ import numpy as np
 
 from study.protocol.boundary import FIRST_LOOK
 from study.protocol.decision import OUTCOMES, Outcome
+from study.protocol.gates import Grade, bracket_gate, difficulty_gate, regret_gate
 from study.protocol.planning import play, rounds_for
 from study.protocol.rules import Rules, with_difficulty
 from tests.simulation.tuned import RHO, Tuned, TunedWorld
@@ -158,8 +159,12 @@ def judged(
     zero, up, down, two, four = at(0.0), at(1.0), at(-1.0), at(2.0, True), at(4.0, True)
     best_up, best_down = at(1.0, True), at(-1.0, True)
 
-    def share(name: str, value: float, least: float | None = None, most: float | None = None) -> Row:
-        return Row(name, value, least, most, float(np.sqrt(max(value * (1 - value), 0.005) / sequences)))
+    def share(
+        name: str, value: float, least: float | None = None, most: float | None = None
+    ) -> Row:
+        return Row(
+            name, value, least, most, float(np.sqrt(max(value * (1 - value), 0.005) / sequences))
+        )
 
     false = max(float((up.sign == 1).mean()), float((down.sign == -1).mean()))
     best = max(float((best_up.sign == 1).mean()), float((best_down.sign == -1).mean()))
@@ -219,8 +224,8 @@ def ever_wrong(
 
 def warned(tuned: Tuned) -> bool:
     """Whether a gate says that the choices may not be the best ones."""
-    regret = max(tuned.full.regret, tuned.lift.regret) > 0.5
-    return tuned.harder or regret or not (tuned.full.inside and tuned.lift.inside)
+    gates = (difficulty_gate, regret_gate, bracket_gate)
+    return any(gate(tuned.full, tuned.lift) is not Grade.PASS for gate in gates)
 
 
 def as_table(found: Mapping[str, Sequence[Row]]) -> str:

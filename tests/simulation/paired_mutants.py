@@ -12,10 +12,11 @@ from scipy import special
 from study.protocol import search
 from study.protocol.boundary import ERROR
 from study.protocol.choice import Bracket
-from study.protocol.effort import Effort
+from study.protocol.effort import Effort, Step
 from study.protocol.levels import levels_of
 from study.protocol.parameters import Floats, Scalar
 from study.protocol.rules import Rules
+from study.protocol.search_records import Chosen, Finished, NextTrials
 from tests.simulation.tuned import ASKED, RHO, SPACE
 
 
@@ -84,9 +85,9 @@ def raised_rounds(rules: Rules) -> Rules:
 class _Extrapolating(search._Search):
     """Chooses for the asked size by what the smaller ones say."""
 
-    def next(self) -> search.NextTrials | search.Chosen:
+    def next(self) -> NextTrials | Chosen:
         found = super().next()
-        if isinstance(found, search.Chosen) or not found.step.startswith("S4"):
+        if isinstance(found, Chosen) or not found.step.startswith("S4"):
             return found
         low, high = self._space.log_range
         original = search.bracket_of
@@ -100,30 +101,24 @@ class _Extrapolating(search._Search):
 class _Standing(search._Search):
     """The second bracket is where the first one is, and nothing is tried beyond it."""
 
-    def _points(
-        self, step: search.Step, before: Sequence[search.Finished]
-    ) -> Sequence[Mapping[str, Scalar]]:
+    def _points(self, step: Step, before: Sequence[Finished]) -> Sequence[Mapping[str, Scalar]]:
         if step.name != "S4.2":
             return super()._points(step, before)
         return [f.planned.values for f in before if f.planned.step == "S4.1"]
 
-    def _beyond(self, before: Sequence[search.Finished]) -> Sequence[Mapping[str, Scalar]]:
+    def _beyond(self, before: Sequence[Finished]) -> Sequence[Mapping[str, Scalar]]:
         return ()
 
 
-def extrapolating(
-    seed: int, finished: list[search.Finished], effort: Effort
-) -> search.NextTrials | search.Chosen:
+def extrapolating(seed: int, finished: list[Finished], effort: Effort) -> NextTrials | Chosen:
     return _Extrapolating(seed, ASKED, SPACE, RHO, effort, finished).next()
 
 
-def standing(
-    seed: int, finished: list[search.Finished], effort: Effort
-) -> search.NextTrials | search.Chosen:
+def standing(seed: int, finished: list[Finished], effort: Effort) -> NextTrials | Chosen:
     return _Standing(seed, ASKED, SPACE, RHO, effort, finished).next()
 
 
-LESS = Effort(first=(3, 0), spread=0, ladder=False, brackets=1)
+LESS = Effort(first=(3, 0), spread=0, ladder=(), brackets=1)
 """Of an arm that is searched less than the other."""
 EQUAL = (Effort(), Effort())
 UNEQUAL = (Effort(), LESS)

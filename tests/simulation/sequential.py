@@ -33,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in options.world:
             began = time.perf_counter()
             studies = list(pool.map(partial(_tuned, name), range(options.studies), chunksize=5))
-            found[name] = judged(
-                WORLDS[name], studies, options.sequences, rounds=options.rounds
-            )
+            found[name] = judged(WORLDS[name], studies, options.sequences, rounds=options.rounds)
             print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     print(as_table(found))
     return int(not all(row.passes(3.0) for rows in found.values() for row in rows))

@@ -15,7 +15,16 @@ import pytest
 from study.protocol.rules import Rules
 from tests.simulation import paired_mutants as mutants
 from tests.simulation.paired import Change, Row, ever_wrong, judged, warned
-from tests.simulation.tuned import RHO, WORLDS, Search, Tuned, TunedWorld, Valley, tune, usual_search
+from tests.simulation.tuned import (
+    RHO,
+    WORLDS,
+    Search,
+    Tuned,
+    TunedWorld,
+    Valley,
+    tune,
+    usual_search,
+)
 
 CHANCE = 3.0
 """Standard errors."""

@@ -14,8 +14,10 @@ from typing import Literal
 import numpy as np
 
 from study.protocol.effort import Effort
+from study.protocol.gates import Grade, difficulty_gate
 from study.protocol.parameters import Parameter, Space
-from study.protocol.search import Chosen, Finished, NextTrials, Planned, next_trials
+from study.protocol.search import next_trials
+from study.protocol.search_records import Chosen, Finished, NextTrials, Planned
 
 RHO = 0.01
 ASKED = 4000
@@ -166,8 +168,7 @@ class Tuned:
     @property
     def harder(self) -> bool:
         """Whether the difficulty gate warns."""
-        curvatures = sorted((self.full.curvature, self.lift.curvature))
-        return curvatures[1] > 3.0 * max(curvatures[0], 1e-9)
+        return difficulty_gate(self.full, self.lift) is Grade.WARN
 
 
 Search = Callable[[int, list[Finished], Effort], NextTrials | Chosen]
