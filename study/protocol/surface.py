@@ -18,6 +18,10 @@ SOFT = 8.0
 """Rho: losses further above the lowest than this count by their logarithm."""
 DIVERGED = 60.0
 """Rho above the lowest."""
+SHAPE = 0.15
+"""Of a response, what is added to its trial's noise: far from the lowest point the surface has
+another shape than the polynomial. Without it a cliff costs .28 rho on average instead of .23, and
+nothing else is better by more than chance."""
 OUTLIER = 3.3
 """Standard deviations of the leave-one-out residual."""
 _OUTLIER_NOISE = 20.0
@@ -142,6 +146,7 @@ class Surface:
         while True:
             noise = sds.copy()
             noise[:, outliers] *= _OUTLIER_NOISE
+            noise = np.hypot(noise, SHAPE * np.maximum(self.response, 0.0))
             covariance = stacked + (noise**2 + _JITTER)[:, :, None] * np.eye(count)
             roots = np.linalg.cholesky(covariance)
             stack = np.broadcast_to(residuals[:, None], (len(HYPERS), count, 1))

@@ -38,7 +38,7 @@ FINE = Chosen(
         (regret_gate, {}, {}, Grade.PASS),
         (regret_gate, {}, {"regret": 0.6}, Grade.WARN),
         (regret_gate, {"regret": 1.1}, {}, Grade.FAIL),
-        (difficulty_gate, {}, {"curvature": 40.0}, Grade.PASS),
+        (difficulty_gate, {}, {"curvature": 44.0}, Grade.PASS),
         (difficulty_gate, {}, {"curvature": 46.0}, Grade.WARN),
         (difficulty_gate, {"curvature": 46.0}, {}, Grade.WARN),
     ],

@@ -46,14 +46,10 @@ class Sequences:
         """1: LIFT was called better, -1: full, 0: neither."""
         return np.select([self.codes == code for code in BETTER], list(BETTER.values()), 0)
 
-    def share(self, *outcomes: int) -> float:
-        """That ended with one of these."""
-        return float(np.isin(self.codes, outcomes).mean())
-
     @property
-    def holds(self) -> tuple[float, float]:
-        """Shares of intervals whose low, high end is on its side of the truth."""
-        return float((self.low <= self.truth).mean()), float((self.high >= self.truth).mean())
+    def holds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each interval's low, high end is on its side of the truth."""
+        return self.low <= self.truth, self.high >= self.truth
 
 
 def rules_of(world: TunedWorld, tuned: Tuned, rounds: int | None = None) -> Rules:
@@ -160,16 +156,21 @@ def judged(
     best_up, best_down = at(1.0, True), at(-1.0, True)
 
     def share(
-        name: str, value: float, least: float | None = None, most: float | None = None
+        name: str, happened: np.ndarray, least: float | None = None, most: float | None = None
     ) -> Row:
-        return Row(
-            name, value, least, most, float(np.sqrt(max(value * (1 - value), 0.005) / sequences))
-        )
+        # Sequences of one study have its configurations in common.
+        by_study = happened.reshape(len(studies), -1).mean(axis=1)
+        error = max(by_study.std() / np.sqrt(len(studies)), 1.0 / np.sqrt(200.0 * sequences))
+        return Row(name, float(happened.mean()), least, most, float(error))
 
-    false = max(float((up.sign == 1).mean()), float((down.sign == -1).mean()))
-    best = max(float((best_up.sign == 1).mean()), float((best_down.sign == -1).mean()))
-    wrong = max(float((up.sign == -1).mean()), float((down.sign == 1).mean()))
-    holds = [end for found in (zero, up, down) for end in found.holds]
+    def worse(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return first if first.mean() > second.mean() else second
+
+    false = worse(up.sign == 1, down.sign == -1)
+    best = worse(best_up.sign == 1, best_down.sign == -1)
+    wrong = worse(up.sign == -1, down.sign == 1)
+    ends = [end for found in (zero, up, down) for end in found.holds]
+    worst = min(ends, key=np.mean)
     usual = world.equal and world.pair_sd <= 1.0 and world.split < 0.25
 
     def usually(value: float) -> float | None:
@@ -180,13 +181,13 @@ def judged(
         share("false better at rho, at the choices", false, most=0.055),
         share("false better at rho, at the best", best, most=0.07 if world.equal else None),
         share("wrong direction", wrong, most=0.002),
-        share("worst end of the interval", min(holds), least=0.94),
-        share("power at 2 rho", float((two.sign == 1).mean()), least=usually(0.85)),
+        share("worst end of the interval", worst, least=0.94),
+        share("power at 2 rho", two.sign == 1, least=usually(0.85)),
         Row("eq. at 2 rho", float(two.cost.mean()), most=usually(40.0)),
         Row("eq. at 2 rho, p90", float(np.quantile(two.cost, 0.9))),
-        share("power at 4 rho", float((four.sign == 1).mean()), least=usually(0.99)),
+        share("power at 4 rho", four.sign == 1, least=usually(0.99)),
         Row("eq. at 4 rho", float(four.cost.mean()), most=usually(28.0)),
-        share("settled at 0", zero.share(*SETTLED), least=usually(0.90)),
+        share("settled at 0", np.isin(zero.codes, SETTLED), least=usually(0.90)),
         Row("eq. at 0", float(zero.cost.mean()), most=usually(45.0)),
     ]
     regrets = np.array([[t.missed_full, t.missed_lift] for t in studies])

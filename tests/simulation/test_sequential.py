@@ -40,9 +40,7 @@ def tuned(name: str, search: Search = usual_search, studies: int = STUDIES) -> t
 
 
 def missed(name: str, studies: Sequence[Tuned]) -> list[Row]:
-    # A dozen studies say little of power, which depends on what each of them found.
-    rows = judged(WORLDS[name], studies, SEQUENCES)
-    return [row for row in rows if not row.passes(CHANCE) and "power at 2" not in row.name]
+    return [row for row in judged(WORLDS[name], studies, SEQUENCES) if not row.passes(CHANCE)]
 
 
 @pytest.mark.parametrize("name", ["usual", "jump"])
@@ -71,7 +69,6 @@ def test_both_ends_hold_at_every_look_far_beyond_the_plan() -> None:
     ("change", "pair_sd", "split"),
     [
         (mutants.always_95, 1.0, 0.125),
-        (mutants.satterthwaite, 1.0, 0.5),
         (mutants.no_reserve, 1.0, 0.0),
         (mutants.raised_rounds, 1.0, 0.0),
     ],
@@ -80,6 +77,16 @@ def test_rules_that_spend_more_error_than_there_is_are_found_out(
     change: Change, pair_sd: float, split: float
 ) -> None:
     assert ever_wrong(change(ERROR_RULES), pair_sd, split, PATHS) > LIMIT
+
+
+def test_satterthwaites_degrees_of_freedom_are_found_out() -> None:
+    # Where the split's error is a fifth of the scatter; by the planned rounds .04 may be spent.
+    limit = 0.04 + CHANCE * float(np.sqrt(0.04 * 0.96 / PATHS))
+    planned = Rules(rho=RHO, rounds=8)
+    wrong = [
+        ever_wrong(rules, 1.0, 0.2, PATHS) for rules in (planned, mutants.satterthwaite(planned))
+    ]
+    assert wrong[0] <= limit < wrong[1]
 
 
 def test_rounds_that_reuse_a_subset_are_found_out() -> None:

@@ -226,7 +226,10 @@ class _Luck:
         random = np.random.default_rng([*place, arm, planned.seed])
         run, validation, chance = world.noise(random), world.noise(random), random.random()
         excess = valley.excess(size, _floats(planned), self.shifts[arm], self.best[arm])
-        steep = valley.shape == "cliff" and excess > 12.0
+        above = float(planned.values["learning_rate"]) > math.exp(
+            valley.center(size, self.shifts[arm])
+        )
+        steep = valley.shape == "cliff" and above and excess > 12.0
         if chance < world.diverging + 0.9 * steep:
             return None
         noise = scale * (shared + 0.5 * subset + 0.5 * float(run) + 0.25 * float(validation))
