@@ -40,8 +40,8 @@ class Rules:
     """
 
     rho: float
-    rounds: int = 16
-    pair_sd: float = 0.01
+    rounds: int
+    pair_sd: float
     regret_full: float = 0.0
     regret_lift: float = 0.0
     may_stop: tuple[str, ...] = ()

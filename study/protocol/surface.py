@@ -20,8 +20,7 @@ DIVERGED = 60.0
 """Rho above the lowest."""
 SHAPE = 0.15
 """Of a response, what is added to its trial's noise: far from the lowest point the surface has
-another shape than the polynomial. Without it a cliff costs .28 rho on average instead of .23, and
-nothing else is better by more than chance."""
+another shape than the polynomial. Simulated: `tests/simulation/README.md`."""
 OUTLIER = 3.3
 """Standard deviations of the leave-one-out residual."""
 _OUTLIER_NOISE = 20.0

@@ -23,7 +23,7 @@ from study.protocol.planning import (
 from study.protocol.rules import Rules
 
 RHO = 0.01
-RULES = Rules(rho=RHO, pair_sd=RHO, regret_full=0.05 * RHO, regret_lift=0.05 * RHO)
+RULES = Rules(rho=RHO, rounds=16, pair_sd=RHO, regret_full=0.05 * RHO, regret_lift=0.05 * RHO)
 TAU = RHO / 8
 SEARCH = 2 * search_cost(4000, Effort())
 SIZES = (250, 500, 1000, 2000, 4000)

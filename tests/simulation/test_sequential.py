@@ -31,7 +31,7 @@ CHANCE = 3.0
 STUDIES, SEQUENCES = 10, 4000
 PATHS = 20_000
 LIMIT = 0.05 + CHANCE * float(np.sqrt(0.05 * 0.95 / PATHS))
-ERROR_RULES = Rules(rho=RHO, rounds=16, horizon=48)
+ERROR_RULES = Rules(rho=RHO, rounds=16, pair_sd=RHO, horizon=48)
 
 
 @cache
@@ -82,7 +82,7 @@ def test_rules_that_spend_more_error_than_there_is_are_found_out(
 def test_satterthwaites_degrees_of_freedom_are_found_out() -> None:
     # Where the split's error is a fifth of the scatter; by the planned rounds .04 may be spent.
     limit = 0.04 + CHANCE * float(np.sqrt(0.04 * 0.96 / PATHS))
-    planned = Rules(rho=RHO, rounds=8)
+    planned = Rules(rho=RHO, rounds=8, pair_sd=RHO)
     wrong = [
         ever_wrong(rules, 1.0, 0.2, PATHS) for rules in (planned, mutants.satterthwaite(planned))
     ]
