@@ -25,6 +25,8 @@ BANNED = {
     "import study.cli.recommend":
         ("torch", "ray", "transformers", "datasets", "optuna", "sqlalchemy", "altair"),
     "import study.report": ("torch", "ray", "transformers", "datasets"),
+    "import study.protocol.search.steps, study.protocol.rounds.planning":
+        ("torch", "ray", "transformers", "datasets", "optuna", "pandas", "scipy"),
     "import study.launch": ("torch", "ray", "transformers", "datasets", "scipy", "jinja2"),
 }  # fmt: skip
 
