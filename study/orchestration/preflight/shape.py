@@ -15,6 +15,7 @@ from study.config.load import ModelConfig
 from study.strategies.base import BlockLayout
 from study.training.model.layout import meta_layout
 from study.training.model.load import CLASSIFICATION, meta_model
+from study.training.transformers_internals import attention_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _intermediate(text: Any, hidden: int) -> int:
 
 
 def _scores(config: Any) -> int:
-    if config._attn_implementation != "eager":
+    if attention_of(config) != "eager":
         return 0
     # DeBERTa adds three kinds of scores.
     return 8 if getattr(config, "relative_attention", False) else 2

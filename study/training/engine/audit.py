@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from study.basics.errors import AuditError
 from study.training.engine.checksum import checksum
 from study.training.engine.engine import PhaseEngine, StepResult
+from study.training.engine.weights import held
 
 _MARGIN = 8.0
 """An update must be so many times the weights' float spacing before movement is demanded."""
@@ -52,7 +53,7 @@ class PhaseAudit:
 
     def _start(self) -> dict[str, Any]:
         return {
-            "frozen_sums": _checksums(self._frozen, _held),
+            "frozen_sums": _checksums(self._frozen, held),
             "master_sums": _checksums(self._active, self._master),
             "spacing": self._spacings(),
             "must_move": [],
@@ -90,7 +91,7 @@ class PhaseAudit:
             AuditError: a frozen parameter moved, or an active one with a gradient did not.
         """
         self.close()
-        frozen = _checksums(self._frozen, _held)
+        frozen = _checksums(self._frozen, held)
         master = _checksums(self._active, self._master)
         moved = self._anywhere([frozen[n] != self._frozen_sums[n] for n in self._frozen])
         changed = self._anywhere([master[n] != self._master_sums[n] for n in self._active])
@@ -165,10 +166,6 @@ class PhaseAudit:
         if flags:
             dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return [bool(v) for v in votes.tolist()]
-
-
-def _held(parameter: nn.Parameter) -> Tensor:
-    return getattr(parameter, "ds_tensor", parameter)
 
 
 def _checksums(

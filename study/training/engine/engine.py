@@ -65,7 +65,7 @@ class PhaseEngine:
 
     The process group must exist, and every rank must make the same calls in the same order. After
     `close` the model holds the trained weights. On stage 3 its parameters stay partitioned, so
-    that the next phase need not gather and cut them again (`weights.full_state` reads them whole).
+    that the next phase need not gather and cut them again.
 
     Attributes:
         model: as given.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from study.training.model.model_checks import (
     check_hf_config,
     check_weights,
 )
+from study.training.transformers_internals import draw_anew
 
 
 def load_model(
@@ -164,18 +164,6 @@ def meta_model(config: ModelConfig, task: str, num_labels: int = 2) -> PreTraine
         return _with_attention(config, _auto_class(task).from_config, options, hf_config)
 
 
-def model_fingerprint(config: ModelConfig) -> str:
-    """Hash that changes with the model's files: names, sizes and times of a local folder's
-    weights and configuration, else hub id and revision."""
-    digest = hashlib.sha256(f"{config.path}@{config.revision}".encode())
-    folder = Path(config.path).expanduser()
-    if folder.is_dir():
-        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-            stat = file.stat()
-            digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
-
-
 def _auto_class(task: str) -> Any:
     return AutoModelForSequenceClassification if task == CLASSIFICATION else AutoModelForCausalLM
 
@@ -243,13 +231,9 @@ def _head(model: PreTrainedModel) -> dict[str, nn.Module]:
 
 def _initialise_head(model: PreTrainedModel) -> set[str]:
     """Draw the parameters of the head anew; their names."""
-    names = set()
-    for name, module in _head(model).items():
-        for key, parameter in module.named_parameters(recurse=False):
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
-            names.add(f"{name}.{key}")
-        model._init_weights(module)
-    return names
+    return {
+        f"{name}.{key}" for name, module in _head(model).items() for key in draw_anew(model, module)
+    }
 
 
 def _enable_checkpointing(config: ModelConfig, model: PreTrainedModel) -> None:
