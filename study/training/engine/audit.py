@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,7 @@ _MARGIN = 8.0
 """An update must be so many times the weights' float spacing before movement is demanded."""
 
 
-class PhaseAudit:
+class PhaseAudit(AbstractContextManager["PhaseAudit"]):
     """Watches one phase: build it after the engine, call `observe` after each step, then `check`.
     A context manager: its hooks on the model go, however the phase ends.
 
@@ -108,15 +108,7 @@ class PhaseAudit:
         while self._hooks:
             self._hooks.popitem()[1].remove()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _recorder(self, name: str) -> Callable[[Tensor], None]:

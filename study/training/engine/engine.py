@@ -10,10 +10,9 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -60,7 +59,7 @@ class StepResult:
         return math.isfinite(self.loss_sum) and math.isfinite(self.grad_norm)
 
 
-class PhaseEngine:
+class PhaseEngine(AbstractContextManager["PhaseEngine"]):
     """Trains exactly the `active` parameters of `model`; a context manager.
 
     The process group must exist, and every rank must make the same calls in the same order. After
@@ -210,15 +209,7 @@ class PhaseEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager

@@ -104,7 +104,7 @@ def own_head(config: ModelConfig, task: str) -> Head | None:
 
 
 def new_head(model: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the parameters that `load_model` initialised at random."""
+    """Names of the parameters that `load_model` initialised at random, or would."""
     return model.study_new_head
 
 
@@ -157,11 +157,18 @@ def meta_model(config: ModelConfig, task: str, num_labels: int = 2) -> PreTraine
     if Path(config.path).expanduser().is_dir():
         on_meta = {"": "meta"}
         with _quietly():
-            return _loaded(config, task, num_labels, torch.bfloat16, device_map=on_meta)[0]
+            model, new = _loaded(config, task, num_labels, torch.bfloat16, device_map=on_meta)
+        model.study_new_head = tuple(sorted(new))
+        return model
     hf_config = _read_config(config, task, num_labels)
     options = {"dtype": torch.bfloat16, "trust_remote_code": config.trust_remote_code}
     with _explained(config), torch.device("meta"):
-        return _with_attention(config, _auto_class(task).from_config, options, hf_config)
+        model = _with_attention(config, _auto_class(task).from_config, options, hf_config)
+    # Of a checkpoint that is not at hand, all that lies above the body may be new.
+    body = {id(p) for p in model.base_model.parameters()}
+    outside = [name for name, p in model.named_parameters() if id(p) not in body]
+    model.study_new_head = tuple(outside) if task == CLASSIFICATION else ()
+    return model
 
 
 def _auto_class(task: str) -> Any:
