@@ -13,6 +13,7 @@ from study.protocol.results import (
     StudyResults,
     published_config,
     spent_device_seconds_of,
+    study_facts,
     winner_of,
     with_paused,
 )
@@ -76,22 +77,14 @@ class StudyReader(StudyFacts):
 
     def results(self) -> StudyResults:
         """Everything on record, waiting trials included."""
-        warm_start = self.warm_start
+        facts = study_facts(self.all_info())
+        searched = with_space(self.config, facts["warm_start"])
         return StudyResults(
-            config=StudyConfig.from_dict(published_config(with_space(self.config, warm_start))),
+            config=StudyConfig.from_dict(published_config(searched)),
             trials=with_paused(self._trials(), self.running_since),
-            base=self.base,
-            data=self.data,
-            probe=self.probe,
-            model_parameters=self.info("model_parameters"),
             seconds=self.info("seconds", 0.0),
             device_seconds=sum(map(spent_device_seconds_of, self.all_records())),
-            notes=tuple(self.info("notes", ())),
-            warm_start=warm_start,
-            model_fingerprint=self.info("model_fingerprint"),
-            train_fingerprint=self.info("train_fingerprint"),
-            num_blocks=self.info("num_blocks"),
-            tied=self.info("tied", False),
+            **facts,
         )
 
     def _trials(self) -> tuple[TrialRecord, ...]:

@@ -18,6 +18,7 @@ from study.protocol.records import BaseModelRecord, Measurement, Stage, TrialSpe
 from study.reuse import best_configuration
 from study.reuse.best_file import RunPart
 from study.reuse.recipe import read_recipe
+from tests.helpers.best_files import written
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.results import make_results
@@ -39,7 +40,7 @@ Change = Callable[[dict[str, Any]], Any]
 def write(files: Path, tmp_path: Path) -> Write:
     """Writes a best configuration after changing its plain values."""
 
-    def written(change: Change = lambda c: None, arm: str = "lift") -> Path:
+    def changed_file(change: Change = lambda c: None, arm: str = "lift") -> Path:
         results = make_results(
             model={"path": str(files / "tiny-llama-0")},
             data={
@@ -54,7 +55,7 @@ def write(files: Path, tmp_path: Path) -> Write:
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
 
-    return written
+    return changed_file
 
 
 @pytest.mark.parametrize("arm", ["full", "lift"])
