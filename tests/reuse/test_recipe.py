@@ -121,9 +121,9 @@ def test_more_data_train_by_the_same_rule(write: Write) -> None:
     full = read_recipe(write(arm="full"))
     assert full.steps_at(1280) == 480, "3 epochs of 1,280 examples in batches of 8"
     lift = read_recipe(write())
-    assert lift.steps_at(1280) == round(lift.steps * 480 / max(100, 48))
+    assert lift.steps_at(1280) == round(lift.best.run.steps * 480 / max(100, 48))
     fixed = read_recipe(write(lambda c: c["training"].update(steps=70, epochs=None)))
-    assert fixed.steps_at(1280) == fixed.steps
+    assert fixed.steps_at(1280) == fixed.best.run.steps
 
 
 def test_seeds_differ_from_the_trials_and_follow_from_one(write: Write) -> None:
