@@ -49,12 +49,12 @@ def submit_and_print(
         The exit code: the job's with `follow`, else 0.
     """
     from study.launch.submit.connection import check_versions, connect
-    from study.launch.submit.inputs import read_study
+    from study.launch.submit.inputs import pack_study
     from study.launch.submit.jobs import running_job, submit_study
 
     path = study_file(study)
     environment = _variables(variables)
-    packed = read_study(path, results, shared)
+    packed = pack_study(path, results, shared)
     dashboard = connect(address)
     check_versions(dashboard)
     job = running_job(dashboard, packed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from study.basics.errors import StorageLostError, StoreError
 from study.basics.urls import without_password, without_passwords
 from study.config.load import StorageConfig, StudyConfig
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import BaseModelRecord, DataSummary, StepCosts, WarmStart
 from study.protocol.results import fact
 from study.store.heartbeat import beating, is_alive, sign_of_life
@@ -94,7 +94,7 @@ class StudyFacts:
     def plan(self) -> StudyPlan | None:
         """The plan that the store's facts give, None before the model was looked at."""
         model = self.model
-        return None if model is None else plan_study(self.config, model, self.warm_start)
+        return None if model is None else plan_trials(self.config, model, self.warm_start)
 
     @property
     def warm_start(self) -> WarmStart | None:

@@ -13,7 +13,7 @@ import yaml
 from study.basics.errors import ConfigError, TrialError
 from study.config.load import StudyConfig
 from study.orchestration import final
-from study.protocol.plan import ModelFacts, plan_study, trial_steps
+from study.protocol.plan import ModelFacts, plan_trials, trial_steps
 from study.protocol.records import BaseModelRecord, Measurement, Stage, TrialSpec
 from study.reuse import best_configuration
 from study.reuse.best_file import RunPart
@@ -82,7 +82,7 @@ def test_few_data_train_each_phase_for_a_step(write: Write) -> None:
         assert spec.steps == spec.evaluation_steps[-1] == config.training.steps == least
         # What prepares such a run plans just as many.
         facts = ModelFacts(num_blocks=4)
-        assert plan_study(config, facts).search[0].steps == least
+        assert plan_trials(config, facts).search[0].steps == least
     edited = dataclasses.replace(
         recipe, best=recipe.best.model_copy(update={"run": RunPart(steps=2)})
     )

@@ -95,7 +95,7 @@ class ChatTemplate:
     @cached_property
     def start_is_missing(self) -> bool:
         """Whether the tokenizer puts a start token before texts, and this template none."""
-        text = self._probe() or ""
+        text = self._sample() or ""
         plain, full = (
             self._tokenizer(text, add_special_tokens=special)["input_ids"]
             for special in (False, True)
@@ -117,7 +117,7 @@ class ChatTemplate:
     @cached_property
     def _end_mark(self) -> str:
         """The token that the template writes after an answer, empty where there is none."""
-        _, _, after = (self._probe() or "").partition(_ANSWER)
+        _, _, after = (self._sample() or "").partition(_ANSWER)
         return next((mark for mark in self._marks if after.lstrip().startswith(mark)), "")
 
     def _without_end_mark(self, message: Message) -> Message:
@@ -139,7 +139,7 @@ class ChatTemplate:
         except BadValueError:
             return True
 
-    def _probe(self) -> str | None:
+    def _sample(self) -> str | None:
         """A short conversation."""
         asked = {"role": "user", "content": _QUESTION}
         try:
