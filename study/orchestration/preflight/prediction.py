@@ -105,7 +105,7 @@ def _predict(
         return Finding("needs a probe or ended trials: study check --probe", Status.SKIP)
     if not found.trials:
         return Finding("every trial is on record; nothing is left to run")
-    return Finding(_told(facts, found, trials))
+    return Finding(_described(facts, found, trials))
 
 
 def _slowdown(workers: Workers, trials: int, nodes: Sequence[Mapping[str, float]]) -> float:
@@ -118,7 +118,7 @@ def _slowdown(workers: Workers, trials: int, nodes: Sequence[Mapping[str, float]
     return max(1.0, trials * threads / cores) / max(1.0, threads / cores)
 
 
-def _told(facts: Examination, found: Forecast, trials: int) -> str:
+def _described(facts: Examination, found: Forecast, trials: int) -> str:
     unit = "GPU-hours" if facts.room.workers.gpus else "device-hours"
     hours = {arm: f"{seconds / 3600:.2g}" for arm, seconds in found.device_seconds.items()}
     parts = ", ".join(f"{arm} {value}" for arm, value in hours.items())
