@@ -1,6 +1,6 @@
 """Best configurations: chosen, exported, trained on; answers from past studies.
 
-Import `best` and `content` (what a file says), `formats` (other tools), `recipe` (a run of it),
+Import `best` and `best_file` (what its file says), `formats` (other tools), `recipe` (a run of it),
 `recommend` and `warm_start`. It starts no run and no Ray.
 """
 
