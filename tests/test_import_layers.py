@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,10 @@ def test_a_module_is_imported_without_what_it_does_not_need(statement: str) -> N
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert loaded == []
+
+
+@pytest.mark.parametrize("folder", sorted(p.parent.name for p in ROOT.glob("study/*/__init__.py")))
+def test_a_package_says_what_it_is_for_what_to_import_and_what_it_never_does(folder: str) -> None:
+    tree = ast.parse((ROOT / "study" / folder / "__init__.py").read_text(encoding="utf-8"))
+    first, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")
+    assert first.endswith(".") and rest.count(".") >= 2

@@ -56,7 +56,7 @@ class RemoteFolder:
         self.url = url.rstrip("/")
         # Of parts: the next try replaces what an outage has left.
         self._mark = uuid.uuid4().hex
-        with self._told("opened"):
+        with self._explained("opened"):
             self._files, self._root = _open(self.url)
 
     def write(self, name: str, content: bytes) -> None:
@@ -187,7 +187,7 @@ class RemoteFolder:
             self._files.create_dir(self._path(name).rpartition("/")[0], recursive=True)
 
     def _tried(self, what: str, call: Callable[[], Result]) -> Result:
-        with self._told(what):
+        with self._explained(what):
             for left in reversed(range(_TRIES)):
                 try:
                     return call()
@@ -198,7 +198,7 @@ class RemoteFolder:
         raise AssertionError  # the last try returns or raises
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _explained(self, what: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each filesystem raises its own

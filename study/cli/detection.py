@@ -9,7 +9,7 @@ from study.analysis.curve.noise import (
     ASSUMED_SD,
     LARGEST_SD,
     Noise,
-    SplitError,
+    SplitNoise,
     noise_on_record,
     split_error,
 )
@@ -34,7 +34,7 @@ def print_detection(console: Console, prepared: Prepared, results: StudyResults 
     Args:
         results: what the study has on record, if anything.
     """
-    config = prepared.plan.config
+    config = prepared.plan.resolved
     if not config.compares:
         facts = {"Cost": _cost(prepared, results)}
         if len(config.arms.names) == 2:
@@ -68,7 +68,7 @@ def predict(prepared: Prepared, results: StudyResults | None) -> Power:
     """`predict_power` with the noise that the results show."""
     from study.analysis.summary import gather_evidence
 
-    config = prepared.plan.config
+    config = prepared.plan.resolved
     if results is None:
         noise = noise_on_record(config.search.trials, None)
         return predict_power(config, noise, split_error(config.task, prepared.data.test))
@@ -160,7 +160,7 @@ def _noise(noise: Noise, task: str) -> str:
     )
 
 
-def _split(split: SplitError) -> str:
+def _split(split: SplitNoise) -> str:
     return (
         f"standard error {split.error:.4f} nats from {split.examples:,} examples "
         f"({_SOURCES[split.source]})"
@@ -175,7 +175,7 @@ def _cost(prepared: Prepared, results: StudyResults | None) -> str:
     plan = prepared.plan
     if results is not None and results.probe is not None:
         plan = with_probe(plan, results.probe)
-    resources = plan.config.resources
+    resources = plan.resolved.resources
     gpus = resources.gpus_per_worker
     workers = resources.workers_per_trial
     cluster = Cluster(

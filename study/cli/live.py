@@ -136,7 +136,7 @@ class LiveView:
         table.add_column("examples", style="dim")
         for size in sizes:
             table.add_column(str(size), justify="right")
-        for arm in self._plan.config.arms.names:
+        for arm in self._plan.resolved.arms.names:
             best = (self._best.get((arm, size)) for size in sizes)
             table.add_row(arm, *(f"{b:.4f}" if b is not None else "-" for b in best))
         return table
@@ -164,7 +164,7 @@ class LiveView:
         return text
 
     def _unless(self) -> str:
-        budget = self._plan.config.budget if self._plan else None
+        budget = self._plan.resolved.budget if self._plan else None
         if budget is None or (budget.device_hours is None and budget.wall_hours is None):
             return ""
         return ", unless the budget ends it first"

@@ -53,7 +53,7 @@ def read_examples(prepared: Prepared, count: int) -> list[ShownExample]:
 
     if not count:
         return []
-    config, summary = prepared.plan.config, prepared.data
+    config, summary = prepared.plan.resolved, prepared.data
     pool = StudyData.open(StudyPaths(config.results_dir).data, summary.fingerprint).pool
     tokenizer = load_tokenizer(config.model)
     shown = []

@@ -49,12 +49,12 @@ def submit_and_print(
         The exit code: the job's with `follow`, else 0.
     """
     from study.launch.submit.connection import check_versions, connect
-    from study.launch.submit.inputs import read_study
+    from study.launch.submit.inputs import pack_study
     from study.launch.submit.jobs import running_job, submit_study
 
     path = study_file(study)
     environment = _variables(variables)
-    packed = read_study(path, results, shared)
+    packed = pack_study(path, results, shared)
     dashboard = connect(address)
     check_versions(dashboard)
     job = running_job(dashboard, packed)
@@ -151,13 +151,14 @@ def _notes(packed: PackedStudy) -> list[str]:
 
 def _named_job(dashboard: Dashboard, named: str) -> Job:
     """The job of an id, or the newest one of a study file."""
+    from study.basics.paths import is_yaml
     from study.basics.yaml_source import read_yaml
     from study.launch.submit.jobs import find_job, newest_job
 
     path = DEMO_FOLDER / "study.yaml" if named == DEMO else Path(named)
     path = path / "study.yaml" if path.is_dir() else path
     if not path.is_file():
-        if path.suffix in (".yaml", ".yml"):
+        if is_yaml(path):
             raise UserError(f"No study file {path}. Name one, or a job's id.")
         return find_job(dashboard, named)
     data = read_yaml(path).data

@@ -42,7 +42,7 @@ def print_plan(
         examples: training examples to show.
     """
     console = Console()
-    plan, data, config = prepared.plan, prepared.data, prepared.plan.config
+    plan, data, config = prepared.plan, prepared.data, prepared.plan.resolved
     print_facts(
         console,
         {
@@ -74,20 +74,20 @@ def print_plan(
 
 
 def _batch(plan: StudyPlan) -> str:
-    training = plan.config.training
-    workers = plan.config.resources.workers_per_trial
+    training = plan.resolved.training
+    workers = plan.resolved.resources.workers_per_trial
     limit = f"{AUTOMATIC_MICRO_BATCH_SIZE * training.sequence_length:,} tokens"
     if training.micro_batch_size_per_worker:
         limit = counted(training.micro_batch_size_per_worker, "example")
     return (
         f"{counted(training.global_batch_size, 'example')} per step on "
         f"{counted(workers, 'worker')}, at most {limit} per pass; "
-        f"ZeRO-{plan.config.zero.stage}"
+        f"ZeRO-{plan.resolved.zero.stage}"
     )
 
 
 def _basis(plan: StudyPlan) -> str:
-    config = plan.config
+    config = plan.resolved
     if len(config.arms.names) < 2:
         return "one arm, nothing to equalise"
     ratios = sorted(
@@ -107,7 +107,7 @@ def _cells(prepared: Prepared) -> Table:
     table.add_column("arm")
     for name in ("examples", "search", "confirm", "steps", "epochs", "tokens/trial"):
         table.add_column(name, justify="right")
-    config = plan.config
+    config = plan.resolved
     for arm in config.arms.names:
         for examples in config.dataset_sizes:
             specs = [s for s in plan.search if s.arm == arm and s.size == examples]

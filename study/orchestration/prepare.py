@@ -11,7 +11,7 @@ from study.basics.owned import claim
 from study.basics.paths import StudyPaths
 from study.config.load import StudyConfig
 from study.protocol.advice import plan_warnings
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import DataSummary, StepCosts, WarmStart
 from study.reuse.warm_start import earlier_study, warm_start
 from study.store.opening import label_of
@@ -67,7 +67,7 @@ def prepare_study(
     if start is None and config.search.warm_start:
         earlier = {label_of(s): earlier_study(s) for s in config.search.warm_start}
         start = warm_start(config, earlier)
-    plan = plan_study(config, ModelFacts(blocks, probe, cached, tied), start)
+    plan = plan_trials(config, ModelFacts(blocks, probe, cached, tied), start)
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))
 
 

@@ -14,7 +14,7 @@ from study.strategies.lift_options import read_always_active
 
 def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
     """What a reader of the results should know beforehand, one sentence each."""
-    config = plan.config
+    config = plan.resolved
     warnings = [
         *data.notes,
         *_about_classes(data),
@@ -56,7 +56,7 @@ def _one_step_phases(plan: StudyPlan) -> list[str]:
             for spec in plan.search
             if spec.arm == "lift"
             and spec.steps
-            == least_steps(plan.config, spec.arm, spec.hyperparameters, plan.model.num_blocks)
+            == least_steps(plan.resolved, spec.arm, spec.hyperparameters, plan.model.num_blocks)
         }
     )
     if not sizes:

@@ -28,7 +28,7 @@ from study.protocol.steps import (
 
 __all__ = [
     "Cell", "ModelFacts", "StudyPlan", "cell_of", "derive_seed", "evaluation_steps", "full_steps",
-    "plan_study", "trial_steps", "with_probe", "with_space",
+    "plan_trials", "trial_steps", "with_probe", "with_space",
 ]  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class StudyPlan:
     """Everything a study will run.
 
     Attributes:
-        config: the study file, see `with_space`.
+        resolved: the study as it searches, see `with_space`.
         model: see `ModelFacts`.
         search: every search trial, in the order they are handed out. Hyperparameters are
             filled in for the `sobol` sampler and for points of `warm_start`; for others they come
@@ -71,7 +71,7 @@ class StudyPlan:
         warm_start: what every replicate's search tries first.
     """
 
-    config: StudyConfig
+    resolved: StudyConfig
     model: ModelFacts
     search: tuple[TrialSpec, ...]
     warm_start: WarmStart = field(default_factory=WarmStart)
@@ -84,21 +84,21 @@ class StudyPlan:
     def confirm(self, cell: Cell, hyperparameters: Mapping[str, Any]) -> tuple[TrialSpec, ...]:
         """The confirm trials of a replicate whose winner has `hyperparameters`."""
         return tuple(
-            _make_spec(self.config, self.model, cell, Stage.CONFIRM, index, hyperparameters)
-            for index in range(self.config.confirm.seeds)
+            _make_spec(self.resolved, self.model, cell, Stage.CONFIRM, index, hyperparameters)
+            for index in range(self.resolved.confirm.seeds)
         )
 
     def resolve(self, spec: TrialSpec, hyperparameters: Mapping[str, Any]) -> TrialSpec:
         """`spec` with its hyperparameters and the number of steps that follows from them."""
         return _make_spec(
-            self.config, self.model, cell_of(spec), spec.stage, spec.index, hyperparameters
+            self.resolved, self.model, cell_of(spec), spec.stage, spec.index, hyperparameters
         )
 
     def sampler_seed(self, spec: TrialSpec) -> int:
         """Seed for a sampler that is asked for this one trial. A function of the plan index,
         so that a killed and continued study asks the same questions."""
         return derive_seed(
-            self.config.seed,
+            self.resolved.seed,
             _Stream.SAMPLER,
             _arm_number(spec.arm),
             spec.size,
@@ -110,23 +110,23 @@ class StudyPlan:
     def first_rung(self) -> int:
         """Evaluations that every search trial completes before a pruner may stop it: those
         inside the longest warmup, and one more."""
-        warmup = self.config.space().upper_bound("warmup_ratio")
+        warmup = self.resolved.space().upper_bound("warmup_ratio")
         return min(
-            math.floor(warmup * self.config.training.evaluations) + 1,
-            self.config.training.evaluations,
+            math.floor(warmup * self.resolved.training.evaluations) + 1,
+            self.resolved.training.evaluations,
         )
 
     @property
     def trials(self) -> int:
         """Search and confirm trials in all."""
-        return len(self.search) + len(self.cells) * self.config.confirm.seeds
+        return len(self.search) + len(self.cells) * self.resolved.confirm.seeds
 
 
 def cell_of(spec: TrialSpec) -> Cell:
     return Cell(spec.arm, spec.size, spec.replicate)
 
 
-def plan_study(
+def plan_trials(
     config: StudyConfig, model: ModelFacts, warm_start: WarmStart | None = None
 ) -> StudyPlan:
     """Lay out the study.
@@ -244,4 +244,4 @@ def _design(
 def with_probe(plan: StudyPlan, probe: StepCosts | None) -> StudyPlan:
     """The same study planned again with what the probe measured."""
     facts = dataclasses.replace(plan.model, probe=probe)
-    return plan_study(plan.config, facts, plan.warm_start)
+    return plan_trials(plan.resolved, facts, plan.warm_start)

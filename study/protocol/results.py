@@ -19,6 +19,17 @@ from study.protocol.records import (
     WarmStart,
 )
 
+_RECORDS: dict[str, Any] = {
+    "base": BaseModelRecord,
+    "data": DataSummary,
+    "probe": StepCosts,
+    "warm_start": WarmStart,
+}
+_VALUES = (
+    "model_parameters", "notes", "model_fingerprint", "train_fingerprint", "num_blocks", "tied",
+)  # fmt: skip
+"""What is known of a study beside its trials."""
+
 
 @dataclass(frozen=True)
 class StudyResults:
@@ -61,24 +72,13 @@ class StudyResults:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back, but for passwords of URLs."""
 
-        def plain(record: Any) -> Any:
-            return None if record is None else record.to_dict()
-
+        facts = {name: _plain(getattr(self, name)) for name in (*_RECORDS, *_VALUES)}
         return {
             "config": published_config(self.config),
             "trials": [trial.to_dict() for trial in self.trials],
-            "base": plain(self.base),
-            "data": plain(self.data),
-            "probe": plain(self.probe),
-            "model_parameters": self.model_parameters,
             "seconds": self.seconds,
             "device_seconds": self.device_seconds,
-            "notes": list(self.notes),
-            "warm_start": plain(self.warm_start),
-            "model_fingerprint": self.model_fingerprint,
-            "train_fingerprint": self.train_fingerprint,
-            "num_blocks": self.num_blocks,
-            "tied": self.tied,
+            **facts,
         }
 
     @classmethod
@@ -88,23 +88,12 @@ class StudyResults:
         Raises:
             KeyError, TypeError, ValueError: it is something else, or of another version.
         """
-        base, found, probe = data["base"], data["data"], data["probe"]
-        warm = data.get("warm_start")
         return cls(
             config=StudyConfig.from_dict(data["config"]),
             trials=tuple(map(TrialRecord.from_dict, data["trials"])),
-            base=base and BaseModelRecord.from_dict(base),
-            data=found and DataSummary.from_dict(found),
-            probe=probe and StepCosts.from_dict(probe),
-            model_parameters=data["model_parameters"],
             seconds=data["seconds"],
             device_seconds=data["device_seconds"],
-            notes=tuple(data["notes"]),
-            warm_start=warm and WarmStart.from_dict(warm),
-            model_fingerprint=data.get("model_fingerprint"),
-            train_fingerprint=data.get("train_fingerprint"),
-            num_blocks=data.get("num_blocks"),
-            tied=data.get("tied", False),
+            **study_facts(data),
         )
 
     @property
@@ -116,6 +105,26 @@ class StudyResults:
     def cost_ratio(self) -> float | None:
         """LIFT steps, nothing cached, that cost what one full step costs; None without a probe."""
         return None if self.probe is None else self.probe.cost_ratio
+
+
+def study_facts(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a study beside its trials: plain values, as a store or a file has them, as
+    the fields of `StudyResults` that they are. What an older record lacks has its default."""
+    values = {name: known[name] for name in _VALUES if known.get(name) is not None}
+    if "notes" in values:
+        values["notes"] = tuple(values["notes"])
+    return values | {name: fact(known, name) for name in _RECORDS}
+
+
+def fact(known: Mapping[str, Any], name: str) -> Any:
+    """One of the records among them, None where it is not known yet."""
+    return _RECORDS[name].from_dict(known[name]) if known.get(name) else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return value.to_dict() if hasattr(value, "to_dict") else value
 
 
 def winner_of(search: Sequence[TrialRecord], trials: int) -> TrialRecord | None:

@@ -48,7 +48,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class NearStudy:
     """A past study that comes near.
 
     Attributes:
@@ -94,7 +94,7 @@ class Declined:
 
     asked: Asked
     reason: str
-    nearest: tuple[Evidence, ...]
+    nearest: tuple[NearStudy, ...]
     verdict: Verdict | None = None
     next_runs: tuple[NextRuns, ...] = ()
     smallest: SmallestStudy | None = None
@@ -178,7 +178,7 @@ def _undecided(
         reason = f"study {first.study.name} leans, and makes no claim at {size:,} examples."
     else:
         reason = f"study {first.study.name} has not enough evidence at {size:,} examples."
-    nearest = [Evidence(j.study, _standing(j, asked)) for j in (first, *others)]
+    nearest = [NearStudy(j.study, _standing(j, asked)) for j in (first, *others)]
     runs = () if verdict is None else verdict.next_runs
     return Declined(asked, reason, tuple(nearest), verdict, runs, smallest, notes)
 
@@ -204,7 +204,7 @@ def _no_such(
     """No study of this model, or none of it with this task."""
     nearest = sorted(studies, key=lambda s: (not model.match(s), not task.match(s), s.name))
     told = [
-        Evidence(study, f"{_difference(model.match(study), task.match(study))}; {sizes_of(study)}")
+        NearStudy(study, f"{_difference(model.match(study), task.match(study))}; {sizes_of(study)}")
         for study in nearest
     ]
     near = nearest[0] if nearest else None
@@ -230,7 +230,7 @@ def _difference(model: Match, task: Match) -> str:
 
 
 def _several_tasks(asked: Asked, studies: list[PastStudy], notes: tuple[str, ...]) -> Declined:
-    told = tuple(Evidence(study, f"{task_of(study)}; {sizes_of(study)}") for study in studies)
+    told = tuple(NearStudy(study, f"{task_of(study)}; {sizes_of(study)}") for study in studies)
     reason = (
         "the studies of this model are about several tasks. Say which: --data with your training "
         f"files, or --task with a study's name, e.g. --task {studies[0].name}."

@@ -87,7 +87,7 @@ def warm_start(config: StudyConfig, earlier: Mapping[str, StudyResults]) -> Warm
 
 def warm_start_plan(plan: StudyPlan) -> str | None:
     """What earlier winners will do in a study; None without earlier studies."""
-    start, search = plan.warm_start, plan.config.search
+    start, search = plan.warm_start, plan.resolved.search
     if not search.warm_start:
         return None
     told = f"the first {start.trials} of {search.trials} search trials try earlier winners"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from study.basics.errors import StorageLostError, StoreError
 from study.basics.urls import without_password, without_passwords
 from study.config.load import StorageConfig, StudyConfig
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import BaseModelRecord, DataSummary, StepCosts, WarmStart
+from study.protocol.results import fact
 from study.store.heartbeat import beating, is_alive, sign_of_life
 
 if TYPE_CHECKING:  # half a second to import, and reading needs none of it
@@ -63,22 +64,23 @@ class StudyFacts:
         self._storage.set_study_user_attr(self._root, key, without_passwords(value))
 
     def info(self, key: str, default: Any = None) -> Any:
-        return self._storage.get_study_user_attrs(self._root).get(key, default)
+        return self.all_info().get(key, default)
+
+    def all_info(self) -> dict[str, Any]:
+        """Everything of the whole study, by key."""
+        return dict(self._storage.get_study_user_attrs(self._root))
 
     @property
     def base(self) -> BaseModelRecord | None:
-        found = self.info("base")
-        return BaseModelRecord.from_dict(found) if found else None
+        return fact(self.all_info(), "base")
 
     @property
     def data(self) -> DataSummary | None:
-        found = self.info("data")
-        return DataSummary.from_dict(found) if found else None
+        return fact(self.all_info(), "data")
 
     @property
     def probe(self) -> StepCosts | None:
-        found = self.info("probe")
-        return StepCosts.from_dict(found) if found else None
+        return fact(self.all_info(), "probe")
 
     @property
     def model(self) -> ModelFacts | None:
@@ -92,12 +94,11 @@ class StudyFacts:
     def plan(self) -> StudyPlan | None:
         """The plan that the store's facts give, None before the model was looked at."""
         model = self.model
-        return None if model is None else plan_study(self.config, model, self.warm_start)
+        return None if model is None else plan_trials(self.config, model, self.warm_start)
 
     @property
     def warm_start(self) -> WarmStart | None:
-        found = self.info("warm_start")
-        return WarmStart.from_dict(found) if found else None
+        return fact(self.all_info(), "warm_start")
 
     @property
     def tracking_mark(self) -> str:

@@ -13,11 +13,13 @@ from study.protocol.results import (
     StudyResults,
     published_config,
     spent_device_seconds_of,
+    study_facts,
     winner_of,
     with_paused,
 )
 from study.store.attributes import SPEC, VOID, to_record
 from study.store.facts import StudyFacts
+from study.store.optuna_internals import id_of_study
 
 
 class StudyReader(StudyFacts):
@@ -69,28 +71,20 @@ class StudyReader(StudyFacts):
             to_record(frozen)
             for study in self._storage.get_all_studies()
             if study.study_name.startswith(prefix)
-            for frozen in self._storage.get_all_trials(study._study_id, deepcopy=False)
+            for frozen in self._storage.get_all_trials(id_of_study(study), deepcopy=False)
             if SPEC in frozen.user_attrs
         ]
 
     def results(self) -> StudyResults:
         """Everything on record, waiting trials included."""
-        warm_start = self.warm_start
+        facts = study_facts(self.all_info())
+        searched = with_space(self.config, facts["warm_start"])
         return StudyResults(
-            config=StudyConfig.from_dict(published_config(with_space(self.config, warm_start))),
+            config=StudyConfig.from_dict(published_config(searched)),
             trials=with_paused(self._trials(), self.running_since),
-            base=self.base,
-            data=self.data,
-            probe=self.probe,
-            model_parameters=self.info("model_parameters"),
             seconds=self.info("seconds", 0.0),
             device_seconds=sum(map(spent_device_seconds_of, self.all_records())),
-            notes=tuple(self.info("notes", ())),
-            warm_start=warm_start,
-            model_fingerprint=self.info("model_fingerprint"),
-            train_fingerprint=self.info("train_fingerprint"),
-            num_blocks=self.info("num_blocks"),
-            tied=self.info("tied", False),
+            **facts,
         )
 
     def _trials(self) -> tuple[TrialRecord, ...]:

@@ -1,5 +1,6 @@
 """Which parameters train in which phase of a trial.
 
+Import what is named here, and `base`. It knows no model's weights, no engine and no store.
 A third strategy is one module, one line in `STRATEGIES` and one subclass of the conformance test.
 """
 

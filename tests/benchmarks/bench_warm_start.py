@@ -20,7 +20,7 @@ import torch
 from scipy import stats
 
 from study.config.load import StudyConfig
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import TrialRecord, TrialState, WarmStart
 from study.protocol.results import StudyResults
 from study.reuse.warm_start import warm_start
@@ -90,7 +90,7 @@ def search(
     from study.training.loop import run_trial
 
     records = []
-    for spec in plan_study(config, ModelFacts(6), start).search:
+    for spec in plan_trials(config, ModelFacts(6), start).search:
         curve: list[Any] = []
         outcome = run_trial(config, spec, data, placement, curve.append, base_model=base)
         complete = outcome.status == "finished"

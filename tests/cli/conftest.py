@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from study.orchestration.ledger.sampling import FixedPointSampler
-from study.protocol.plan import ModelFacts, cell_of, plan_study
+from study.protocol.plan import ModelFacts, cell_of, plan_trials
 from study.protocol.records import (
     BaseModelRecord,
     PhaseSummary,
@@ -66,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = make_config(
         sizes=(64, 128), replicates=1, trials=2, confirm_seeds=1, storage={"results": str(folder)}
     )
-    plan = plan_study(config, ModelFacts(4))
+    plan = plan_trials(config, ModelFacts(4))
     store = StudyStore.create(config)
     store.set_info("num_blocks", 4)
     store.set_info("base", BaseModelRecord(3.0, 3.1, None).to_dict())

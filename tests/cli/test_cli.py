@@ -11,7 +11,7 @@ from filelock import FileLock
 from study.basics.owned import claim
 from study.config.load import load_config
 from study.orchestration.ledger.sampling import FixedPointSampler
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import BaseModelRecord, TrialOutcome, TrialState
 from study.store.study_store import StudyStore
 from study.training.prefix.store import cache_key
@@ -175,7 +175,7 @@ def begun(tmp_path: Path) -> Path:
         sizes=(64, 128), replicates=1, trials=2, confirm_seeds=1,
         storage={"results": str(tmp_path)}, budget={"device_hours": 2.0, "wall_hours": 0.5},
     )  # fmt: skip
-    plan = plan_study(config, ModelFacts(4))
+    plan = plan_trials(config, ModelFacts(4))
     store = StudyStore.create(config)
     store.set_info("num_blocks", 4)
     store.set_info("seconds", 720.0)

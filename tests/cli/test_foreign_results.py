@@ -17,8 +17,8 @@ from study.cli.files import clean_study
 from study.config.load import load_config
 from study.orchestration.final import train_final
 from study.orchestration.preflight.base import Checklist, Status
+from study.orchestration.preflight.examination import Examination
 from study.orchestration.preflight.study_check import check_here
-from study.orchestration.preflight.study_facts import StudyFacts
 from study.report import write_report
 from study.store.study_store import StudyStore
 from tests.helpers.commands import study
@@ -81,7 +81,7 @@ def test_a_check_says_so_and_writes_elsewhere(project: Path, tmp_path: Path) -> 
     config = load_config(project / "study.yaml")
     assert not _log_file(config).is_relative_to(project)
     checks = Checklist(Listener(), "look at the log")
-    check_here(checks, StudyFacts(config), tmp_path / "scratch")
+    check_here(checks, Examination(config), tmp_path / "scratch")
     found = {result.name: result for result in checks.results}
     assert found["storage"].status is Status.FAIL and "did not make" in found["storage"].found
     assert found["data"].status is Status.PASS

@@ -16,7 +16,7 @@ from study.basics.paths import StudyPaths
 from study.cli.live import LiveView
 from study.cli.output import Console, guarded_streams, print_facts, write_data
 from study.orchestration.ledger.sampling import FixedPointSampler
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import BaseModelRecord, TrialOutcome, TrialState
 from study.store.study_store import StudyStore
 from tests.helpers.answers import command
@@ -36,7 +36,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = make_config(
         sizes=(64, 128), replicates=1, trials=1, confirm_seeds=1, storage={"results": str(folder)}
     )
-    plan = plan_study(config, ModelFacts(4))
+    plan = plan_trials(config, ModelFacts(4))
     store = StudyStore.create(config)
     store.set_info("num_blocks", 4)
     store.set_info("base", BaseModelRecord(3.0, 3.1, None).to_dict())
@@ -103,7 +103,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
 
 def test_the_live_view_has_its_own_colours_and_nobody_elses(terminal: Terminal) -> None:
     config = make_config(sizes=(64,), replicates=1, trials=2, confirm_seeds=0)
-    plan: StudyPlan = plan_study(config, ModelFacts(4))
+    plan: StudyPlan = plan_trials(config, ModelFacts(4))
     with LiveView(Console(terminal)) as view:
         view.planned(plan, ())
         view.message(EVIL)

@@ -16,7 +16,7 @@ from study.cli.detection import detection_warnings, predict, print_detection
 from study.cli.verdicts import print_verdicts
 from study.config.load import load_config
 from study.orchestration.prepare import Prepared
-from study.protocol.plan import ModelFacts, full_steps, plan_study
+from study.protocol.plan import ModelFacts, full_steps, plan_trials
 from study.protocol.records import DataSummary, StepCosts
 from study.protocol.results import StudyResults
 from study.store.study_store import StudyStore
@@ -29,7 +29,7 @@ DATA = DataSummary("9f86d081884c7d65", 9000, 400, 2000, 200, 0, 0, 0, 92.4, 61.8
 def prepared(test_examples: int = 2000, **shape: object) -> Prepared:
     config = make_config(**shape)  # type: ignore[arg-type]
     data = replace(DATA, test=test_examples)
-    return Prepared(plan_study(config, ModelFacts(4)), data, ())
+    return Prepared(plan_trials(config, ModelFacts(4)), data, ())
 
 
 def told(plan: Prepared, results: StudyResults | None = None) -> str:

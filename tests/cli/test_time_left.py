@@ -12,7 +12,7 @@ from rich.console import Console
 from study.cli.live import LiveView
 from study.cli.time_left import Pace
 from study.orchestration.preflight.spread import spread
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import TrialOutcome, TrialSpec, TrialState
 from tests.helpers.results import make_config
 from tests.helpers.stores import measurement
@@ -22,7 +22,7 @@ def make_plan(**changes: Any) -> StudyPlan:
     shape: dict[str, Any] = {
         "arms": ("full",), "sizes": (800, 1600), "trials": 2, "replicates": 1, "confirm_seeds": 1,
     }  # fmt: skip
-    return plan_study(make_config(**(shape | changes)), ModelFacts(4))
+    return plan_trials(make_config(**(shape | changes)), ModelFacts(4))
 
 
 def specs_of(plan: StudyPlan) -> dict[str, TrialSpec]:

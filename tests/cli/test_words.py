@@ -19,7 +19,7 @@ from study.cli.train import TrainingView, _tell
 from study.cli.verdicts import told_runs
 from study.cli.views import print_plan, print_trial
 from study.orchestration.prepare import Prepared
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import BaseModelRecord, DataSummary
 from study.protocol.results import StudyResults
 from study.report import setting_of, verdict_card
@@ -91,7 +91,7 @@ def test_one_of_a_kind_is_no_plural_in_a_plan() -> None:
         arms=["full"], sizes=[64], trials=1, replicates=1, confirm_seeds=1,
         training={"global_batch_size": 1, "micro_batch_size_per_worker": 1},
     )  # fmt: skip
-    plan = plan_study(config, ModelFacts(1))
+    plan = plan_trials(config, ModelFacts(1))
     console = Console(width=200)
     with console.capture() as capture, pytest.MonkeyPatch.context() as patch:
         patch.setattr("study.cli.views.Console", lambda **_: console)

@@ -10,7 +10,7 @@ import numpy as np
 
 from study.config.load import StudyConfig
 from study.orchestration.ledger.sampling import FixedPointSampler
-from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_trials
 from study.protocol.records import (
     BaseModelRecord,
     DataSummary,
@@ -56,7 +56,7 @@ def finished_study(
     if config is None:
         shape = {"sizes": SIZES, "trials": 3, "overrides": DRAWN_FROM} | shape
         config = make_config(**shape)
-    plan = plan_study(config, ModelFacts(4, PROBE))
+    plan = plan_trials(config, ModelFacts(4, PROBE))
     random = np.random.default_rng(config.seed)
     search = [_trained(spec, gap, random, finished) for spec in plan.search]
     confirm: list[TrialRecord] = []
@@ -147,7 +147,7 @@ def measurement(step: int, loss: float) -> Measurement:
 
 
 def begin(store: StudyStore, plan: StudyPlan, spec: TrialSpec) -> TrialSpec:
-    domains = plan.config.space().for_arm(spec.arm)
+    domains = plan.resolved.space().for_arm(spec.arm)
     return store.begin(
         plan,
         spec,

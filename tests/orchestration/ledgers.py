@@ -10,7 +10,7 @@ from typing import Any
 
 from study.orchestration.ledger.ledger import Ledger
 from study.orchestration.observer import QuietObserver
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import TrialOutcome, TrialSpec, TrialState
 from study.store.study_store import StudyStore
 from tests.helpers.results import make_config
@@ -35,11 +35,11 @@ def make_plan(
         "training": {"global_batch_size": 8, "steps": 40, "evaluations": 4},
         "storage": {"results": str(folder)},
     }
-    return plan_study(make_config(**(wanted | dict(sections or {}))), ModelFacts(4))
+    return plan_trials(make_config(**(wanted | dict(sections or {}))), ModelFacts(4))
 
 
 def make_ledger(plan: StudyPlan, concurrent: int = 100, **more: Any) -> Ledger:
-    store = StudyStore.create(plan.config)
+    store = StudyStore.create(plan.resolved)
     store.set_info("num_blocks", 4)
     return Ledger(plan, store, more.pop("observer", QuietObserver()), concurrent, **more)
 
@@ -72,7 +72,7 @@ def run_all(ledger: Ledger, rng: random.Random | None = None) -> list[TrialSpec]
 
 
 def outcomes(plan: StudyPlan) -> dict[str, tuple[TrialState, float | None, str]]:
-    results = StudyStore.open(plan.config.database_url).results()
+    results = StudyStore.open(plan.resolved.database_url).results()
     return {
         r.spec.trial_id: (r.state, r.score, str(r.spec.hyperparameters)) for r in results.trials
     }

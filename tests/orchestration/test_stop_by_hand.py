@@ -51,7 +51,7 @@ def hurried() -> Callable[[], float]:
 def test_a_waiting_trial_is_skipped_when_its_turn_comes(tmp_path: Path) -> None:
     plan = make_plan(tmp_path)
     ledger = make_ledger(plan)
-    StudyStore.open(plan.config.database_url).request_stop("full-n64-r0-s1")
+    StudyStore.open(plan.resolved.database_url).request_stop("full-n64-r0-s1")
     started = run_all(ledger)
     assert "full-n64-r0-s1" not in {s.trial_id for s in started}
     record = record_of(ledger, "full-n64-r0-s1")

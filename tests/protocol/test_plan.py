@@ -15,7 +15,7 @@ from study.protocol.plan import (
     Cell,
     ModelFacts,
     evaluation_steps,
-    plan_study,
+    plan_trials,
     trial_steps,
     with_probe,
 )
@@ -29,11 +29,11 @@ DATA = DataSummary("f", 1000, 100, 100, 50, 0, 0, 0, 80.0, 40.0)
 
 
 def test_the_same_file_gives_the_same_plan() -> None:
-    assert plan_study(make_config(), FACTS) == plan_study(make_config(), FACTS)
+    assert plan_trials(make_config(), FACTS) == plan_trials(make_config(), FACTS)
 
 
 def test_another_seed_gives_other_points_and_subsets() -> None:
-    first, second = plan_study(make_config(), FACTS), plan_study(make_config(seed=1), FACTS)
+    first, second = plan_trials(make_config(), FACTS), plan_trials(make_config(seed=1), FACTS)
     assert all(
         a.subset_seed != b.subset_seed and a.hyperparameters != b.hyperparameters
         for a, b in zip(first.search, second.search, strict=True)
@@ -42,7 +42,7 @@ def test_another_seed_gives_other_points_and_subsets() -> None:
 
 def test_trial_ids_are_unique_and_every_cell_has_all_its_trials() -> None:
     config = make_config(sizes=(64, 128), replicates=2, trials=3)
-    plan = plan_study(config, FACTS)
+    plan = plan_trials(config, FACTS)
     assert len({s.trial_id for s in plan.search}) == len(plan.search) == 2 * 2 * 2 * 3
     assert len(plan.cells) == 8
     assert plan.trials == 24 + 8 * config.confirm.seeds
@@ -57,7 +57,7 @@ def test_arms_share_subsets_orders_and_the_columns_they_have_in_common() -> None
         },
         "lift": {"group_size": {"choices": [1, 2, 4]}},
     }
-    plan = plan_study(make_config(search={"space": space, "trials": 4, "replicates": 2}), FACTS)
+    plan = plan_trials(make_config(search={"space": space, "trials": 4, "replicates": 2}), FACTS)
     full = [s for s in plan.search if s.arm == "full"]
     lift = {s.trial_id: s for s in plan.search if s.arm == "lift"}
     assert len({s.hyperparameters["group_size"] for s in lift.values()}) > 1
@@ -70,7 +70,7 @@ def test_arms_share_subsets_orders_and_the_columns_they_have_in_common() -> None
 
 
 def test_replicates_and_sizes_draw_different_subsets_and_designs() -> None:
-    plan = plan_study(make_config(arms=("full",)), FACTS)
+    plan = plan_trials(make_config(arms=("full",)), FACTS)
     first = {Cell(s.arm, s.size, s.replicate): s for s in plan.search if s.index == 0}
     assert len({s.subset_seed for s in first.values()}) == len(first)
     assert len({s.hyperparameters["learning_rate"] for s in first.values()}) == len(first)
@@ -79,7 +79,7 @@ def test_replicates_and_sizes_draw_different_subsets_and_designs() -> None:
 def test_the_design_of_fewer_trials_begins_that_of_more() -> None:
     designs = {}
     for trials in (1, 2, 3, 4, 5, 8, 9, 20):
-        plan = plan_study(make_config(sizes=(64,), replicates=2, trials=trials), FACTS)
+        plan = plan_trials(make_config(sizes=(64,), replicates=2, trials=trials), FACTS)
         designs[trials] = {s.trial_id: s for s in plan.search}
     longest = designs[20]
     for design in designs.values():
@@ -87,8 +87,8 @@ def test_the_design_of_fewer_trials_begins_that_of_more() -> None:
 
 
 def test_more_sizes_replicates_and_seeds_change_no_trial_of_the_smaller_study() -> None:
-    small = plan_study(make_config(sizes=(64, 256), replicates=2, trials=3), FACTS)
-    large = plan_study(
+    small = plan_trials(make_config(sizes=(64, 256), replicates=2, trials=3), FACTS)
+    large = plan_trials(
         make_config(sizes=(32, 64, 128, 256), replicates=3, trials=5, confirm_seeds=4), FACTS
     )
     assert set(map(repr, small.search)) < set(map(repr, large.search))
@@ -99,7 +99,7 @@ def test_more_sizes_replicates_and_seeds_change_no_trial_of_the_smaller_study() 
 def test_a_design_fills_the_range_evenly() -> None:
     config = make_config(sizes=(64,), replicates=1, trials=8, arms=("full",))
     rates = sorted(
-        math.log(s.hyperparameters["learning_rate"]) for s in plan_study(config, FACTS).search
+        math.log(s.hyperparameters["learning_rate"]) for s in plan_trials(config, FACTS).search
     )
     low, high = math.log(2e-5), math.log(5e-5)
     eighths = [int(8 * (r - low) / (high - low)) for r in rates]
@@ -107,7 +107,7 @@ def test_a_design_fills_the_range_evenly() -> None:
 
 
 def test_confirm_trials_keep_the_subset_and_have_their_own_order_and_seed() -> None:
-    plan = plan_study(make_config(confirm_seeds=3), FACTS)
+    plan = plan_trials(make_config(confirm_seeds=3), FACTS)
     search = plan.search[0]
     confirm = plan.confirm(Cell("full", search.size, 0), search.hyperparameters)
     assert [c.trial_id for c in confirm] == [f"full-n{search.size}-r0-c{i}" for i in range(3)]
@@ -162,7 +162,9 @@ def test_no_lift_trial_has_fewer_steps_than_phases(arms: tuple[str, ...], basis:
     config = make_config(
         arms=arms, sizes=(4,), comparison=basis, training={"global_batch_size": 4, "steps": 3}
     )
-    plan = plan_study(with_lift(config, group_size=1, sweeps=2) if len(arms) > 1 else config, FACTS)
+    plan = plan_trials(
+        with_lift(config, group_size=1, sweeps=2) if len(arms) > 1 else config, FACTS
+    )
     phases = 16 if len(arms) > 1 else 4
     specs = [s for s in plan.search if s.arm == "lift"]
     specs += [s for cell in plan.cells if cell.arm == "lift" for s in plan.confirm(cell, {})]
@@ -225,7 +227,7 @@ def test_a_random_order_costs_by_its_seed_and_the_same_seed_the_same() -> None:
 def test_every_trial_of_a_random_order_is_planned_for_its_own_seed() -> None:
     config = with_lift(make_config(sizes=(64,), trials=8), order="random")
     facts = dataclasses.replace(FACTS, prefix_cache=True)
-    lift = [s for s in plan_study(config, facts).search if s.arm == "lift"]
+    lift = [s for s in plan_trials(config, facts).search if s.arm == "lift"]
     assert [s.steps for s in lift] == [
         trial_steps(config, facts, "lift", 64, s.hyperparameters, s.seed) for s in lift
     ]
@@ -243,7 +245,7 @@ def test_a_tied_head_that_is_always_active_gets_fewer_steps() -> None:
 
 
 def test_planning_again_with_the_probe_changes_lift_steps_alone() -> None:
-    plan = plan_study(make_config(), FACTS)
+    plan = plan_trials(make_config(), FACTS)
     probed = with_probe(plan, StepCosts(0.1, 0.1))
     for before, after in zip(plan.search, probed.search, strict=True):
         assert (before.steps == after.steps) is (before.arm == "full")
@@ -253,7 +255,7 @@ def test_planning_again_with_the_probe_changes_lift_steps_alone() -> None:
 
 def test_groups_that_do_not_fit_the_model_are_refused_before_anything_runs() -> None:
     with pytest.raises(UserError, match="2 \\+ 4 = 6 blocks, but the model has 8"):
-        plan_study(with_lift(make_config(), groups=[2, 4]), FACTS)
+        plan_trials(with_lift(make_config(), groups=[2, 4]), FACTS)
 
 
 @pytest.mark.parametrize("sampler", ["sobol", "tpe"])
@@ -261,8 +263,8 @@ def test_so_is_one_that_a_search_might_choose(sampler: str) -> None:
     domain = {"choices": ["2, 6", "4, 5"]}
     search = {"overrides": {"lift": {"groups": domain}}, "sampler": sampler, "trials": 1}
     with pytest.raises(UserError, match="4 \\+ 5 = 9 blocks, but the model has 8"):
-        plan_study(make_config(search=search), FACTS)
-    assert plan_study(make_config(search=search, arms=("full",)), FACTS).search
+        plan_trials(make_config(search=search), FACTS)
+    assert plan_trials(make_config(search=search, arms=("full",)), FACTS).search
 
 
 def test_an_always_active_tied_head_is_warned_about() -> None:
@@ -272,9 +274,9 @@ def test_an_always_active_tied_head_is_warned_about() -> None:
             search={"overrides": {"lift": {"always_active": {"choices": ["none", "head"]}}}}
         ),
     ):
-        tied = plan_study(config, dataclasses.replace(FACTS, tied=True))
+        tied = plan_trials(config, dataclasses.replace(FACTS, tied=True))
         assert any("tied to its embeddings" in text for text in plan_warnings(tied, DATA))
-        assert not any("tied" in text for text in plan_warnings(plan_study(config, FACTS), DATA))
+        assert not any("tied" in text for text in plan_warnings(plan_trials(config, FACTS), DATA))
 
 
 def test_evaluations_are_even_and_end_at_the_last_step() -> None:
@@ -290,7 +292,7 @@ def test_the_first_rung_lies_beyond_the_longest_warmup() -> None:
             "max_grad_norm": 1.0,
         }
     }
-    plan = plan_study(
+    plan = plan_trials(
         make_config(
             search={"space": space, "pruner": "asha", "sampler": "random"},
             training={"global_batch_size": 8, "evaluations": 4, "steps": 100},
@@ -301,14 +303,14 @@ def test_the_first_rung_lies_beyond_the_longest_warmup() -> None:
 
 
 def test_samplers_that_learn_get_empty_designs_and_a_seed_per_trial() -> None:
-    plan = plan_study(make_config(search={"sampler": "tpe", "trials": 4}), FACTS)
+    plan = plan_trials(make_config(search={"sampler": "tpe", "trials": 4}), FACTS)
     assert all(s.hyperparameters == {} for s in plan.search)
     assert len({plan.sampler_seed(s) for s in plan.search}) == len(plan.search)
 
 
 def test_warnings_name_what_is_not_plain_from_the_numbers() -> None:
     config = make_config(sizes=(64, 900), replicates=2, confirm_seeds=1)
-    text = "\n".join(plan_warnings(plan_study(config, FACTS), DATA))
+    text = "\n".join(plan_warnings(plan_trials(config, FACTS), DATA))
     assert "900 examples overlap by about 90%" in text
     assert "At 64 examples the floor of 100 optimizer steps (training.min_steps) means 12.5" in text
 
@@ -317,11 +319,11 @@ def test_a_plain_sweep_gets_no_warnings() -> None:
     config = make_config(
         arms=("full",), sizes=(900,), replicates=1, confirm_seeds=0, zero={"stage": 0}
     )
-    assert plan_warnings(plan_study(config, FACTS), DATA) == []
+    assert plan_warnings(plan_trials(config, FACTS), DATA) == []
 
 
 def warned(word: str, **shape: Any) -> list[str]:
-    plan = plan_study(make_config(**shape), FACTS)
+    plan = plan_trials(make_config(**shape), FACTS)
     return [text for text in plan_warnings(plan, DATA) if word in text]
 
 

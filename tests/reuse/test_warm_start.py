@@ -13,7 +13,7 @@ from study.basics.errors import ConfigError, StoreError
 from study.config.load import StudyConfig, check_paths, load_config
 from study.config.space.domains import CategoricalDomain, FixedDomain, FloatDomain, IntDomain
 from study.config.space.read import SearchSpace, load_space
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import BaseModelRecord, Stage, TrialState, WarmStart
 from study.protocol.results import StudyResults, winner_of
 from study.reuse.warm_bounds import moved_space
@@ -112,7 +112,7 @@ def test_every_replicate_tries_them_first_and_searches_anew_after() -> None:
     config = later_config()
     start = warm_start(config, {"first": make_results()})
     facts = ModelFacts(4)
-    warm, cold = plan_study(config, facts, start), plan_study(config, facts)
+    warm, cold = plan_trials(config, facts, start), plan_trials(config, facts)
     for replicate in range(2):
         for arm in ("full", "lift"):
             own = [
@@ -131,7 +131,7 @@ def test_every_replicate_tries_them_first_and_searches_anew_after() -> None:
 def test_other_samplers_search_after_them() -> None:
     config = later_config(search={"trials": 4, "replicates": 1, "sampler": "tpe"})
     start = WarmStart({"full": ({"learning_rate": 3e-5},), "lift": ({"learning_rate": 4e-5},)})
-    plan = plan_study(config, ModelFacts(4), start)
+    plan = plan_trials(config, ModelFacts(4), start)
     full = [s.hyperparameters for s in plan.search if s.arm == "full"]
     assert full[0]["learning_rate"] == 3e-5
     assert full[0].keys() == config.space().for_arm("full").keys()
@@ -143,7 +143,7 @@ def test_the_same_file_and_record_give_the_same_plan() -> None:
     start = warm_start(config, {"first": make_results()})
     again = WarmStart.from_dict(start.to_dict())
     assert again == start
-    assert plan_study(config, ModelFacts(4), start) == plan_study(config, ModelFacts(4), again)
+    assert plan_trials(config, ModelFacts(4), start) == plan_trials(config, ModelFacts(4), again)
 
 
 def test_what_they_were_worth_is_told() -> None:
@@ -221,8 +221,8 @@ def test_bounds_move_only_when_asked_and_for_both_arms_alike() -> None:
     search = {"trials": 8, "replicates": 1, "overrides": DRAWN_FROM, "warm_start": ["first"]}
     config = later_config(search={**search, "warm_start_bounds": "narrow"})
     start = warm_start(config, {"first": earlier})
-    plan = plan_study(config, ModelFacts(4), WarmStart.from_dict(start.to_dict()))
-    before, after = (c.space().for_arm("full")["learning_rate"] for c in (config, plan.config))
+    plan = plan_trials(config, ModelFacts(4), WarmStart.from_dict(start.to_dict()))
+    before, after = (c.space().for_arm("full")["learning_rate"] for c in (config, plan.resolved))
     assert isinstance(before, FloatDomain) and isinstance(after, FloatDomain)
     assert before.low < after.low or after.high < before.high
     assert any(note.startswith("learning_rate is searched from") for note in start.notes)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config.space.read import load_space
-from study.protocol.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
+from study.protocol.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_trials
 from study.protocol.records import StepCosts, TrialRecord, TrialSpec
 from tests.helpers.results import make_config
 from tests.simulation.landscape import RHO, Floats, as_point
@@ -82,7 +82,7 @@ def _plan(shape: PlanShape, seed: int) -> StudyPlan:
         confirm={"seeds": shape.seeds},
         decision={"rho": RHO},
     )
-    return plan_study(config, MODEL)
+    return plan_trials(config, MODEL)
 
 
 @cache

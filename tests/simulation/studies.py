@@ -141,7 +141,7 @@ def _record(
 
 def _results(world: World, trials: tuple[TrialRecord, ...]) -> StudyResults:
     return StudyResults(
-        config=world.laid_out.plan.config,
+        config=world.laid_out.plan.resolved,
         trials=trials,
         base=world.base(),
         probe=MODEL.probe,
@@ -156,9 +156,9 @@ def run_through_ledger(
     plan = world.laid_out.plan
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = InMemoryStorage()
-    root = storage.create_new_study([StudyDirection.MINIMIZE], plan.config.name)
+    root = storage.create_new_study([StudyDirection.MINIMIZE], plan.resolved.name)
     storage.set_study_user_attr(root, "schema_version", SCHEMA_VERSION)
-    store = make_store(plan.config, storage)
+    store = make_store(plan.resolved, storage)
     store.set_info("num_blocks", BLOCKS)
     store.set_info("model_parameters", PARAMETERS)
     assert MODEL.probe is not None

@@ -65,10 +65,10 @@ class World:
         self.scenario, self.laid_out = scenario, laid_out
         random = np.random.default_rng(seed)
         noise, plan = scenario.noise, laid_out.plan
-        cells, trials = len(laid_out.cells), plan.config.search.trials
-        seeds = plan.config.confirm.seeds
+        cells, trials = len(laid_out.cells), plan.resolved.search.trials
+        seeds = plan.resolved.confirm.seeds
         self.shift = RHO * scenario.uniform * float(random.uniform(-1.0, 1.0))
-        smallest = plan.config.dataset_sizes[0]
+        smallest = plan.resolved.dataset_sizes[0]
         self._scale = np.array([noise.scale(c.size, smallest) for c in laid_out.cells])
         scale = self._scale[:, None]
         subset, rate_shift = self._subset_effects(random)
@@ -85,7 +85,7 @@ class World:
         self._search_luck = random.standard_normal((cells, trials)).tolist()
         self._confirm_luck = random.standard_normal((cells, seeds)).tolist()
         self._retention = random.normal(0.0, 0.5 * RHO, (cells, seeds)).tolist()
-        evaluations = plan.config.training.evaluations
+        evaluations = plan.resolved.training.evaluations
         self._rungs = random.normal(0.0, 0.5 * RHO, (cells, trials, evaluations)).tolist()
         self.split = _test_split(random, noise.split * RHO)
         self._run_examples = random.normal(0.0, 0.005, (cells, seeds, EXAMPLES))

@@ -22,7 +22,7 @@ from study.basics.remote import RemoteFolder
 from study.cli.app import app
 from study.cli.live import LiveView
 from study.config.load import StudyConfig
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import TrialState
 from study.protocol.results import StudyResults
 from study.report.text import banner
@@ -47,7 +47,7 @@ def drive(config: StudyConfig, begun: str) -> None:
     """What a driver has on record once a trial runs; it goes on until it is killed."""
     store = StudyStore.create(config)
     store.set_info("num_blocks", 4)
-    plan = plan_study(config, ModelFacts(4))
+    plan = plan_trials(config, ModelFacts(4))
     with store.session():
         spec = begin(store, plan, plan.search[0])
         store.report(spec, measurement(10, 2.0))
@@ -129,7 +129,7 @@ def test_a_published_trial_whose_driver_was_killed_is_paused(
 
 def test_a_driver_that_ends_by_itself_says_so(tmp_path: Path) -> None:
     config = config_at(str(tmp_path))
-    plan, store = plan_study(config, ModelFacts(4)), StudyStore.create(config)
+    plan, store = plan_trials(config, ModelFacts(4)), StudyStore.create(config)
     store.set_info("num_blocks", 4)
     with pytest.raises(KeyboardInterrupt), store.session():
         begin(store, plan, plan.search[0])
@@ -140,7 +140,7 @@ def test_a_driver_that_ends_by_itself_says_so(tmp_path: Path) -> None:
 
 def test_what_an_earlier_driver_left_is_paused_until_this_one_takes_it_up(tmp_path: Path) -> None:
     config = config_at(str(tmp_path))
-    plan, first = plan_study(config, ModelFacts(4)), StudyStore.create(config)
+    plan, first = plan_trials(config, ModelFacts(4)), StudyStore.create(config)
     first.set_info("num_blocks", 4)
     begin(first, plan, plan.search[0])
     second = StudyStore.create(config)

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna_dashboard import get_note, save_note, wsgi
 
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import BaseModelRecord, Stage, TrialOutcome, TrialState
 from study.store.snapshot import facts_at
 from study.store.study_store import StudyStore
@@ -28,7 +28,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> optuna.storages.BaseSto
     """A finished search of LIFT, and one of its winner's confirm trials."""
     folder = tmp_path_factory.mktemp("dashboard")
     config = make_config(sizes=(64,), replicates=1, trials=2, storage={"results": str(folder)})
-    plan = plan_study(config, ModelFacts(4))
+    plan = plan_trials(config, ModelFacts(4))
     store = StudyStore.create(config)
     for _ in range(2):  # a driver that was killed measures it again
         store.keep_base(BaseModelRecord(3.0, 3.1, 2.5, (3.0, 3.2)))

@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 
 from study.basics.errors import StoreError
 from study.config.load import StorageConfig
-from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_trials
 from study.protocol.records import BaseModelRecord, Stage, StepCosts, TrialOutcome, TrialState
 from study.protocol.results import winner_of
 from study.store.connect import connect, make_parent
@@ -27,12 +27,12 @@ def plan(tmp_path: Path, request: pytest.FixtureRequest) -> StudyPlan:
     if request.param == "postgresql":
         storage["database"] = request.getfixturevalue("postgres_database")
     config = make_config(sizes=(64,), replicates=1, trials=2, confirm_seeds=1, storage=storage)
-    return plan_study(config, ModelFacts(4))
+    return plan_trials(config, ModelFacts(4))
 
 
 @pytest.fixture
 def store(plan: StudyPlan) -> StudyStore:
-    store = StudyStore.create(plan.config)
+    store = StudyStore.create(plan.resolved)
     store.set_info("num_blocks", 4)
     return store
 
@@ -46,7 +46,7 @@ def test_a_trial_reads_back_as_it_was_told(store: StudyStore, plan: StudyPlan) -
     outcome = TrialOutcome(status="finished", score=1.5, best_step=20, versions={"torch": "x"})
     store.finish(spec, TrialState.COMPLETE, outcome)
 
-    record = StudyStore.open(plan.config.database_url).record(spec)
+    record = StudyStore.open(plan.resolved.database_url).record(spec)
     assert record is not None
     assert record.spec == spec
     assert record.state is TrialState.COMPLETE
@@ -63,7 +63,7 @@ def test_optuna_opens_the_store_and_sees_validation_losses(
     store.report(spec, measurement(10, 2.0))
     store.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=2.0))
     study = optuna.load_study(
-        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.config.database_url
+        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.resolved.database_url
     )
     assert study.best_trial.value == 2.0
     assert study.best_trial.intermediate_values == {10: 2.0}
@@ -81,7 +81,7 @@ def test_a_trial_that_was_stopped_or_failed_is_never_complete(
     assert record is not None and record.state is state
     assert record.outcome is not None and record.outcome.reason == "why"
     study = optuna.load_study(
-        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.config.database_url
+        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.resolved.database_url
     )
     with pytest.raises(ValueError):
         _ = study.best_trial
@@ -93,13 +93,13 @@ def test_a_trial_left_running_is_taken_up_again_under_its_own_number(
     spec = begin(store, plan, plan.search[1])
     store.report(spec, measurement(10, 2.0))
     # A new driver: the old one was killed.
-    again = StudyStore.create(plan.config)
+    again = StudyStore.create(plan.resolved)
     assert begin(again, plan, plan.search[1]) == spec
     again.report(spec, measurement(10, 2.0))
     again.report(spec, measurement(20, 1.0))
     again.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=1.0))
     study = optuna.load_study(
-        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.config.database_url
+        study_name=f"synthetic/{spec.arm}/n64/r0", storage=plan.resolved.database_url
     )
     assert [t.state.name for t in study.trials] == ["COMPLETE"]
     assert study.trials[0].intermediate_values == {10: 2.0, 20: 1.0}
@@ -146,49 +146,49 @@ def test_drivers_that_begin_at_once_share_a_database(tmp_path: Path) -> None:
 
 
 def test_a_driver_killed_at_its_first_steps_is_begun_again(plan: StudyPlan) -> None:
-    make_parent(plan.config.database_url)
-    connect(plan.config.database_url).create_new_study([StudyDirection.MINIMIZE], "synthetic")
-    StudyStore.create(plan.config)
-    assert StudyStore.open(plan.config.database_url).config.search == plan.config.search
+    make_parent(plan.resolved.database_url)
+    connect(plan.resolved.database_url).create_new_study([StudyDirection.MINIMIZE], "synthetic")
+    StudyStore.create(plan.resolved)
+    assert StudyStore.open(plan.resolved.database_url).config.search == plan.resolved.search
 
 
 def test_a_study_of_somebody_else_is_not_taken_over(plan: StudyPlan) -> None:
-    make_parent(plan.config.database_url)
-    storage = connect(plan.config.database_url)
+    make_parent(plan.resolved.database_url)
+    storage = connect(plan.resolved.database_url)
     storage.create_new_trial(storage.create_new_study([StudyDirection.MINIMIZE], "synthetic"))
     with pytest.raises(StoreError, match="schema version None"):
-        StudyStore.create(plan.config)
+        StudyStore.create(plan.resolved)
 
 
 def test_facts_about_the_study_survive(store: StudyStore, plan: StudyPlan) -> None:
     store.set_info("base", BaseModelRecord(1.0, 2.0, None, (1.5, 2.5)).to_dict())
     store.set_info("probe", StepCosts(0.3, 0.2, 0.1, 2.0, 1.5, 0.05).to_dict())
-    results = StudyStore.open(plan.config.database_url).results()
+    results = StudyStore.open(plan.resolved.database_url).results()
     assert results.base == BaseModelRecord(1.0, 2.0, None, (1.5, 2.5))
     assert results.probe == StepCosts(0.3, 0.2, 0.1, 2.0, 1.5, 0.05)
     assert results.cost_ratio == pytest.approx(1.5)
-    place = StorageConfig(database=plan.config.database_url)
-    assert results.config == plan.config.at(place), "a database alone says nothing of files"
+    place = StorageConfig(database=plan.resolved.database_url)
+    assert results.config == plan.resolved.at(place), "a database alone says nothing of files"
 
 
 def test_another_study_file_is_refused_and_says_what_changed(
     store: StudyStore, plan: StudyPlan
 ) -> None:
     begin(store, plan, plan.search[0])
-    changed = plan.config.model_copy(update={"seed": 7})
+    changed = plan.resolved.model_copy(update={"seed": 7})
     with pytest.raises(StoreError, match=r"seed: 0 -> 7 \(every subset"):
         StudyStore.create(changed)
-    assert StudyStore.open(plan.config.database_url).config.seed == 0
+    assert StudyStore.open(plan.resolved.database_url).config.seed == 0
 
 
 def test_a_study_with_results_takes_a_larger_file_and_says_how_it_grows(
     store: StudyStore, plan: StudyPlan
 ) -> None:
     begin(store, plan, plan.search[0])
-    search = plan.config.search.model_copy(update={"trials": 5})
-    larger = plan.config.model_copy(update={"search": search})
+    search = plan.resolved.search.model_copy(update={"trials": 5})
+    larger = plan.resolved.model_copy(update={"search": search})
     assert StudyStore.create(larger).extension == "Extending the study: search.trials 2 -> 5"
-    assert StudyStore.open(plan.config.database_url).config.search.trials == 5
+    assert StudyStore.open(plan.resolved.database_url).config.search.trials == 5
     assert StudyStore.create(larger).extension is None
 
 
@@ -221,8 +221,8 @@ def test_confirm_trials_of_a_former_winner_stay_in_optuna_and_count_nowhere(
     store.finish(spec, TrialState.COMPLETE, TrialOutcome("finished", score=1.4, device_seconds=7.0))
     assert confirm_trials(store) == [(TrialState.COMPLETE, old.hyperparameters["learning_rate"])]
 
-    search = plan.config.search.model_copy(update={"trials": 3})
-    store = StudyStore.create(plan.config.model_copy(update={"search": search}))
+    search = plan.resolved.search.model_copy(update={"trials": 3})
+    store = StudyStore.create(plan.resolved.model_copy(update={"search": search}))
     larger = store.plan()
     assert larger is not None
     assert confirm_trials(store) == []  # who wins is not known again
@@ -231,7 +231,7 @@ def test_confirm_trials_of_a_former_winner_stay_in_optuna_and_count_nowhere(
     assert confirm_trials(store) == [(TrialState.WAITING, new.hyperparameters["learning_rate"])]
     assert new.hyperparameters != old.hyperparameters
     study = optuna.load_study(
-        study_name="synthetic/full/n64/r0/confirm", storage=plan.config.database_url
+        study_name="synthetic/full/n64/r0/confirm", storage=plan.resolved.database_url
     )
     assert [t.state.name for t in study.trials] == ["COMPLETE"]
     assert store.results().device_seconds == 3 * 2.0 + 7.0  # what it cost was spent all the same
@@ -245,27 +245,27 @@ def test_a_former_winners_confirm_trial_that_was_killed_is_not_taken_up_by_the_n
     (new,) = plan.confirm(cell_of(second), second.hyperparameters)
     begin(store, plan, old)
     store.report(old, measurement(10, 2.0))  # killed
-    again = StudyStore.create(plan.config)
+    again = StudyStore.create(plan.resolved)
     assert begin(again, plan, new).hyperparameters == second.hyperparameters
     record = again.record(new)
     assert record is not None and record.measurements == ()
     study = optuna.load_study(
-        study_name="synthetic/full/n64/r0/confirm", storage=plan.config.database_url
+        study_name="synthetic/full/n64/r0/confirm", storage=plan.resolved.database_url
     )
     assert [t.state.name for t in study.trials] == ["FAIL", "RUNNING"]
 
 
 def test_wall_seconds_add_up_over_sessions_even_of_killed_drivers(plan: StudyPlan) -> None:
-    first = StudyStore.create(plan.config)
+    first = StudyStore.create(plan.resolved)
     first.keep_wall_seconds(first._opened + 100)
     first.keep_wall_seconds(first._opened + 150)  # killed here
-    second = StudyStore.create(plan.config)
+    second = StudyStore.create(plan.resolved)
     second.keep_wall_seconds(second._opened + 30)
     assert second.results().seconds == pytest.approx(180)
 
 
 def test_each_stop_request_is_a_key_of_its_own(store: StudyStore, plan: StudyPlan) -> None:
-    other = StudyStore.open(plan.config.database_url)  # `study stop` beside the driver
+    other = StudyStore.open(plan.resolved.database_url)  # `study stop` beside the driver
     store.request_stop("full-n64-r0-s0")
     other.request_stop("full-n64-r0-s1")
     assert store.stop_requests() == {"full-n64-r0-s0", "full-n64-r0-s1"}
@@ -274,20 +274,20 @@ def test_each_stop_request_is_a_key_of_its_own(store: StudyStore, plan: StudyPla
 
 
 def test_a_file_mended_before_anything_ran_is_taken(store: StudyStore, plan: StudyPlan) -> None:
-    StudyStore.create(plan.config.model_copy(update={"seed": 7}))
-    assert StudyStore.open(plan.config.database_url).config.seed == 7
+    StudyStore.create(plan.resolved.model_copy(update={"seed": 7}))
+    assert StudyStore.open(plan.resolved.database_url).config.seed == 7
 
 
 def test_what_no_result_depends_on_may_change(store: StudyStore, plan: StudyPlan) -> None:
-    decision = plan.config.decision.model_copy(update={"dataset_size": 100})
-    StudyStore.create(plan.config.model_copy(update={"decision": decision}))
-    assert StudyStore.open(plan.config.database_url).config.decision.dataset_size == 100
+    decision = plan.resolved.decision.model_copy(update={"dataset_size": 100})
+    StudyStore.create(plan.resolved.model_copy(update={"decision": decision}))
+    assert StudyStore.open(plan.resolved.database_url).config.decision.dataset_size == 100
 
 
 def test_an_unknown_schema_version_is_refused(store: StudyStore, plan: StudyPlan) -> None:
     store.set_info("schema_version", 99)
     with pytest.raises(StoreError, match="schema version 99"):
-        StudyStore.open(plan.config.database_url)
+        StudyStore.open(plan.resolved.database_url)
 
 
 def test_a_missing_store_says_how_to_get_one(tmp_path: Path) -> None:

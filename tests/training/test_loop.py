@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from study.config.load import StudyConfig
-from study.protocol.plan import Cell, ModelFacts, plan_study
+from study.protocol.plan import Cell, ModelFacts, plan_trials
 from study.protocol.records import Stage, TrialOutcome
 from study.protocol.state_bytes import state_bytes
 from tests.helpers.data import task_rows, write_jsonl
@@ -99,7 +99,7 @@ def train(rank: int, world_size: int, jobs: dict[str, Job], folder: Path) -> dic
             baseline = measure_baseline(config, data, placement)
             answers[name] = {"base": baseline.base.to_dict(), "ratio": baseline.probe.cost_ratio}
             continue
-        plan = plan_study(config, ModelFacts(BLOCKS))
+        plan = plan_trials(config, ModelFacts(BLOCKS))
         spec = next(s for s in plan.search if s.arm == job.arm)
         if job.stage is Stage.CONFIRM:
             spec = plan.confirm(Cell(job.arm, spec.size, 0), spec.hyperparameters)[0]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from study.config.load import StudyConfig
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import StepCosts
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import BLOCKS, tiny_model_folder
@@ -67,11 +67,11 @@ def probe_and_train(
     from study.training.baseline import measure_baseline
     from study.training.data.tokenised import StudyData
     from study.training.engine.checksum import checksum
-    from study.training.engine.weights import full_state
     from study.training.loop import run_trial
     from study.training.model.base_model import BaseModel
     from study.training.placement import Placement
     from study.training.probe import measure_step_costs
+    from tests.helpers.whole_weights import full_state
 
     data = StudyData.open(folder / "data")
     placement = Placement(torch.device("cpu"), rank, world_size)
@@ -80,7 +80,7 @@ def probe_and_train(
         config = StudyConfig.model_validate(study_of(folder, stage))
         found = measure_baseline(config, data, placement)
         assert found.probe is not None
-        plan = plan_study(config, ModelFacts(BLOCKS, found.probe))
+        plan = plan_trials(config, ModelFacts(BLOCKS, found.probe))
         spec = next(s for s in plan.search if s.arm == "lift")
         outcome = run_trial(config, spec, data, placement, lambda _: None)
         model = BaseModel(config, data.num_labels, placement).fresh(0)

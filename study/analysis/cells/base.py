@@ -99,7 +99,7 @@ class ReplicateSummary:
         winner: the COMPLETE search trial with the lowest validation loss; None while any search
             trial has not ended (the arms must have had equally many), or when none completed.
         leader: the same without waiting for the rest.
-        search_complete, search_planned: search trials that may win, and all of them.
+        search_planned: all search trials.
         confirm: confirm runs of this winner that count, in plan order: COMPLETE ones, and those
             that diverged, which score what the base model does.
         confirm_failed: confirm runs that failed otherwise; they are in no mean.
@@ -116,7 +116,6 @@ class ReplicateSummary:
     replicate: int
     winner: TrialRecord | None
     leader: TrialRecord | None
-    search_complete: int
     search_planned: int
     confirm: tuple[TrialRecord, ...]
     confirm_failed: int

@@ -95,7 +95,6 @@ def summarise_replicate(
         replicate=spec.replicate,
         winner=winner,
         leader=winner_of(able, 0),
-        search_complete=sum(t.state is TrialState.COMPLETE for t in search),
         search_planned=len(search),
         confirm=tuple(run for _, run in ours),
         confirm_failed=sum(t.state is TrialState.FAIL for t in confirm)

@@ -102,7 +102,7 @@ def _pooled(assumed: float, found: float, freedom: float) -> float:
 
 
 @dataclass(frozen=True)
-class SplitError:
+class SplitNoise:
     """How far off a study's difference is because its test split holds these examples and not
     others.
 
@@ -126,7 +126,7 @@ class SplitError:
         needed = math.ceil(self.examples * (self.error / limit) ** 2)
         return needed if needed < 100 else math.ceil(needed / 100) * 100
 
-    def with_examples(self, examples: int) -> SplitError:
+    def with_examples(self, examples: int) -> SplitNoise:
         """Of a test split of another size, from the same source."""
         return replace(
             self, examples=examples, error=self.error * math.sqrt(self.examples / examples)
@@ -139,7 +139,7 @@ def split_error(
     curve: Curve | None = None,
     base: BaseModelRecord | None = None,
     size: float | None = None,
-) -> SplitError:
+) -> SplitNoise:
     """The test split's error: found in the confirm runs where they say it, else guessed.
 
     Guessed, both arms' losses spread over test examples as the base model's do, and correlate as
@@ -157,12 +157,12 @@ def split_error(
         place = size or math.sqrt(float(sizes.min()) * float(sizes.max()))
         error = float(curve.test_error(place)[0])
         if error > 0.0:
-            return SplitError(curve.paired.test_examples, error, "runs").with_examples(examples)
+            return SplitNoise(curve.paired.test_examples, error, "runs").with_examples(examples)
     factor = math.sqrt(2 * (1 - ARM_CORRELATION[task]))
     # A classifier's base losses are the class prior's: they say nothing of a trained one's.
     if base is not None and len(base.test_losses) > 1 and task == "causal-lm":
         targets = base.test_targets or (1,) * len(base.test_losses)
         covariance, known = split_covariance([base.test_losses], targets)
         error = factor * math.sqrt(float(covariance[0, 0]))
-        return SplitError(known, error, "base").with_examples(examples)
-    return SplitError(examples, factor * UNKNOWN_SPREAD / math.sqrt(examples), "assumed")
+        return SplitNoise(known, error, "base").with_examples(examples)
+    return SplitNoise(examples, factor * UNKNOWN_SPREAD / math.sqrt(examples), "assumed")

@@ -14,7 +14,7 @@ from study.protocol.records import TrialRecord
 
 Quantity = Callable[[TrialRecord], float | None]
 """What is compared of a run; None or NaN where it was not measured."""
-SplitError = Callable[[Sequence["PairedPoint"]], tuple[Floats, int]]
+SplitNoise = Callable[[Sequence["PairedPoint"]], tuple[Floats, int]]
 """(points, points) covariance that a split common to all runs causes, and the number of
 independent examples behind it."""
 
@@ -47,7 +47,7 @@ def pair_runs(cells: Iterable[CellSummary]) -> tuple[PairedPoint, ...]:
 
 
 def paired_losses(
-    points: Iterable[PairedPoint], quantity: Quantity, split_error: SplitError | None = None
+    points: Iterable[PairedPoint], quantity: Quantity, split_error: SplitNoise | None = None
 ) -> PairedLosses | None:
     """full - LIFT of a quantity; None if no pair has it in both arms.
 

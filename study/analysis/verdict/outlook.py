@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from study.analysis.cells.base import CellSummary, mean
 from study.analysis.curve.design import precision_at, replicated
 from study.analysis.curve.fit import Curve
-from study.analysis.curve.noise import SplitError, noise_on_record
+from study.analysis.curve.noise import SplitNoise, noise_on_record
 from study.analysis.rules import CHEAPER, SPLIT_LIMIT, SURE
 from study.analysis.verdict.growth import Growth, planned_runs
 from study.analysis.verdict.records import NextRuns
@@ -35,7 +35,7 @@ class Outlook:
         self._rho = config.decision.rho
         self._noise = noise_on_record(config.search.trials, curve)
         # Without a curve the test split is taken to be large enough.
-        self._split = SplitError(_EXAMPLES, SPLIT_LIMIT * self._rho, "assumed")
+        self._split = SplitNoise(_EXAMPLES, SPLIT_LIMIT * self._rho, "assumed")
         self._points: tuple[float, ...] = ()
         self._difference: float | None = None
         self._half_width: float | None = None
@@ -50,7 +50,7 @@ class Outlook:
         self._difference = float(found.difference[0])
         self._half_width = float(found.high[0] - found.low[0]) / 2
         error = float(curve.test_error(self._size)[0])
-        self._split = SplitError(curve.paired.test_examples, error, "runs")
+        self._split = SplitNoise(curve.paired.test_examples, error, "runs")
         now = precision_at(self._points, self._size)
         if now is None:
             return
@@ -127,7 +127,7 @@ class Outlook:
         )
 
     def _expected(
-        self, points: Sequence[float], config: StudyConfig, split: SplitError
+        self, points: Sequence[float], config: StudyConfig, split: SplitNoise
     ) -> tuple[float | None, float | None]:
         """(half-width in nats, chance of a verdict were D what it seems)."""
         found = precision_at(points, self._size)

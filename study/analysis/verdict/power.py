@@ -17,7 +17,7 @@ from study.analysis.cells.base import Gate
 from study.analysis.cells.best_of_k import BestOfK
 from study.analysis.cells.tuning import planned_trials
 from study.analysis.curve.design import leverage_at, precision_at, replicated
-from study.analysis.curve.noise import Noise, SplitError
+from study.analysis.curve.noise import Noise, SplitNoise
 from study.analysis.rules import ENOUGH, LEANING, SPLIT_LIMIT, SURE
 from study.analysis.verdict.gates import plan_gates
 from study.analysis.verdict.growth import Growth, grown, mended
@@ -64,7 +64,7 @@ class Power:
 
     rho: float
     noise: Noise
-    split: SplitError
+    split: SplitNoise
     middle: PowerAt
     largest: PowerAt
     advice: Growth | None = None
@@ -86,7 +86,7 @@ class Power:
 
 
 def predict_power(
-    config: StudyConfig, noise: Noise, split: SplitError, tuning: Sequence[BestOfK] = ()
+    config: StudyConfig, noise: Noise, split: SplitNoise, tuning: Sequence[BestOfK] = ()
 ) -> Power:
     """Power of a study of two arms as it is planned.
 
@@ -111,7 +111,7 @@ def predict_power(
     )
 
 
-def power_at(config: StudyConfig, size: int, noise: Noise, split: SplitError) -> PowerAt:
+def power_at(config: StudyConfig, size: int, noise: Noise, split: SplitNoise) -> PowerAt:
     """See `PowerAt`."""
     failed = tuple(gate for gate in plan_gates(config, size) if gate.status == "fail")
     rho = config.decision.rho
@@ -139,7 +139,7 @@ def middle_size(config: StudyConfig) -> int:
 
 
 def cheapest_growth(
-    config: StudyConfig, noise: Noise, split: SplitError, trials: int = 0
+    config: StudyConfig, noise: Noise, split: SplitNoise, trials: int = 0
 ) -> tuple[Growth, float] | None:
     """The cheapest growth that gives `ENOUGH` power at 2 rho in the middle of the sizes, and that
     power; None where nothing within reach does.
@@ -165,7 +165,7 @@ def cheapest_growth(
     return None
 
 
-def _with_known_noise(config: StudyConfig, noise: Noise, split: SplitError) -> float:
+def _with_known_noise(config: StudyConfig, noise: Noise, split: SplitNoise) -> float:
     """What `power_at` would find were the noise known: more than it can find, in less time."""
     points = replicated(config.dataset_sizes, config.search.replicates)
     leverage = leverage_at(points, middle_size(config))

@@ -124,7 +124,7 @@ class PackedStudy:
         )
 
 
-def read_study(path: Path, results: str | None = None, shared: Sequence[str] = ()) -> PackedStudy:
+def pack_study(path: Path, results: str | None = None, shared: Sequence[str] = ()) -> PackedStudy:
     """Check a study file for a cluster, and see what its job takes along.
 
     Absolute paths that do not exist here are taken to be the cluster's.

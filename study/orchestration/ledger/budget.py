@@ -49,7 +49,7 @@ class Predictor:
     no failures, which say nothing about a trial that works."""
 
     def __init__(self, plan: StudyPlan) -> None:
-        self._probe, self._workers = plan.model.probe, plan.config.resources.workers_per_trial
+        self._probe, self._workers = plan.model.probe, plan.resolved.resources.workers_per_trial
         self._tallies: dict[tuple[str, int], _Tally] = defaultdict(_Tally)
         self._arms: dict[str, _Tally] = defaultdict(_Tally)
 
@@ -111,8 +111,8 @@ class Budget:
         slots: int,
         clock: Callable[[], float],
     ) -> None:
-        self._limits = plan.config.budget
-        self._seeds = plan.config.confirm.seeds
+        self._limits = plan.resolved.budget
+        self._seeds = plan.resolved.confirm.seeds
         self.slots, self._clock = slots, clock
         self._predictor = Predictor(plan)
         self._spent = 0.0

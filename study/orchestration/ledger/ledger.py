@@ -79,9 +79,9 @@ class Ledger:
             plan, store.all_records(), concurrent_trials, lambda: store.wall_seconds(clock())
         )
         self.limit = concurrent_trials
-        self.prefix_cache_pays = prefix_cache_pays(plan.config, plan.model)
+        self.prefix_cache_pays = prefix_cache_pays(plan.resolved, plan.model)
         self._pruner = make_pruner(plan)
-        search = plan.config.search
+        search = plan.resolved.search
         self._in_sequence = search.sampler != "sobol" or search.pruner != "none"
         self._confirm: list[TrialSpec] = []
         self._search: dict[Cell, dict[int, TrialRecord]] = {}
@@ -168,7 +168,7 @@ class Ledger:
             self._told_limit = True
             searching = {cell_of(s) for s in self._waiting}
             waiting = len(self._waiting) + len(self._confirm)
-            waiting += len(searching) * self.plan.config.confirm.seeds
+            waiting += len(searching) * self.plan.resolved.confirm.seeds
             self.observer.message(
                 f"Ending here with {counted(waiting, 'trial')} waiting: {refusal}"
             )
@@ -177,7 +177,7 @@ class Ledger:
     def _owed(self) -> Counter[Cell]:
         """Confirm trials that have yet to start, of every replicate that has begun."""
         owed = Counter(cell_of(s) for s in self._confirm)
-        config = self.plan.config
+        config = self.plan.resolved
         running = {cell_of(s) for s in self._running.values() if s.stage is Stage.SEARCH}
         for cell, ended in self._search.items():
             if cell in running or 0 < len(ended) < config.search.trials:
@@ -191,7 +191,7 @@ class Ledger:
         return trial_id in self._stop_requests
 
     def _begin(self, spec: TrialSpec) -> TrialSpec:
-        domains = self.plan.config.space().for_arm(spec.arm)
+        domains = self.plan.resolved.space().for_arm(spec.arm)
         resolved = self.store.begin(
             self.plan,
             spec,
@@ -298,7 +298,7 @@ class Ledger:
         self._stop_requests -= {trial_id}
 
     def _drop_checkpoint(self, trial_id: str) -> None:
-        config = self.plan.config
+        config = self.plan.resolved
         paths = StudyPaths(config.results_dir)
         folder = paths.checkpoint(trial_id)
         if config.results_url is None:
@@ -318,7 +318,7 @@ class Ledger:
         last = record.measurements[-1] if record and record.measurements else None
         return TrialOutcome(
             status="pruned" if pruned else "error",
-            reason=f"stopped by the {self.plan.config.search.pruner} pruner"
+            reason=f"stopped by the {self.plan.resolved.search.pruner} pruner"
             if pruned
             else "The trial's process died without a report; see its log.",
             score=best.validation_loss if best else None,
@@ -327,8 +327,8 @@ class Ledger:
         )
 
     def _queue_confirm(self, cell: Cell) -> None:
-        winner = winner_of(list(self._search[cell].values()), self.plan.config.search.trials)
-        if winner is None or not self.plan.config.confirm.seeds:
+        winner = winner_of(list(self._search[cell].values()), self.plan.resolved.search.trials)
+        if winner is None or not self.plan.resolved.confirm.seeds:
             return
         chosen = winner.spec.hyperparameters
         done = _ended(self.store.records(cell, Stage.CONFIRM, chosen))

@@ -79,7 +79,7 @@ def make_sampler(plan: StudyPlan, spec: TrialSpec) -> BaseSampler:
     if spec.hyperparameters:
         return FixedPointSampler(spec.hyperparameters)
     seed = plan.sampler_seed(spec)
-    if plan.config.search.sampler == "tpe":
+    if plan.resolved.search.sampler == "tpe":
         return TPESampler(seed=seed)
     return RandomSampler(seed=seed)
 
@@ -104,7 +104,7 @@ class OwnRungsPruner(BasePruner):
 
 def make_pruner(plan: StudyPlan) -> BasePruner:
     """The study's pruner. Its resource is the optimizer step."""
-    name = plan.config.search.pruner
+    name = plan.resolved.search.pruner
     if name == "none":
         return NopPruner()
     return OwnRungsPruner(plan.first_rung, _successive_halving if name == "asha" else _median)

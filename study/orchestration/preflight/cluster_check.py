@@ -15,6 +15,7 @@ from study.basics.database_url import sqlite_path
 from study.basics.errors import ResourceError
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, Finding, Status
+from study.orchestration.preflight.examination import Examination
 from study.orchestration.preflight.memory import (
     Devices,
     NodeRoom,
@@ -27,7 +28,6 @@ from study.orchestration.preflight.node_task import (
     own_versions,
     prepare,
 )
-from study.orchestration.preflight.study_facts import StudyFacts
 
 with warnings.catch_warnings():
     # Ray, Tune and Train warn about their own deprecations on import.
@@ -63,7 +63,7 @@ class _Cluster:
         return [node.resources for node in self.nodes]
 
 
-def check_cluster(checks: Checklist, facts: StudyFacts, *, probe: bool) -> None:
+def check_cluster(checks: Checklist, facts: Examination, *, probe: bool) -> None:
     """Start or join Ray, check, and leave it."""
     found = _Cluster()
     surroundings.set_environment()
@@ -103,7 +103,7 @@ def _start(found: _Cluster) -> Finding:
     return Finding(f"joined {joined}" if joined else "starts on this machine")
 
 
-def _resources(facts: StudyFacts, found: _Cluster) -> Finding:
+def _resources(facts: Examination, found: _Cluster) -> Finding:
     finding, facts.room = check_resources(
         facts.config.resources,
         cluster.living_nodes(),
@@ -115,7 +115,7 @@ def _resources(facts: StudyFacts, found: _Cluster) -> Finding:
 
 
 @contextmanager
-def _tokens(checks: Checklist, facts: StudyFacts) -> Iterator[dict[str, str]]:
+def _tokens(checks: Checklist, facts: Examination) -> Iterator[dict[str, str]]:
     """Files in every folder that nodes share, for them to read."""
     folders: list[Path] = []
     if facts.config.results_url is None and checks.stands("storage"):
@@ -137,13 +137,13 @@ def _tokens(checks: Checklist, facts: StudyFacts) -> Iterator[dict[str, str]]:
                 Path(path).unlink()
 
 
-def _nodes_see(database: Path, facts: StudyFacts) -> bool:
+def _nodes_see(database: Path, facts: Examination) -> bool:
     """Whether an SQLite file is one for all nodes: not in a driver's own working folder."""
     url, own = facts.config.results_url, facts.config.results_dir
     return url is None or not database.is_relative_to(own)
 
 
-def _question(facts: StudyFacts, tokens: dict[str, str]) -> Question:
+def _question(facts: Examination, tokens: dict[str, str]) -> Question:
     folder = Path(facts.config.model.path).expanduser()
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     database = sqlite_path(facts.config.database_url)
@@ -157,17 +157,17 @@ def _question(facts: StudyFacts, tokens: dict[str, str]) -> Question:
     )
 
 
-def _caches(facts: StudyFacts) -> bool:
+def _caches(facts: Examination) -> bool:
     return facts.config.prefix_cache.enabled is not False
 
 
-def _ask(facts: StudyFacts, found: _Cluster, tokens: dict[str, str]) -> Finding:
+def _ask(facts: Examination, found: _Cluster, tokens: dict[str, str]) -> Finding:
     found.question = _question(facts, tokens)
     found.answers = ray_nodes.on_every_node(found.nodes, look_around, found.question)
     return judged.check_nodes(found.answers)
 
 
-def _judge_nodes(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
+def _judge_nodes(checks: Checklist, facts: Examination, found: _Cluster) -> None:
     """What the nodes that answered say, though others may not have."""
     answers = found.answers
     needs = () if judged.answered(answers) else ("nodes",)
@@ -189,11 +189,11 @@ def _judge_nodes(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
     )
 
 
-def _on_gpu(facts: StudyFacts) -> bool:
+def _on_gpu(facts: Examination) -> bool:
     return facts.room.workers.gpus > 0
 
 
-def _check_network(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
+def _check_network(checks: Checklist, facts: Examination, found: _Cluster) -> None:
     def check() -> Finding:
         workers = facts.room.workers
         if not cluster.may_span_nodes(workers, found.totals):
@@ -205,7 +205,7 @@ def _check_network(checks: Checklist, facts: StudyFacts, found: _Cluster) -> Non
     checks.run("network", check, needs=("resources", "nodes"))
 
 
-def _check_deepspeed(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
+def _check_deepspeed(checks: Checklist, facts: Examination, found: _Cluster) -> None:
     def check() -> Finding:
         seconds = ray_nodes.on_every_node(
             [node for node in found.nodes if node.name in judged.answered(found.answers)],
@@ -218,7 +218,7 @@ def _check_deepspeed(checks: Checklist, facts: StudyFacts, found: _Cluster) -> N
     checks.run("deepspeed", check, needs=needs, working="Importing DeepSpeed on every node")
 
 
-def _check_room(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
+def _check_room(checks: Checklist, facts: Examination, found: _Cluster) -> None:
     """Memory of each arm, and disk."""
     for arm in facts.config.arms.names:
         needs = ("data", "model", "plan", "resources", "nodes")
@@ -226,7 +226,7 @@ def _check_room(checks: Checklist, facts: StudyFacts, found: _Cluster) -> None:
     checks.run("disk", lambda: _disk(checks, facts), needs=("storage", "model", "plan"))
 
 
-def _memory(facts: StudyFacts, found: _Cluster, arm: str) -> Finding:
+def _memory(facts: Examination, found: _Cluster, arm: str) -> Finding:
     workers = facts.room.workers
     devices = Devices(_rooms(facts, found), workers.count, workers.gpus)
     if not devices.nodes:
@@ -237,7 +237,7 @@ def _memory(facts: StudyFacts, found: _Cluster, arm: str) -> Finding:
     return or_lift_alone(finding, facts.config, arm)
 
 
-def _rooms(facts: StudyFacts, found: _Cluster) -> Sequence[NodeRoom]:
+def _rooms(facts: Examination, found: _Cluster) -> Sequence[NodeRoom]:
     workers, rooms = facts.room.workers, []
     answers = judged.answered(found.answers)
     for node in found.nodes:
@@ -252,7 +252,7 @@ def _rooms(facts: StudyFacts, found: _Cluster) -> Sequence[NodeRoom]:
     return rooms
 
 
-def _disk(checks: Checklist, facts: StudyFacts) -> Finding:
+def _disk(checks: Checklist, facts: Examination) -> Finding:
     from study.orchestration.preflight.footprint import checkpoint_bytes
 
     bytes_each = [

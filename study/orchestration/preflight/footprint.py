@@ -163,7 +163,7 @@ def possible_phases(plan: StudyPlan, shape: ModelShape, arm: str) -> list[Phase]
 
 
 def _strategies(plan: StudyPlan, arm: str) -> list[Strategy]:
-    config = plan.config
+    config = plan.resolved
     if arm != "lift":
         return [make_strategy(arm, getattr(config.arms, arm).model_dump(), {})]
     chosen: Sequence[Mapping[str, Any]]

@@ -91,20 +91,20 @@ def forecast(
         startup = once = cluster.startup_seconds * cluster.slowdown
     seconds: dict[str, float] = {}
     first = 0.0
-    for arm in plan.config.arms.names:
+    for arm in plan.resolved.arms.names:
         factor = _correction(plan, data, [r for r in whole if r.spec.arm == arm], cluster)
         if factor is None:
             return None
         for spec in specs:
             if spec.arm == arm:
                 trained = factor * trial_cost(plan, data, spec)
-                if once and _keeps_workers(plan.config.resources.reuse_workers, once, trained):
+                if once and _keeps_workers(plan.resolved.resources.reuse_workers, once, trained):
                     seconds[spec.trial_id], first = trained, once
                 else:
                     seconds[spec.trial_id] = trained + (startup or 0.0)
     per_arm = {
         arm: cluster.devices_per_trial * sum(seconds[s.trial_id] for s in specs if s.arm == arm)
-        for arm in plan.config.arms.names
+        for arm in plan.resolved.arms.names
     }
     return Forecast(
         trials=len(specs),
@@ -136,7 +136,7 @@ def trial_cost(plan: StudyPlan, data: DataSummary, spec: TrialSpec) -> float:
     """Seconds of a trial by the probe; without one, its steps."""
     if plan.model.probe is None:
         return float(spec.steps)
-    config, tariff = plan.config, study_tariff(plan.config, plan.model)
+    config, tariff = plan.resolved, study_tariff(plan.resolved, plan.model)
     # The first LIFT trial of a subset fills the prefix cache for the others.
     first = spec.stage is Stage.SEARCH and spec.index == 0
     run = RunShape(
@@ -189,7 +189,7 @@ def _ratios(plan: StudyPlan, data: DataSummary, whole: Sequence[TrialRecord]) ->
             for r in whole
             if r.outcome and r.spec.arm == arm
         ]
-        for arm in plan.config.arms.names
+        for arm in plan.resolved.arms.names
     ]
 
 
@@ -209,7 +209,7 @@ def _makespan(
     """Wall seconds, trials handed out as the ledger does: confirm trials as soon as their
     replicate's search is over; one search trial at a time in a replicate whose suggestions or
     pruning depend on results."""
-    search = plan.config.search
+    search = plan.resolved.search
     in_sequence = search.sampler != "sobol" or search.pruner != "none"
     waiting = [s for s in specs if s.stage is Stage.SEARCH]
     later = [s for s in specs if s.stage is Stage.CONFIRM]

@@ -159,7 +159,7 @@ def _judge_gpu(demand: _Demand, devices: Devices) -> Finding:
         )
     smallest, _ = min(known, key=lambda pair: pair[0].total)
     sharing = max(1, round(1 / devices.gpu_share))
-    found = _told(demand.footprint, sharing, smallest.total, smallest.name)
+    found = _described(demand.footprint, sharing, smallest.total, smallest.name)
     if (verdict := _verdict(demand, sharing, smallest.total)) is not None:
         return Finding(found, verdict, _remedy(demand, sharing, smallest.total))
     gpu, node = min(known, key=lambda pair: pair[0].free)
@@ -191,7 +191,7 @@ def _judge_loading(demand: _Demand, devices: Devices) -> Finding | None:
 def _judge_host(demand: _Demand, devices: Devices) -> Finding:
     tightest = min(devices.nodes, key=lambda node: node.memory / node.of_one_trial)
     workers = tightest.of_one_trial
-    found = _told(demand.footprint, workers, tightest.memory, tightest.name)
+    found = _described(demand.footprint, workers, tightest.memory, tightest.name)
     if (verdict := _verdict(demand, workers, tightest.memory)) is not None:
         return Finding(found, verdict, _remedy(demand, workers, tightest.memory))
     for node in devices.nodes:
@@ -206,7 +206,7 @@ def _judge_host(demand: _Demand, devices: Devices) -> Finding:
     return Finding(found)
 
 
-def _told(footprint: Footprint, workers: int, memory: int, name: str) -> str:
+def _described(footprint: Footprint, workers: int, memory: int, name: str) -> str:
     state = footprint.state
     who = f"{workers} workers" if workers > 1 else "a worker"
     host = f", on the host {byte_size(state.host)}" if state.host else ""

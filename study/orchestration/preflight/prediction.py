@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from study.basics.text_format import byte_size, counted, duration
 from study.orchestration.cluster.workers import Workers
 from study.orchestration.preflight.base import Checklist, Finding, Status
+from study.orchestration.preflight.examination import Examination
 from study.orchestration.preflight.forecast import Cluster, Forecast, forecast
 from study.orchestration.preflight.probe_job import Probed, run_probe_by_arm
 from study.orchestration.preflight.spread import MEANING
-from study.orchestration.preflight.study_facts import StudyFacts
 from study.protocol.plan import with_probe
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _OUT_OF_MEMORY = (
 )
 
 
-def check_probe(checks: Checklist, facts: StudyFacts, *, wanted: bool) -> Probed | None:
+def check_probe(checks: Checklist, facts: Examination, *, wanted: bool) -> Probed | None:
     """One check per arm: what a real step of its heaviest phase takes."""
     if not wanted:
         checks.skip("probe", "a real step of each arm: study check --probe")
@@ -52,7 +52,7 @@ def check_probe(checks: Checklist, facts: StudyFacts, *, wanted: bool) -> Probed
 
 
 def _judge(
-    facts: StudyFacts, arm: str, probed: Probed | None, failed: Mapping[str, str]
+    facts: Examination, arm: str, probed: Probed | None, failed: Mapping[str, str]
 ) -> Finding:
     why = failed.get(arm) or failed.get("steps")
     if why is not None:
@@ -68,7 +68,7 @@ def _judge(
 
 def check_prediction(
     checks: Checklist,
-    facts: StudyFacts,
+    facts: Examination,
     probed: Probed | None,
     nodes: Sequence[Mapping[str, float]],
 ) -> None:
@@ -82,7 +82,7 @@ def check_prediction(
 
 
 def _predict(
-    facts: StudyFacts, probed: Probed | None, nodes: Sequence[Mapping[str, float]]
+    facts: Examination, probed: Probed | None, nodes: Sequence[Mapping[str, float]]
 ) -> Finding:
     plan, workers = facts.prepared.plan, facts.room.workers
     if probed is not None and probed.costs is not None:
@@ -105,7 +105,7 @@ def _predict(
         return Finding("needs a probe or ended trials: study check --probe", Status.SKIP)
     if not found.trials:
         return Finding("every trial is on record; nothing is left to run")
-    return Finding(_told(facts, found, trials))
+    return Finding(_described(facts, found, trials))
 
 
 def _slowdown(workers: Workers, trials: int, nodes: Sequence[Mapping[str, float]]) -> float:
@@ -118,7 +118,7 @@ def _slowdown(workers: Workers, trials: int, nodes: Sequence[Mapping[str, float]
     return max(1.0, trials * threads / cores) / max(1.0, threads / cores)
 
 
-def _told(facts: StudyFacts, found: Forecast, trials: int) -> str:
+def _described(facts: Examination, found: Forecast, trials: int) -> str:
     unit = "GPU-hours" if facts.room.workers.gpus else "device-hours"
     hours = {arm: f"{seconds / 3600:.2g}" for arm, seconds in found.device_seconds.items()}
     parts = ", ".join(f"{arm} {value}" for arm, value in hours.items())

@@ -42,7 +42,7 @@ def check_reach(nodes: Sequence[Node], interface: str | None) -> Finding:
         ready, _ = ray.wait(list(meetings), timeout=max(0.0, deadline - time.monotonic()))
         reference = ready[0] if ready else next(iter(meetings))
         first, second = meetings.pop(reference)
-        why = _told(reference) if ready else "no answer"
+        why = _described(reference) if ready else "no answer"
         if why:
             # The side that listens gives up after several times the limit only.
             for other in (reference, *meetings):
@@ -112,7 +112,7 @@ def meet(
     return "" if number.item() == 2 else f"1 + 1 gave {number.item():g} ({where})"
 
 
-def _told(reference: Any) -> str:
+def _described(reference: Any) -> str:
     try:
         return str(ray.get(reference))
     except Exception as error:  # whatever Ray raises when a process dies

@@ -54,7 +54,7 @@ def check_resources(
     wanted = resources.concurrent_trials
     trials = fitting if wanted == "auto" else min(fitting, wanted)
     counted = f"{trials} {'trial' if trials == 1 else 'trials'} at once"
-    found = f"{counted} of {_told(workers)} on {_cluster(nodes)}"
+    found = f"{counted} of {_described(workers)} on {_cluster(nodes)}"
     free = _fitting(workers, available)
     if free == 0:
         return Finding(
@@ -96,7 +96,7 @@ def _fitting(workers: Workers, nodes: Sequence[Mapping[str, float]]) -> int:
         return 0
 
 
-def _told(workers: Workers) -> str:
+def _described(workers: Workers) -> str:
     each = f"{workers.gpus:g} GPU" if workers.gpus else f"{workers.cpus:g} CPU"
     return f"{workers.count} {'worker' if workers.count == 1 else 'workers'} with {each} each"
 

@@ -14,7 +14,7 @@ from study.orchestration.preflight.base import (
     CheckResult,
     Finding,
 )
-from study.orchestration.preflight.study_facts import StudyFacts
+from study.orchestration.preflight.examination import Examination
 
 _FALLBACK = "See the log that was named at the start."
 
@@ -32,7 +32,7 @@ def check_study(
             and predict the study's hours.
     """
     checks = Checklist(observer, _FALLBACK)
-    facts = StudyFacts(config)
+    facts = Examination(config)
     with tempfile.TemporaryDirectory(prefix="study-check-") as scratch:
         check_here(checks, facts, Path(scratch))
         # Not at the top: it imports Ray, which takes seconds that a wrong file need not cost.
@@ -42,7 +42,7 @@ def check_study(
     return checks.results
 
 
-def check_here(checks: Checklist, facts: StudyFacts, scratch: Path) -> None:
+def check_here(checks: Checklist, facts: Examination, scratch: Path) -> None:
     """Whatever needs no Ray.
 
     Args:
@@ -74,22 +74,22 @@ def check_here(checks: Checklist, facts: StudyFacts, scratch: Path) -> None:
     checks.run("plan", lambda: _keep_plan(facts, config), needs=("data", "model"))
 
 
-def _keep_store(facts: StudyFacts) -> Finding:
+def _keep_store(facts: Examination) -> Finding:
     finding, facts.store = local.check_database(facts.config)
     return finding
 
 
-def _keep_data(facts: StudyFacts, config: StudyConfig) -> Finding:
+def _keep_data(facts: Examination, config: StudyConfig) -> Finding:
     finding, facts.data = local.check_data(config, facts.store)
     return finding
 
 
-def _keep_shape(facts: StudyFacts) -> Finding:
+def _keep_shape(facts: Examination) -> Finding:
     finding, facts.shape = local.check_model(facts.config)
     return finding
 
 
-def _keep_plan(facts: StudyFacts, config: StudyConfig) -> Finding:
+def _keep_plan(facts: Examination, config: StudyConfig) -> Finding:
     from study.orchestration.preflight.footprint import possible_phases
 
     finding, facts.prepared = local.check_plan(config, facts.store)

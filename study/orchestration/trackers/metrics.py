@@ -22,7 +22,7 @@ _HOUR = 3600.0
 _REFRESH_SECONDS = 5.0
 """A gauge that is not set again is gone from Ray's metrics after twenty."""
 
-Cell = tuple[str, int]
+ArmAtSize = tuple[str, int]
 """Arm and dataset size."""
 
 
@@ -38,7 +38,7 @@ class MeteredObserver(PassingOn):
 
     def __init__(self, inner: Observer, plan: StudyPlan, history: Iterable[TrialRecord]) -> None:
         super().__init__(inner)
-        self._study = plan.config.name
+        self._study = plan.resolved.name
         self._gauges: dict[tuple[Gauge, tuple[tuple[str, str], ...]], float] = {}
         self._left = threading.Event()
         self._trials = Gauge(
@@ -61,14 +61,14 @@ class MeteredObserver(PassingOn):
         self._written = Counter(
             "study_cache_written_bytes", "Hidden states written to nodes' disks.", _TAGS
         )
-        config = plan.config
+        config = plan.resolved
         self._planned = {
             (arm, size): config.search.replicates * (config.search.trials + config.confirm.seeds)
             for arm in config.arms.names
             for size in config.dataset_sizes
         }
-        self._states: dict[Cell, dict[str, TrialState]] = {cell: {} for cell in self._planned}
-        self._lowest: dict[Cell, float] = {}
+        self._states: dict[ArmAtSize, dict[str, TrialState]] = {cell: {} for cell in self._planned}
+        self._lowest: dict[ArmAtSize, float] = {}
         self._spent: dict[str, float] = {}
         for record in history:
             self._learn(record)
@@ -135,7 +135,7 @@ class MeteredObserver(PassingOn):
         self._states[cell][spec.trial_id] = state
         self._count(cell)
 
-    def _count(self, cell: Cell) -> None:
+    def _count(self, cell: ArmAtSize) -> None:
         counts = Counts(self._states[cell].values())
         counts[TrialState.WAITING] = max(0, self._planned[cell] - counts.total())
         for state in TrialState:
@@ -150,14 +150,14 @@ class MeteredObserver(PassingOn):
             for (gauge, tags), value in list(self._gauges.items()):
                 gauge.set(value, dict(tags))
 
-    def _add(self, counter: Metric, value: float, cell: Cell) -> None:
+    def _add(self, counter: Metric, value: float, cell: ArmAtSize) -> None:
         if value > 0:  # Ray refuses to add nothing
             counter.inc(value, self._tags(cell))
 
-    def _tags(self, cell: Cell) -> dict[str, str]:
+    def _tags(self, cell: ArmAtSize) -> dict[str, str]:
         arm, size = cell
         return {"study": self._study, "arm": arm, "size": str(size)}
 
 
-def _cell(spec: TrialSpec) -> Cell:
+def _cell(spec: TrialSpec) -> ArmAtSize:
     return spec.arm, spec.size

@@ -135,7 +135,7 @@ class Tracking(Callback):
 
 def track(ledger: Ledger, observer: Told) -> list[Tracking]:
     """A callback for Tune per tracker that the study file names; says where each shows."""
-    config = ledger.plan.config
+    config = ledger.plan.resolved
     if not config.tracking:
         return []
     mark = ledger.store.tracking_mark

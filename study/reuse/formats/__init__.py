@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import yaml
+from collections.abc import Callable
 
 from study.basics.errors import UserError
+from study.basics.yaml_source import dump_yaml
+from study.reuse.best_file import Best
 from study.reuse.formats.axolotl import to_axolotl
 from study.reuse.formats.base import CannotExpressError, Export, comments
 from study.reuse.formats.deepspeed import to_deepspeed
@@ -18,17 +17,16 @@ from study.reuse.formats.transformers import to_transformers
 __all__ = ["FORMATS", "Export", "export"]
 
 
-def _to_study(content: Mapping[str, Any]) -> Export:
-    """Everything, as `study train` reads it; `yaml.safe_load` gives `content` back."""
+def _to_study(best: Best) -> Export:
+    """Everything, as `study train` reads it; `yaml.safe_load` gives `best` back."""
     head = [
-        *provenance(content),
+        *provenance(best),
         "Losses are in nats. Steps and epochs are those of one run.",
     ]
-    body = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
-    return Export(comments(head) + body, "best.yaml")
+    return Export(comments(head) + dump_yaml(best.to_dict()), "best.yaml")
 
 
-FORMATS: dict[str, Callable[[Mapping[str, Any]], Export]] = {
+FORMATS: dict[str, Callable[[Best], Export]] = {
     "study": _to_study,
     "deepspeed": to_deepspeed,
     "transformers": to_transformers,
@@ -38,11 +36,11 @@ FORMATS: dict[str, Callable[[Mapping[str, Any]], Export]] = {
 """Exporters by the name of the format."""
 
 
-def export(content: Mapping[str, Any], format: str) -> Export:
-    """A best configuration's content in another tool's terms.
+def export(best: Best, format: str) -> Export:
+    """A best configuration in another tool's terms.
 
     Args:
-        content: of a `BestConfiguration`.
+        best: its file.
         format: one of `FORMATS`.
 
     Raises:
@@ -52,27 +50,27 @@ def export(content: Mapping[str, Any], format: str) -> Export:
     if format not in FORMATS:
         raise UserError(f"--format {format}: unknown. Use one of: {', '.join(FORMATS)}.")
     try:
-        return FORMATS[format](content)
+        return FORMATS[format](best)
     except CannotExpressError as error:
-        told = f"--format {format}: {error} {_instead(content, format)}"
+        told = f"--format {format}: {error} {_instead(best, format)}"
         raise UserError(told) from None
 
 
-def _instead(content: Mapping[str, Any], format: str) -> str:
+def _instead(best: Best, format: str) -> str:
     """What can express the configuration: asked of each, so that none is named that refuses."""
-    able = [name for name in FORMATS if name != format and _expresses(name, content)]
+    able = [name for name in FORMATS if name != format and _expresses(name, best)]
     named = [f"{name} (with `study train`)" if name == "study" else name for name in able]
     *others, last = named
     text = f"Use --format {', '.join(others)} or {last}" if others else f"Use --format {last}"
-    both = {"full", "lift"} <= set((content.get("study") or {}).get("arms") or ())
-    if content["arm"] == "lift" and both and _expresses(format, {**content, "arm": "full"}):
+    both = {"full", "lift"} <= set(best.study.arms)
+    if best.arm == "lift" and both and _expresses(format, best.model_copy(update={"arm": "full"})):
         text += ", or --arm full"
     return f"{text}."
 
 
-def _expresses(format: str, content: Mapping[str, Any]) -> bool:
+def _expresses(format: str, best: Best) -> bool:
     try:
-        FORMATS[format](content)
+        FORMATS[format](best)
     except CannotExpressError:
         return False
     return True

@@ -56,16 +56,11 @@ class GlobalBatch:
     Attributes:
         micro_batches: this worker's example ids, one array per forward pass. Every worker has
             as many arrays as the others; steps differ in their number.
-        targets: tokens that carry loss in the whole global batch, over all workers
-            (classification: examples). The divisor of the token-weighted loss.
         tokens: tokens in the whole global batch, padding excluded.
-        epoch: passes over the subset once this batch is done.
     """
 
     micro_batches: tuple[np.ndarray, ...]
-    targets: int
     tokens: int
-    epoch: float
 
 
 class TrainBatches:
@@ -108,7 +103,6 @@ class TrainBatches:
         self._micro_batch_size = micro_batch_size
         self._sequence_length = split.sequence_length
         self._lengths = split.lengths
-        self._target_counts = split.target_counts
 
     def example_ids(self, step: int) -> np.ndarray:
         """(global_batch_size,) pool indices of 0-based `step`, in the order drawn."""
@@ -134,9 +128,7 @@ class TrainBatches:
         return GlobalBatch(
             # The gradient does not depend on the order inside a global batch.
             micro_batches=tuple(ordered[first:end] for first, end in mine),
-            targets=int(self._target_counts[ids].sum()),
             tokens=int(self._lengths[ids].sum()),
-            epoch=(step + 1) * self._global_batch_size / len(self._indices),
         )
 
 

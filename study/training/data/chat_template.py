@@ -107,16 +107,15 @@ class ChatTemplate:
     def marked_answers(self, messages: Sequence[Message], tools: Any, whole: str) -> list[Span]:
         """Where the assistant's part is in `whole`, by the template's own marks; empty where it
         has no such marks."""
-        from transformers.utils.chat_template_utils import render_jinja_template
+        from study.training.transformers_internals import rendered
 
         text = self._text(tools)
         if not _GENERATION.search(text):
             return []
-        written, spans = render_jinja_template(
-            conversations=[self._given(messages)],
+        written, spans = rendered(
+            [self._given(messages)],
             tools=tools,
             chat_template=text,
-            return_assistant_tokens_mask=True,
             **self._tokenizer.special_tokens_map,
         )
         return _merged(spans[0]) if written == [whole] else []
@@ -132,7 +131,7 @@ class ChatTemplate:
     @cached_property
     def start_is_missing(self) -> bool:
         """Whether the tokenizer puts a start token before texts, and this template none."""
-        text = self._probe() or ""
+        text = self._sample() or ""
         plain, full = (
             self._tokenizer(text, add_special_tokens=special)["input_ids"]
             for special in (False, True)
@@ -154,7 +153,7 @@ class ChatTemplate:
     @cached_property
     def _end_mark(self) -> str:
         """The token that the template writes after an answer, empty where there is none."""
-        _, _, after = (self._probe() or "").partition(_ANSWER)
+        _, _, after = (self._sample() or "").partition(_ANSWER)
         return next((mark for mark in self._marks if after.lstrip().startswith(mark)), "")
 
     def _without_end_mark(self, message: Message) -> Message:
@@ -181,11 +180,11 @@ class ChatTemplate:
         """What announces the next answer although none is asked for, as the first templates of
         Llama 3 do; empty where nothing does."""
         mark = self._end_mark
-        following = (self._probe() or "").partition(_ANSWER)[2].partition(mark)[2] if mark else ""
-        is_announced = following.strip() and (self._probe(1) or "").endswith(following)
+        following = (self._sample() or "").partition(_ANSWER)[2].partition(mark)[2] if mark else ""
+        is_announced = following.strip() and (self._sample(1) or "").endswith(following)
         return following if is_announced else ""
 
-    def _probe(self, messages: int = 2) -> str | None:
+    def _sample(self, messages: int = 2) -> str | None:
         """A short conversation, as it is written; None where the template refuses it."""
         asked = {"role": "user", "content": _QUESTION}
         probe = [asked, {"role": ANSWERS, "content": _ANSWER}][:messages]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 
 from study.basics.surroundings import drop_launchers
+
+log = logging.getLogger(__name__)
 
 
 def prepare_deepspeed(device_type: str = "cpu") -> None:
@@ -39,12 +42,12 @@ def _import_deepspeed() -> None:
     calls it, which training never does; DeepSpeed goes without where it is not compatible.
     """
     import deepspeed
-    from deepspeed.runtime import compiler
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    compiled = compiler.compile
-    compiler.compile = lambda: lambda function: function
     try:
-        import deepspeed.runtime.zero.muon.muon_optimizer
-    finally:
-        compiler.compile = compiled
+        from study.training.deepspeed_internals import uncompiled
+
+        with uncompiled():
+            import deepspeed.runtime.zero.muon.muon_optimizer
+    except (ImportError, AttributeError) as error:
+        log.warning("The first engine starts some seconds later (%s).", error)

@@ -10,7 +10,7 @@ import yaml
 
 from study.analysis.curve.fit import Curve, PairedLosses, split_covariance
 from study.analysis.curve.noise import (
-    SplitError,
+    SplitNoise,
     assumed_noise,
     noise_on_record,
     search_luck,
@@ -26,7 +26,7 @@ from study.protocol.records import BaseModelRecord
 from tests.helpers.results import make_config
 
 RHO = 0.01
-NO_SPLIT_ERROR = SplitError(10_000, 0.0, "assumed")
+NO_SPLIT_ERROR = SplitNoise(10_000, 0.0, "assumed")
 
 
 def config_of(
@@ -88,7 +88,7 @@ def test_power_is_that_of_studies_drawn_run_by_run(shape: dict, split_sd: float)
         leans += found.probability_above(RHO) >= LEANING
         widths += (found.high - found.low) / 2
     noise = assumed_noise(config.search.trials)
-    split = SplitError(examples, split_sd / examples**0.5, "assumed")
+    split = SplitNoise(examples, split_sd / examples**0.5, "assumed")
     for k, place in enumerate(places):
         told = power_at(config, int(place), noise, split)
         assert not told.failed
@@ -98,7 +98,7 @@ def test_power_is_that_of_studies_drawn_run_by_run(shape: dict, split_sd: float)
         assert told.half_width == pytest.approx(widths[k] / studies, rel=0.05)
 
 
-def claim(split: SplitError = NO_SPLIT_ERROR, **shape: object) -> float:
+def claim(split: SplitNoise = NO_SPLIT_ERROR, **shape: object) -> float:
     config = config_of(**shape)  # type: ignore[arg-type]
     return predict_power(config, assumed_noise(8), split).middle.claim
 
@@ -112,7 +112,7 @@ def test_power_grows_with_sizes_replicates_seeds_trials_and_test_examples() -> N
     assert by_seeds == sorted(by_seeds) and by_seeds[-1] - by_seeds[0] > 0.02
     by_trials = [claim(trials=b) for b in (1, 2, 4, 8, 16)]
     assert by_trials == sorted(by_trials) and by_trials[-1] - by_trials[0] > 0.2
-    small = SplitError(200, RHO / 2, "assumed")
+    small = SplitNoise(200, RHO / 2, "assumed")
     by_examples = [claim(small.with_examples(n)) for n in (200, 800, 3200)]
     assert by_examples == sorted(by_examples) and by_examples[-1] - by_examples[0] > 0.2
 
@@ -207,7 +207,7 @@ def test_the_split_error_comes_from_runs_then_the_base_model_then_a_guess() -> N
 
 
 def test_a_small_test_split_says_how_many_examples_would_do() -> None:
-    split = SplitError(300, 0.01, "runs")
+    split = SplitNoise(300, 0.01, "runs")
     found = predict_power(config_of(), assumed_noise(8), split)
     assert found.test_examples_needed == 300 * 16
     enough = split.with_examples(300 * 16)
@@ -230,7 +230,7 @@ def template_config(name: str, **paths: str) -> StudyConfig:
 def test_a_template_can_answer(name: str) -> None:
     """Power of .80 at 2 rho in the middle of the sizes, the test split's error at its limit."""
     config = template_config(name)
-    at_limit = SplitError(1000, RHO / 4, "assumed")
+    at_limit = SplitNoise(1000, RHO / 4, "assumed")
     found = predict_power(config, assumed_noise(config.search.trials), at_limit)
     assert found.middle.claim >= ENOUGH and found.advice is None
     assert not found.largest.failed

@@ -14,7 +14,7 @@ import ray.train.torch
 import ray.tune  # noqa: F401
 
 from study.config.load import load_config
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from tests.benchmarks.sweep_scripts.work import Work
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import BLOCKS, tiny_model_folder
@@ -30,7 +30,7 @@ def prepare(work: Work, trials: int) -> None:
     for name, (count, start) in files.items():
         write_jsonl(work.folder / f"{name}.jsonl", task_rows(count, start))
     work.write_study(trials)
-    plan = plan_study(load_config(work.study_file), ModelFacts(BLOCKS))
+    plan = plan_trials(load_config(work.study_file), ModelFacts(BLOCKS))
     dataclasses.replace(work, hyperparameters=[s.hyperparameters for s in plan.search]).write()
 
 

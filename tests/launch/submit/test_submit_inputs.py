@@ -13,7 +13,7 @@ import yaml
 from study.basics.errors import ConfigError, UserError
 from study.config.load import StudyConfig, load_config
 from study.launch.submit import inputs
-from study.launch.submit.inputs import PackedStudy, read_study
+from study.launch.submit.inputs import PackedStudy, pack_study
 from study.launch.submit.package import zip_study
 from study.protocol.extension import changes
 from study.reuse.warm_start import earlier_study, warm_start
@@ -55,7 +55,7 @@ def unpacked(packed: PackedStudy, target: Path) -> StudyConfig:
 
 def test_a_packed_study_is_the_same_study_somewhere_else(folder: Path, tmp_path: Path) -> None:
     path = study_in(folder, search={"space": "default", "trials": 2, "replicates": 1})
-    packed = read_study(path)
+    packed = pack_study(path)
     there = unpacked(packed, tmp_path / "there")
     assert packed.on_cluster == ()
     assert Path(there.model.path).is_relative_to(tmp_path / "there" / "job")
@@ -70,7 +70,7 @@ def test_texts_that_look_like_numbers_stay_texts(folder: Path, tmp_path: Path) -
     model = {"path": "./tiny-llama-0", "revision": "1e5"}
     path = study_in(folder, model=model, data=data(train="mine.jsonl", prompt="1e-5\u2028 \n"))
     path.write_text(path.read_text().replace("revision: 1e5", "revision: '1e5'"))
-    there = unpacked(read_study(path), tmp_path / "there")
+    there = unpacked(pack_study(path), tmp_path / "there")
     assert (there.model.revision, there.data.prompt) == ("1e5", "1e-5\u2028 \n")
 
 
@@ -78,7 +78,7 @@ def test_the_search_space_is_written_out(folder: Path) -> None:
     (folder / "spaces").mkdir()
     space = "shared:\n  learning_rate: 1.0e-3\n  warmup_ratio: 0.1\n  max_grad_norm: 1.0\n"
     (folder / "spaces" / "mine.yaml").write_text(space)
-    packed = read_study(study_in(folder, search={"space": "spaces/mine.yaml", "trials": 2}))
+    packed = pack_study(study_in(folder, search={"space": "spaces/mine.yaml", "trials": 2}))
     assert yaml.safe_load(packed.text)["search"]["space"]["shared"]["learning_rate"] == 1e-3
     assert not any("spaces" in name for name in packed.inputs)
 
@@ -106,7 +106,7 @@ def test_earlier_studies_travel_with_one_that_starts_from_them(
 ) -> None:
     search = {"trials": 4, "warm_start": [named.format(folder=folder), "s3://bucket/another"]}
     path = study_in(folder, search=search)
-    packed = read_study(path)
+    packed = pack_study(path)
     assert packed.on_cluster == ()  # a bucket is reached from everywhere
     there = unpacked(packed, tmp_path / "there")
     travelled, bucket = there.search.warm_start
@@ -126,38 +126,38 @@ def test_a_study_goes_on_when_the_one_it_started_from_has_grown(
     folder: Path, tmp_path: Path, earlier: Path
 ) -> None:
     path = study_in(folder, search={"trials": 4, "warm_start": ["earlier/results"]})
-    first = unpacked(read_study(path), tmp_path / "a")
+    first = unpacked(pack_study(path), tmp_path / "a")
     store = StudyStore.open(f"sqlite:///{earlier}/study.db")
     store.set_info("seconds", 99.0)
-    again = unpacked(read_study(path), tmp_path / "b")
+    again = unpacked(pack_study(path), tmp_path / "b")
     assert changes(first, again) == ()
 
 
 def test_an_earlier_study_that_cannot_travel_is_named_or_refused(folder: Path) -> None:
     path = study_in(folder, search={"trials": 4, "warm_start": ["/shared/results/earlier"]})
-    assert read_study(path).on_cluster == (("search.warm_start", "/shared/results/earlier"),)
+    assert pack_study(path).on_cluster == (("search.warm_start", "/shared/results/earlier"),)
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match=r"search\.warm_start: .*/empty cannot be read"):
-        read_study(study_in(folder, search={"trials": 4, "warm_start": ["empty"]}))
+        pack_study(study_in(folder, search={"trials": 4, "warm_start": ["empty"]}))
     with pytest.raises(ConfigError, match=r"search\.warm_start\.0.*no such study"):
-        read_study(study_in(folder, search={"trials": 4, "warm_start": ["missing"]}))
+        pack_study(study_in(folder, search={"trials": 4, "warm_start": ["missing"]}))
 
 
 def test_two_jobs_of_the_same_files_are_one_study(folder: Path, tmp_path: Path) -> None:
     path = study_in(folder)
-    first, second = (unpacked(read_study(path), tmp_path / name) for name in ("a", "b"))
+    first, second = (unpacked(pack_study(path), tmp_path / name) for name in ("a", "b"))
     assert first.model.path != second.model.path
     assert changes(first, second) == ()
     with (folder / "mine.jsonl").open("a") as file:
         file.write('{"question": "?", "answer": "!"}\n')
-    third = unpacked(read_study(path), tmp_path / "c")
+    third = unpacked(pack_study(path), tmp_path / "c")
     assert [change.path for change in changes(first, third)] == ["data.train"]
 
 
 def test_the_same_study_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     path = study_in(folder)
     for name in ("a.zip", "b.zip"):
-        zip_study(read_study(path), tmp_path / name)
+        zip_study(pack_study(path), tmp_path / name)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
@@ -175,7 +175,7 @@ def test_however_files_are_named_a_job_reads_the_same_ones(
     for number in (0, 1):
         write_jsonl(folder / "parts" / f"{number}.jsonl", task_rows(60, start=60 * number))
     path = study_in(folder, data=data(train=train))
-    there = unpacked(read_study(path), tmp_path / "there")
+    there = unpacked(pack_study(path), tmp_path / "there")
     here = find_source("data.train", load_config(path).data.train, ()).files
     read = find_source("data.train", there.data.train, ()).files
     assert [file.read_bytes() for file in read] == [file.read_bytes() for file in here]
@@ -188,7 +188,7 @@ def test_an_absolute_path_that_is_not_here_is_the_cluster_s(folder: Path) -> Non
         model={"path": "/shared/models/llama"},
         data=data(train="/shared/data/*.jsonl", test=["/shared/test.jsonl"]),
     )
-    packed = read_study(path)
+    packed = pack_study(path)
     assert packed.inputs == {}
     assert packed.on_cluster == (
         ("model.path", "/shared/models/llama"),
@@ -203,19 +203,19 @@ def test_an_absolute_path_that_is_not_here_is_the_cluster_s(folder: Path) -> Non
 def test_a_relative_path_that_is_not_here_is_a_mistake(folder: Path) -> None:
     path = study_in(folder, model={"path": "/shared/llama"}, data=data(train="mien.jsonl"))
     with pytest.raises(ConfigError, match=r"no file matches.*mien\.jsonl") as caught:
-        read_study(path)
+        pack_study(path)
     assert [fault.path for fault in caught.value.faults] == ["data.train"]
 
 
 def test_every_other_fault_of_the_file_is_told(folder: Path) -> None:
     path = study_in(folder, model={"path": "/shared/llama"}, dataset_sizes=[0], seed="x")
     with pytest.raises(ConfigError) as caught:
-        read_study(path)
+        pack_study(path)
     assert {fault.path for fault in caught.value.faults} == {"dataset_sizes.0", "seed"}
 
 
 def test_what_is_shared_stays_where_it_is(folder: Path) -> None:
-    packed = read_study(study_in(folder), shared=[str(folder)])
+    packed = pack_study(study_in(folder), shared=[str(folder)])
     assert packed.inputs == {}
     assert yaml.safe_load(packed.text)["model"]["path"] == str(folder / "tiny-llama-0")
 
@@ -225,7 +225,7 @@ def test_too_much_to_take_along_is_refused_with_path_and_size(
 ) -> None:
     monkeypatch.setattr(inputs, "TRAVEL_LIMIT", 50 * 1024)
     with pytest.raises(UserError) as caught:
-        read_study(study_in(folder))
+        pack_study(study_in(folder))
     text = str(caught.value)
     assert f"model.path {folder}/tiny-llama-0 (" in text and "KiB" in text
     assert "storage that every node sees" in text and f"--shared {folder}/tiny-llama-0" in text
@@ -235,8 +235,8 @@ def test_too_much_to_take_along_is_refused_with_path_and_size(
 def test_results_that_would_end_with_the_job_are_refused(folder: Path, results: str | None) -> None:
     path = study_in(folder, storage={"results": results})
     with pytest.raises(UserError, match=r"is lost when the job ends.*--results"):
-        read_study(path)
-    assert read_study(path, "s3://bucket/small").results == "s3://bucket/small"
+        pack_study(path)
+    assert pack_study(path, "s3://bucket/small").results == "s3://bucket/small"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_job_s_own_folder_is_no_place_to_keep_things(
     folder: Path, changed: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(UserError, match=told):
-        read_study(study_in(folder, **changed))
+        pack_study(study_in(folder, **changed))
 
 
 @pytest.mark.parametrize(
@@ -264,14 +264,14 @@ def test_a_job_s_own_folder_is_no_place_to_keep_things(
 def test_a_password_is_refused_and_not_repeated(folder: Path, database: str) -> None:
     path = study_in(folder, storage={"results": RESULTS, "database": database})
     with pytest.raises(UserError, match=r"storage\.database has a password.*PGPASSWORD") as caught:
-        read_study(path)
+        pack_study(path)
     assert "hunter2" not in str(caught.value)
     with pytest.raises(UserError, match=r"storage\.results has a password") as caught:
-        read_study(study_in(folder), "s3://ID:hunter2@bucket/small")
+        pack_study(study_in(folder), "s3://ID:hunter2@bucket/small")
     assert "hunter2" not in str(caught.value)
 
 
 def test_hidden_files_stay_at_home(folder: Path) -> None:
     (folder / "tiny-llama-0" / ".git").mkdir()
     (folder / "tiny-llama-0" / ".git" / "config").write_text("secret")
-    assert not any(".git" in name for name in read_study(study_in(folder)).inputs)
+    assert not any(".git" in name for name in pack_study(study_in(folder)).inputs)

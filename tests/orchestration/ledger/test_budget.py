@@ -13,7 +13,7 @@ import pytest
 from study.orchestration.ledger.budget import Budget, Cost, Predictor
 from study.orchestration.ledger.ledger import Ledger
 from study.orchestration.observer import QuietObserver
-from study.protocol.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_study
+from study.protocol.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_trials
 from study.protocol.records import (
     Stage,
     StepCosts,
@@ -52,7 +52,7 @@ def plan_with(budget: dict[str, float], probe: StepCosts | None = None) -> Study
         comparison="tokens",
         budget=budget,
     )
-    return plan_study(config, ModelFacts(4, probe))
+    return plan_trials(config, ModelFacts(4, probe))
 
 
 def spec_of(plan: StudyPlan, trial_id: str) -> TrialSpec:
@@ -309,7 +309,7 @@ def test_a_study_that_has_used_its_budget_says_so_before_anything_starts(tmp_pat
 
 def test_wall_hours_count_all_sessions(tmp_path: Path) -> None:
     plan = budgeted(tmp_path, wall_hours=1.0)
-    store = StudyStore.create(plan.config)
+    store = StudyStore.create(plan.resolved)
     store.set_info("num_blocks", 4)
     store.set_info("seconds", HOUR - 60)
     now = [0.0]
@@ -320,7 +320,7 @@ def test_wall_hours_count_all_sessions(tmp_path: Path) -> None:
     now[0] += 2
     costly(ledger, spec)
     assert ledger.next() is None and ledger.has_nothing_to_start
-    assert StudyStore.open(plan.config.database_url).results().seconds == pytest.approx(HOUR + 1)
+    assert StudyStore.open(plan.resolved.database_url).results().seconds == pytest.approx(HOUR + 1)
 
 
 def test_a_study_without_limits_asks_nothing(tmp_path: Path) -> None:

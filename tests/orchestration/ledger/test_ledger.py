@@ -41,7 +41,7 @@ def test_the_winner_is_retrained_with_its_own_hyperparameters(tmp_path: Path) ->
     for cell in plan.cells:
         search = [s for s in plan.search if cell_of(s) == cell]
         best = min(search, key=lambda s: loss_of(s, s.steps))
-        store = StudyStore.open(plan.config.database_url)
+        store = StudyStore.open(plan.resolved.database_url)
         for record in store.records(cell, Stage.CONFIRM).values():
             assert record.spec.hyperparameters == best.hyperparameters
 

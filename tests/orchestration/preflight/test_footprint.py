@@ -17,7 +17,7 @@ from study.orchestration.preflight.footprint import (
     possible_phases,
     tokens_per_pass,
 )
-from study.protocol.plan import ModelFacts, plan_study
+from study.protocol.plan import ModelFacts, plan_trials
 from study.strategies import make_strategy
 from study.training.losses import make_loss
 from study.training.model.layout import find_layout
@@ -141,7 +141,7 @@ def test_checkpointing_and_a_higher_lowest_block_need_less(shape: ModelShape) ->
 
 
 def plan_phases(shape: ModelShape, arm: str, **changes: Any) -> list[tuple[str, ...]]:
-    plan = plan_study(config_for(**changes), ModelFacts(BLOCKS))
+    plan = plan_trials(config_for(**changes), ModelFacts(BLOCKS))
     return [phase.parameters for phase in possible_phases(plan, shape, arm)]
 
 

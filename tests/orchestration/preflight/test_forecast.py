@@ -14,7 +14,7 @@ from study.orchestration.preflight.forecast import (
     forecast,
     trial_cost,
 )
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import DataSummary, StepCosts, TrialRecord, TrialState
 from tests.helpers.results import STARTED, make_config, make_trial
 
@@ -33,7 +33,7 @@ def make_plan(probe: StepCosts | None = PROBE, **changes: Any) -> StudyPlan:
     config = config.model_copy(update={"resources": resources})
     if search:
         config = config.model_copy(update={"search": config.search.model_copy(update=search)})
-    return plan_study(config, ModelFacts(4, probe))
+    return plan_trials(config, ModelFacts(4, probe))
 
 
 def predict(plan: StudyPlan, cluster: Cluster = ALONE, records: Any = ()) -> Forecast:

@@ -14,8 +14,8 @@ from study.basics.owned import MARK
 from study.config.load import StudyConfig
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, CheckResult, Status
+from study.orchestration.preflight.examination import Examination
 from study.orchestration.preflight.study_check import check_here
-from study.orchestration.preflight.study_facts import StudyFacts
 from study.store.study_store import StudyStore
 from tests.helpers.data import study_config, task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
@@ -44,8 +44,8 @@ def make_config(folder: Path, name: str = "tiny-llama-0", **changes: Any) -> Stu
     return study_config(changes.pop("data", data), **(fields | changes))
 
 
-def check(config: StudyConfig, scratch: Path) -> tuple[dict[str, CheckResult], StudyFacts]:
-    checks, facts = Checklist(Listener(), "look at the log"), StudyFacts(config)
+def check(config: StudyConfig, scratch: Path) -> tuple[dict[str, CheckResult], Examination]:
+    checks, facts = Checklist(Listener(), "look at the log"), Examination(config)
     check_here(checks, facts, scratch)
     return {result.name: result for result in checks.results}, facts
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from study.orchestration.observer import QuietObserver
-from study.protocol.plan import ModelFacts, StudyPlan, plan_study
+from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import (
     Measurement,
     PrefixCacheUse,
@@ -75,7 +75,7 @@ def make_plan() -> StudyPlan:
         search={"trials": 2, "replicates": 3},
         confirm={"seeds": 1},
     )
-    return plan_study(config, ModelFacts(4, None, False, False))
+    return plan_trials(config, ModelFacts(4, None, False, False))
 
 
 def measurement(spec: TrialSpec, device_seconds: float) -> Measurement:

@@ -103,8 +103,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_workers(
         assert len({len(share.micro_batches) for share in shares}) == 1
         assert all(1 <= len(m) <= micro_batch_size for s in shares for m in s.micro_batches)
         for share in shares:
-            assert (share.targets, share.tokens) == (reference.targets, reference.tokens)
-        assert reference.targets == split.target_counts[ids].sum()
+            assert share.tokens == reference.tokens
         assert reference.tokens == split.lengths[ids].sum()
 
 
@@ -117,8 +116,6 @@ def test_every_epoch_holds_each_example_once_and_batches_run_across_epochs() -> 
     for epoch in range(4):
         expected = subset[epoch_order(10, epoch, 7)]
         assert np.array_equal(seen[epoch * 10 : (epoch + 1) * 10], expected)
-    assert stream.global_batch(0).epoch == pytest.approx(0.4)
-    assert stream.global_batch(4).epoch == pytest.approx(2.0)
 
 
 def test_a_subset_smaller_than_the_global_batch_still_fills_it() -> None:

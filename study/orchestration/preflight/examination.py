@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class StudyFacts:
+class Examination:
     """A study under examination. What has no default is there once its check stands.
 
     Attributes:
