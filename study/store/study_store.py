@@ -13,14 +13,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
 
 from study.basics.database_url import sqlite_path
@@ -28,7 +25,7 @@ from study.basics.errors import StoreError
 from study.basics.urls import without_password
 from study.config.load import StorageConfig, StudyConfig
 from study.protocol.extension import extension
-from study.protocol.plan import Cell, StudyPlan, cell_of
+from study.protocol.plan import Cell, cell_of
 from study.protocol.records import (
     BaseModelRecord,
     Measurement,
@@ -166,7 +163,7 @@ class StudyStore(StudyReader):
 
     # Trials
 
-    def _study(self, cell: Cell, stage: Stage) -> optuna.Study:
+    def optuna_study(self, cell: Cell, stage: Stage) -> optuna.Study:
         """The cell's Optuna study, made if there is none."""
         name = self._name(cell, stage)
         if name not in self._studies:
@@ -177,74 +174,52 @@ class StudyStore(StudyReader):
             describe(self._storage, study._study_id, note, cell_columns(cell))
         return self._studies[name]
 
-    def begin(
-        self,
-        plan: StudyPlan,
-        spec: TrialSpec,
-        distributions: Mapping[str, BaseDistribution],
-        sampler: BaseSampler,
-    ) -> TrialSpec:
-        """Ask for a trial's hyperparameters and mark it RUNNING.
-
-        A trial that a killed driver left RUNNING with all its parameters is taken up again under
-        its own number; one with only some of them, or with those of a former winner, is told FAIL
-        with a `void` mark.
-
-        Args:
-            distributions: of the arm's hyperparameters, fixed ones too.
-            sampler: asked for them.
-
-        Returns:
-            The spec with hyperparameters and steps.
-        """
-        study = self._study(cell_of(spec), spec.stage)
-        trial = self._stale(study, spec, distributions)
-        if trial is None:
-            study.sampler = sampler
-            trial = study.ask(dict(distributions))
-        resolved = plan.resolve(spec, trial.params)
-        trial.set_user_attr(SPEC, resolved.to_dict())
-        trial.set_user_attr(STARTED, time.time())
-        for name, value in columns_at_start(resolved).items():
-            trial.set_user_attr(name, value)
-        self._trial_ids[spec.trial_id] = trial._trial_id
-        return resolved
-
-    def _stale(
-        self, study: optuna.Study, spec: TrialSpec, distributions: Mapping[str, BaseDistribution]
-    ) -> Trial | None:
+    def left_running(self, spec: TrialSpec, parameters: Collection[str]) -> Trial | None:
+        """A trial that a killed driver left RUNNING with all its parameters. One with only some of
+        them, or with those of a former winner, is told FAIL with a `void` mark."""
+        study = self.optuna_study(cell_of(spec), spec.stage)
         for frozen in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             stored = frozen.user_attrs.get(SPEC)
             if stored is not None and stored["trial_id"] != spec.trial_id:
                 continue
             # A former winner's confirm trial has the same id and other hyperparameters.
             same_point = not spec.hyperparameters or frozen.params == spec.hyperparameters
-            if same_point and frozen.params.keys() == distributions.keys():
+            if same_point and frozen.params.keys() == set(parameters):
                 return Trial(study, frozen._trial_id)
             self._storage.set_trial_user_attr(frozen._trial_id, VOID, True)
             study.tell(frozen.number, state=OptunaState.FAIL)
         return None
+
+    def begin(self, spec: TrialSpec, trial: Trial) -> None:
+        """Keep what a RUNNING trial is to run.
+
+        Args:
+            spec: with hyperparameters and steps.
+        """
+        trial.set_user_attr(SPEC, spec.to_dict())
+        trial.set_user_attr(STARTED, time.time())
+        for name, value in columns_at_start(spec).items():
+            trial.set_user_attr(name, value)
+        self._trial_ids[spec.trial_id] = trial._trial_id
+
+    def frozen(self, spec: TrialSpec) -> FrozenTrial:
+        """A trial that was begun here, as Optuna has it."""
+        return self._storage.get_trial(self._trial_ids[spec.trial_id])
 
     def set_job(self, trial_id: str, ray_train_job: str) -> None:
         self._storage.set_trial_user_attr(self._trial_ids[trial_id], JOB, ray_train_job)
 
     def report(self, spec: TrialSpec, measurement: Measurement) -> None:
         """Keep an evaluation. One that is kept already stays as it is."""
-        trial = Trial(self._study(cell_of(spec), spec.stage), self._trial_ids[spec.trial_id])
+        study, frozen = self.optuna_study(cell_of(spec), spec.stage), self.frozen(spec)
+        trial = Trial(study, frozen._trial_id)
         key = f"{MEASUREMENT}{measurement.step}"
-        frozen = self._storage.get_trial(trial._trial_id)
         if key in frozen.user_attrs:
             return
         # First what the pruner reads: after a crash in between, the rest is reported again.
         if measurement.step not in frozen.intermediate_values:
             trial.report(measurement.validation_loss, measurement.step)
         trial.set_user_attr(key, measurement.to_dict())
-
-    def should_prune(self, spec: TrialSpec, pruner: BasePruner) -> bool:
-        """Ask `pruner` about a search trial, among the finished ones of its replicate."""
-        study = self._study(cell_of(spec), spec.stage)
-        frozen = self._storage.get_trial(self._trial_ids[spec.trial_id])
-        return pruner.prune(study, frozen)
 
     def finish(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """Tell how a trial ended: COMPLETE with its score, PRUNED, or FAIL with its reason."""
@@ -254,10 +229,9 @@ class StudyStore(StudyReader):
             self._storage.set_trial_user_attr(trial_id, name, value)
         self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
         self._storage.set_trial_user_attr(trial_id, FINISHED, time.time())
-        study = self._study(cell_of(spec), spec.stage)
         complete = state is TrialState.COMPLETE
-        study.tell(
-            self._storage.get_trial(trial_id).number,
+        self.optuna_study(cell_of(spec), spec.stage).tell(
+            self.frozen(spec).number,
             values=outcome.score if complete else None,
             state=OptunaState[state.value],
         )
@@ -265,9 +239,8 @@ class StudyStore(StudyReader):
     def record(self, spec: TrialSpec) -> TrialRecord | None:
         """One trial as stored, None if it never started."""
         of = spec.hyperparameters if spec.stage is Stage.CONFIRM else None
-        begun = self._trial_ids.get(spec.trial_id)
-        if begun is not None:  # without reading all the others
-            record = to_record(self._storage.get_trial(begun))
+        if spec.trial_id in self._trial_ids:  # without reading all the others
+            record = to_record(self.frozen(spec))
             if of is None or record.spec.hyperparameters == of:
                 return record
         return self.records(cell_of(spec), spec.stage, of).get(spec.index)

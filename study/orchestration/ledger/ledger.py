@@ -21,7 +21,7 @@ from study.basics.paths import StudyPaths
 from study.basics.remote import RemoteFolder
 from study.basics.text_format import counted
 from study.orchestration.ledger.budget import Budget
-from study.orchestration.ledger.sampling import make_pruner, make_sampler
+from study.orchestration.ledger.sampling import begin_trial, is_pruned, make_pruner
 from study.orchestration.observer import Observer
 from study.protocol.plan import Cell, StudyPlan, cell_of
 from study.protocol.records import (
@@ -191,13 +191,7 @@ class Ledger:
         return trial_id in self._stop_requests
 
     def _begin(self, spec: TrialSpec) -> TrialSpec:
-        domains = self.plan.config.space().for_arm(spec.arm)
-        resolved = self.store.begin(
-            self.plan,
-            spec,
-            distributions={name: domain.distribution() for name, domain in domains.items()},
-            sampler=make_sampler(self.plan, spec),
-        )
+        resolved = begin_trial(self.plan, self.store, spec)
         self._running[resolved.trial_id] = resolved
         known = self.store.record(resolved)
         measured = known.measurements if known else ()
@@ -240,7 +234,7 @@ class Ledger:
         if goes_on is not None:
             return goes_on
         asked = self.wants_verdicts(spec) and measurement.step < spec.steps
-        goes_on = not (asked and self.store.should_prune(spec, self._pruner))
+        goes_on = not (asked and is_pruned(self.store, spec, self._pruner))
         self._measured[trial_id] = (measurement.step, goes_on)
         if not goes_on:
             self._stopped.add(trial_id)
