@@ -197,7 +197,7 @@ def _train(config: StudyConfig, spec: TrialSpec, pool: WorkerPool, observer: Fin
         outcome = pool.run_task(
             spec.trial_id,
             {"spec": spec.to_dict(), "prefix_cache": True, "save_model": True},
-            lambda found: observer.measured(spec, Measurement.from_dict(found)),
+            lambda measurement: observer.measured(spec, measurement),
         )
     if outcome is None:
         if pause.requested:

@@ -233,7 +233,7 @@ class _Listener:
         if self._rank:
             return
         self.reported.append(measurement)
-        call = self._switchboard.measured.remote(*self._call, measurement.to_dict())
+        call = self._switchboard.measured.remote(*self._call, measurement)
         # After the last one nobody is asked whether the trial goes on.
         if measurement.step < self._spec.steps:
             self._stopped = not ray.get(call)
