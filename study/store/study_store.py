@@ -20,7 +20,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
 
-from study.basics.database_url import sqlite_path
 from study.basics.errors import StoreError
 from study.basics.urls import without_password
 from study.config.load import StorageConfig, StudyConfig
@@ -46,7 +45,7 @@ from study.store.attributes import (
     VOID,
     to_record,
 )
-from study.store.connect import connect, make_parent, stored_study_names
+from study.store.connect import connect, make_parent, studies_at
 from study.store.facts import SCHEMA_VERSION, read_config
 from study.store.notes import (
     base_columns,
@@ -119,25 +118,12 @@ class StudyStore(StudyReader):
         Raises:
             StoreError: there is no such storage or study.
         """
-        path = sqlite_path(database_url)
-        if path is not None and not path.is_file():
-            raise StoreError(
-                f"No study at {path}. Start it with `study run`, or name another folder."
-            )
-        names: list[str] = []
-        # Connecting makes tables, and a study that is about to begin makes them too.
-        if stored_study_names(database_url):
-            storage = connect(database_url)
-            names = sorted(
-                s.study_name
-                for s in storage.get_all_studies()
-                if "schema_version" in storage.get_study_user_attrs(s._study_id)
-            )
-            if name is None and len(names) == 1:
-                name = names[0]
-            if name in names:
-                return cls(read_config(storage, name, database_url, place), storage)
-        known = ", ".join(names) or "none"
+        storage, studies = studies_at(database_url)
+        if name is None and len(studies) == 1:
+            (name,) = studies
+        if storage is not None and name in studies:
+            return cls(read_config(storage, name, database_url, place), storage)
+        known = ", ".join(studies) or "none"
         raise StoreError(
             f"No study {name!r} in {without_password(database_url)}. Studies there: {known}."
         )
