@@ -27,6 +27,7 @@ from study.protocol.records import (
     BaseModelRecord,
     DataSummary,
     Measurement,
+    OutcomeStatus,
     TrialOutcome,
     TrialSpec,
     base_name,
@@ -206,6 +207,6 @@ def _train(config: StudyConfig, spec: TrialSpec, pool: WorkerPool, observer: Fin
             f"The run stopped: {pool.broken or 'it was interrupted.'} Mend the cause and start it "
             "again: it goes on from its checkpoint."
         )
-    if outcome["status"] != "finished":
+    if outcome["status"] != OutcomeStatus.FINISHED:
         where = StudyPaths(config.results_dir).trial_log(spec.trial_id)
         raise TrialError(f"The run failed: {outcome['reason']} Log: {where}")

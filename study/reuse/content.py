@@ -7,7 +7,7 @@ from typing import Any
 from study.analysis import Evidence, Verdict
 from study.basics.urls import without_passwords
 from study.protocol.cost_model import abstract_layout
-from study.protocol.records import TrialOutcome
+from study.protocol.records import OutcomeStatus, TrialOutcome
 from study.protocol.results import StudyResults
 from study.protocol.steps import (
     ModelFacts,
@@ -28,7 +28,7 @@ def content(
     """Everything that a rerun needs and that says where the configuration comes from. A
     hyperparameter that is also a setting of `training` or of the strategy replaces it there."""
     config, spec, data = results.config, choice.trial.spec, results.data
-    outcome = choice.trial.outcome or TrialOutcome("finished")
+    outcome = choice.trial.outcome or TrialOutcome(OutcomeStatus.FINISHED)
     chosen = choice.hyperparameters
     section = getattr(config.arms, spec.arm).model_dump(mode="json")
     training = config.training.model_dump(mode="json")

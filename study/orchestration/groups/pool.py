@@ -29,7 +29,7 @@ from study.orchestration.cluster.capacity import Capacity
 from study.orchestration.groups.failures import failure_reason
 from study.orchestration.groups.switchboard import Switchboard
 from study.orchestration.groups.worker_group import GroupStarter
-from study.protocol.records import Measurement
+from study.protocol.records import Measurement, OutcomeStatus
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class WorkerPool:
         outcome = self.run_task("baseline", {"spec": None})
         if outcome is None:
             raise ResourceError(self._broken or "The study was interrupted.")
-        if outcome["status"] != "finished":
+        if outcome["status"] != OutcomeStatus.FINISHED:
             raise TrialError(outcome["reason"])
         return outcome["baseline"]
 

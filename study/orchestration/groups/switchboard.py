@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from study.orchestration.groups.tasks import Event, Group, Task
-from study.protocol.records import OUT_OF_MEMORY, Measurement
+from study.protocol.records import OUT_OF_MEMORY, Measurement, OutcomeStatus
 
 MAX_RETRIES = 2
 """Times a task is started again after its group was lost; memory has a limit of its own, and a
@@ -88,7 +88,7 @@ class Switchboard:
             return
         task.stopped = True
         if task in self._queue:
-            self._end(task, {"kind": "ended", "outcome": {"status": "stopped"}})
+            self._end(task, {"kind": "ended", "outcome": {"status": OutcomeStatus.STOPPED}})
         await self._notify()
 
     # For workers
@@ -148,7 +148,7 @@ class Switchboard:
         if task is None:
             return
         self._groups[task.job].took = self._clock() - task.began
-        if outcome["status"] != "interrupted":
+        if outcome["status"] != OutcomeStatus.INTERRUPTED:
             notes = [*task.notes, *outcome.get("notes", ())]
             self._end(task, {"kind": "ended", "outcome": outcome | {"notes": notes}})
         elif self._interrupting:
@@ -156,7 +156,7 @@ class Switchboard:
         else:
             self._queue_again(task, f"{task.job} made room {outcome['reason']}")
         if task.stopped and not task.has_ended:
-            self._end(task, {"kind": "ended", "outcome": {"status": "stopped"}})
+            self._end(task, {"kind": "ended", "outcome": {"status": OutcomeStatus.STOPPED}})
         await self._notify()
 
     async def failed(
@@ -294,7 +294,7 @@ class Switchboard:
         if self._interrupting:
             self._end(task, {"kind": "interrupted"})
         elif task.stopped:
-            self._end(task, {"kind": "ended", "outcome": {"status": "stopped"}})
+            self._end(task, {"kind": "ended", "outcome": {"status": OutcomeStatus.STOPPED}})
         elif failure["kind"] == "out_of_memory":
             size = failure["micro_batch_size"] or 1
             if size > 1:
@@ -317,7 +317,7 @@ class Switchboard:
         task.job = ""
 
     def _fail(self, task: Task, reason: str) -> None:
-        outcome = {"status": "error", "reason": reason, "notes": task.notes}
+        outcome = {"status": OutcomeStatus.ERROR, "reason": reason, "notes": task.notes}
         self._end(task, {"kind": "ended", "outcome": outcome})
 
     def _end(self, task: Task, event: Event) -> None:

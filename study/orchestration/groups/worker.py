@@ -27,7 +27,7 @@ from study.basics.urls import LogFormatter
 from study.config.load import StudyConfig
 from study.orchestration.groups.failures import failure_reason
 from study.orchestration.ray_internals import is_preempted
-from study.protocol.records import Measurement, TrialOutcome, TrialSpec
+from study.protocol.records import Measurement, OutcomeStatus, TrialOutcome, TrialSpec
 from study.store.published import fetch_data
 
 
@@ -79,7 +79,7 @@ def _run_task(
 
     if task["spec"] is None:
         baseline = measure_baseline(config, data, placement, base_model)
-        return {"status": "finished", "baseline": baseline.to_dict()}
+        return {"status": OutcomeStatus.FINISHED, "baseline": baseline.to_dict()}
     spec = TrialSpec.from_dict(task["spec"])
     listener = line.listen(task, spec)
     return run_trial(

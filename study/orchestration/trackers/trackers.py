@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from study.basics.database_url import file_url
 from study.basics.paths import StudyPaths
 from study.basics.urls import without_password
-from study.protocol.records import TrialSpec
+from study.protocol.records import OutcomeStatus, TrialSpec
 
-_FAILED = ("diverged", "error", "stopped")
+_FAILED = (OutcomeStatus.DIVERGED, OutcomeStatus.ERROR, OutcomeStatus.STOPPED)
 
 
 class ShownTrial:
@@ -32,7 +32,7 @@ class ShownTrial:
     Attributes:
         trial_id: differs from the name: another winner's confirm trials have the same names.
         step: of the last evaluation.
-        status: how it ended, as in `TrialOutcome`; empty before.
+        status: how it ended, as in `TrialOutcome`; None before.
     """
 
     def __init__(self, spec: TrialSpec, mark: str, about: Mapping[str, Any]) -> None:
@@ -52,7 +52,8 @@ class ShownTrial:
             "order_seed": spec.order_seed,
             **about,
         }
-        self.step, self.status = 0, ""
+        self.step = 0
+        self.status: OutcomeStatus | None = None
 
     @property
     def failed(self) -> bool:
@@ -183,7 +184,7 @@ class MLflow(Tool):
 
     def end(self, trial: ShownTrial) -> None:
         run = self._runs.pop(trial.trial_id)
-        if trial.status != "interrupted":  # then it stays a run that goes on
+        if trial.status != OutcomeStatus.INTERRUPTED:  # then it stays a run that goes on
             self._client.set_terminated(run, "FAILED" if trial.failed else "FINISHED")
 
 

@@ -22,7 +22,7 @@ from study.basics.urls import without_password
 from study.config.load import StudyConfig
 from study.orchestration.observer import Observer, PassingOn
 from study.orchestration.trackers.trackers import TOOLS, ShownTrial, Tool
-from study.protocol.records import Measurement, TrialOutcome, TrialSpec, TrialState
+from study.protocol.records import Measurement, OutcomeStatus, TrialOutcome, TrialSpec, TrialState
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Tracking(PassingOn):
 
     def _interrupted(self) -> None:
         for shown in self._shown.values():
-            shown.status = "interrupted"
+            shown.status = OutcomeStatus.INTERRUPTED
             self._carry_out(partial(self._tool.end, shown))
 
     def _try(self, step: Step) -> None:
