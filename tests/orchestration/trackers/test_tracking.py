@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,10 +150,14 @@ def test_wandb_keeps_trials_that_run_at_once_apart(
             tool.show(trial, {"validation_loss": float(step + number), "test_loss": float("nan")})
     for trial in shown:
         tool.end(trial)
-    found = {}
-    for file in StudyPaths(tmp_path).wandb.glob("offline-run-*/run-*.wandb"):
-        run, history = wandb_run(file)
-        found[run.display_name] = [(row["_step"], row["validation_loss"]) for row in history]
+    found, deadline = {}, time.monotonic() + 30
+    while time.monotonic() < deadline and sum(map(len, found.values())) < 4:
+        time.sleep(0.2)  # its own process writes the files
+        for file in StudyPaths(tmp_path).wandb.glob("offline-run-*/run-*.wandb"):
+            run, history = wandb_run(file)
+            if run is not None:
+                rows = [(row["_step"], row["validation_loss"]) for row in history]
+                found[run.display_name] = rows
     assert found == {NAME: [(4, 4.0), (8, 8.0)], other.spec.trial_id: [(4, 5.0), (8, 9.0)]}
 
 
