@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from study.basics.errors import UserError
 
 MODULES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
-"""The package that Ray's own callback imports, by the tracker's name in a study file."""
+"""The package that its client is in, by the tracker's name in a study file."""
 
 
 def check_trackers(trackers: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from study.protocol.records import (
     BaseModelRecord,
     DataSummary,
     Measurement,
+    OutcomeStatus,
     TrialOutcome,
     TrialSpec,
     base_name,
@@ -197,7 +198,7 @@ def _train(config: StudyConfig, spec: TrialSpec, pool: WorkerPool, observer: Fin
         outcome = pool.run_task(
             spec.trial_id,
             {"spec": spec.to_dict(), "prefix_cache": True, "save_model": True},
-            lambda found: observer.measured(spec, Measurement.from_dict(found)),
+            lambda measurement: observer.measured(spec, measurement),
         )
     if outcome is None:
         if pause.requested:
@@ -206,6 +207,6 @@ def _train(config: StudyConfig, spec: TrialSpec, pool: WorkerPool, observer: Fin
             f"The run stopped: {pool.broken or 'it was interrupted.'} Mend the cause and start it "
             "again: it goes on from its checkpoint."
         )
-    if outcome["status"] != "finished":
+    if outcome["status"] != OutcomeStatus.FINISHED:
         where = StudyPaths(config.results_dir).trial_log(spec.trial_id)
         raise TrialError(f"The run failed: {outcome['reason']} Log: {where}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -22,6 +22,7 @@ from study.orchestration.cluster.capacity import Capacity, find_capacity
 from study.orchestration.ledger.ledger import Ledger
 from study.orchestration.observer import Observer, Publishing
 from study.orchestration.prepare import Prepared, prepare_known
+from study.orchestration.trackers.tracking import tracked
 from study.protocol.plan import with_probe
 from study.protocol.records import BaseModelRecord, DataSummary, base_name
 from study.protocol.results import StudyResults, published_config
@@ -143,35 +144,46 @@ def keep_fingerprints(store: StudyStore) -> None:
 
 
 def _run(config: StudyConfig, store: StudyStore, prepared: Prepared, observer: Observer) -> None:
-    plan = prepared.plan
-    observer.planned(plan, store.results().trials)
-    ledger = Ledger(plan, store, observer, 0)
-    if store.base is not None and ledger.is_done:
-        observer.message("Every trial of this study is already on record")
-        return
-    if store.base is not None and ledger.has_nothing_to_start:  # the budget is used up
-        return
-    with cluster.ray_running(observer.message):
-        capacity = _find_room(config, store, observer)
+    with ExitStack() as running:
+        pool = None
+        if store.base is None:
+            pool = running.enter_context(_started(config, store, prepared.data, observer))
+            costs = ", and what a step costs in each arm" if needs_probe(config) else ""
+            observer.message(f"Measuring the {base_name(config.task, None)}{costs}")
+            _measure_baseline(config, store, pool)
+        plan = with_probe(prepared.plan, store.probe)
+        observer.planned(plan, store.results().trials)
+        if pool is not None and not prefix_cache_pays(config, plan.model):
+            observer.message(
+                "The prefix cache stays off: hidden states are computed here for less than they "
+                "are read"
+            )
+        ledger = Ledger(plan, store, observer, pool.follow(0) if pool else 0)
+        if ledger.is_done:
+            observer.message("Every trial of this study is already on record")
+            return
+        if ledger.has_nothing_to_start:  # the budget is used up
+            return
+        if pool is None:
+            pool = running.enter_context(_started(config, store, prepared.data, observer))
         from study.orchestration.trackers.metrics import MeteredObserver  # it imports Ray
 
-        with (
-            closing(MeteredObserver(observer, plan, store.all_records())) as metered,
-            closing(make_pool(config, capacity, prepared.data.fingerprint)) as pool,
-        ):
-            if store.base is None:
-                costs = ", and what a step costs in each arm" if needs_probe(config) else ""
-                metered.message(f"Measuring the {base_name(config.task, None)}{costs}")
-                _measure_baseline(config, store, pool)
-                plan = with_probe(plan, store.probe)
-                metered.planned(plan, store.results().trials)
-                if not prefix_cache_pays(config, plan.model):
-                    metered.message(
-                        "The prefix cache stays off: hidden states are computed here for less "
-                        "than they are read"
-                    )
-            ledger = Ledger(plan, store, metered, capacity.trials)
-            tune_trials(ledger, pool, config, metered)
+        metered = running.enter_context(
+            closing(MeteredObserver(observer, plan, store.all_records()))
+        )
+        ledger.observer = running.enter_context(tracked(metered, config, store.tracking_mark))
+        tune_trials(ledger, pool, config)
+
+
+@contextmanager
+def _started(
+    config: StudyConfig, store: StudyStore, data: DataSummary, observer: Observer
+) -> Iterator[WorkerPool]:
+    """Ray with the study's worker groups while the block runs."""
+    with cluster.ray_running(observer.message):
+        capacity = _find_room(config, store, observer)
+        with closing(make_pool(config, capacity, data.fingerprint)) as pool:
+            yield pool
 
 
 def _find_room(config: StudyConfig, store: StudyStore, observer: Observer) -> Capacity:
@@ -221,7 +233,7 @@ def _measure_baseline(config: StudyConfig, store: StudyStore, pool: WorkerPool) 
     store.keep_base(BaseModelRecord.from_dict(found["base"]))
 
 
-def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer: Observer) -> None:
+def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig) -> None:
     """Let Ray Tune run what the ledger hands out, on the pool's groups.
 
     Raises:
@@ -233,7 +245,7 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
 
     from study.orchestration.groups.failures import failure_reason
     from study.orchestration.ray_internals import keep_from_tune
-    from study.orchestration.trackers.tracking import track
+    from study.orchestration.tune.driver import Driver
     from study.orchestration.tune.scheduler import PrunerScheduler
     from study.orchestration.tune.searcher import PlanSearcher
     from study.orchestration.tune.trainable import StudyTrial
@@ -246,7 +258,7 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
         tune.with_resources(StudyTrial, {"CPU": 0, cluster.own_node_resource(): 0.001}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=PrunerScheduler(ledger, searcher),
+            scheduler=PrunerScheduler(searcher),
             num_samples=-1,
             # A trial's process takes seconds to start, so the next trial takes it over.
             reuse_actors=True,
@@ -256,12 +268,12 @@ def tune_trials(ledger: Ledger, pool: WorkerPool, config: StudyConfig, observer:
             name="tune",
             storage_path=str(StudyPaths(config.results_dir).ray),
             verbose=0,
-            callbacks=list(track(ledger, observer)),
+            callbacks=[Driver(searcher)],
             # The workers write checkpoints; Tune's trials have nothing to keep.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    with PauseOnInterrupt(pool, observer) as pause:
+    with PauseOnInterrupt(pool, ledger.observer) as pause:
         try:
             tuner.fit()
         except TuneError as error:

@@ -36,6 +36,26 @@ class TrialState(StrEnum):
         return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
+class OutcomeStatus(StrEnum):
+    """How a trial ended on its workers."""
+
+    FINISHED = "finished"
+    STOPPED_EARLY = "stopped_early"
+    """Patience; complete all the same."""
+    DIVERGED = "diverged"
+    """A loss that is not finite."""
+    PRUNED = "pruned"
+    STOPPED = "stopped"
+    """By hand."""
+    ERROR = "error"
+    INTERRUPTED = "interrupted"
+    """Told by workers only: the trial goes on later."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self in (OutcomeStatus.FINISHED, OutcomeStatus.STOPPED_EARLY)
+
+
 class _Record:
     """JSON round trip for the dataclasses below; unknown keys are ignored, so that a store
     written by a later minor version can still be read."""
@@ -192,9 +212,7 @@ class TrialOutcome(_Record):
     """How a trial ended on the workers.
 
     Attributes:
-        status: ``finished``, ``stopped_early`` (patience; complete all the same), ``diverged``
-            (non-finite loss), ``pruned``, ``stopped`` (by hand) or ``error``; ``interrupted`` is
-            told by workers only: the trial goes on later.
+        status: see `OutcomeStatus`.
         reason: one line for people; empty when finished.
         score: lowest validation loss over the evaluations, or None if there is none.
         best_step: the step of that evaluation.
@@ -214,7 +232,7 @@ class TrialOutcome(_Record):
         deepspeed_config: the resolved DeepSpeed configuration of the first phase.
     """
 
-    status: str
+    status: OutcomeStatus
     reason: str = ""
     score: float | None = None
     best_step: int | None = None
@@ -232,6 +250,7 @@ class TrialOutcome(_Record):
     deepspeed_config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "status", OutcomeStatus(self.status))
         phases = tuple(
             p if isinstance(p, PhaseSummary) else PhaseSummary.from_dict(p) for p in self.phases
         )

@@ -8,7 +8,7 @@ from typing import Any
 from study.analysis import Evidence, Verdict
 from study.basics.urls import without_passwords
 from study.protocol.cost_model import abstract_layout
-from study.protocol.records import TrialOutcome
+from study.protocol.records import OutcomeStatus, TrialOutcome
 from study.protocol.results import StudyResults
 from study.protocol.steps import (
     ModelFacts,
@@ -27,7 +27,7 @@ def best_file(
 ) -> Best:
     """The file of a choice."""
     config, spec = results.config, choice.trial.spec
-    outcome = choice.trial.outcome or TrialOutcome("finished")
+    outcome = choice.trial.outcome or TrialOutcome(OutcomeStatus.FINISHED)
     chosen, settings = choice.hyperparameters, config.model_dump(mode="json")
     strategy = _with_chosen(getattr(config.arms, spec.arm).model_dump(mode="json"), chosen)
     content = {

@@ -7,20 +7,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from study.basics.database_url import sqlite_path
+from study.basics.database_url import file_url, sqlite_path
 from study.basics.errors import StoreError, StudyError, UserError
 from study.basics.paths import STUDY_FILE, StudyPaths, is_yaml
 from study.basics.remote import is_remote
 from study.basics.urls import without_password
 from study.config.load import StorageConfig, StudyConfig, load_config
 from study.protocol.results import StudyResults
-from study.store.facts import SCHEMA_VERSION
+from study.store.connect import studies_at
+from study.store.facts import SCHEMA_VERSION, read_config
 from study.store.published import read_results
-from study.store.snapshot import facts_at, read_snapshot
+from study.store.reader import StudyReader
+
+if TYPE_CHECKING:  # a quarter of a second to import, and results at a URL need none of it
+    from optuna.storages import BaseStorage
 
 DEFAULT_PLACES = ("results", "study.yaml")
 _DEEPEST = 4
@@ -95,7 +99,8 @@ def _sources(place: str) -> Iterator[Callable[[], list[PastStudy]]]:
             yield partial(_of_file, path / STUDY_FILE)
         for folder in _results_below(path):
             here = StorageConfig(results=str(folder.absolute()))
-            yield partial(_in_database, StudyPaths(folder).database, str(folder), here)
+            database = file_url(StudyPaths(folder).database.absolute())
+            yield partial(_in_database, database, str(folder), here)
     else:
         raise UserError(
             f"--studies {place}: there is no such folder or study file. Give a results folder, a "
@@ -119,11 +124,10 @@ def _of_file(path: Path) -> list[PastStudy]:
     config = load_config(path)
     if config.results_url is not None:
         return _published(config.results_url)
-    url, database = config.storage.database, StudyPaths(config.results_dir).database
-    file = database if url is None else sqlite_path(url)
+    file = sqlite_path(config.database_url)
     if file is not None and not file.is_file():
         return []
-    return _in_database(file or config.database_url, str(path), config.storage, config.name)
+    return _in_database(config.database_url, str(path), config.storage, config.name)
 
 
 def _published(url: str) -> list[PastStudy]:
@@ -142,21 +146,27 @@ def _published(url: str) -> list[PastStudy]:
 
 
 def _in_database(
-    database: str | Path, place: str, storage: StorageConfig, only: str | None = None
+    url: str, place: str, files: StorageConfig, only: str | None = None
 ) -> list[PastStudy]:
-    """The studies of a database, or one of them; `storage` says where their files are."""
-    everything = facts_at(database)
+    """The studies of a database, or one of them; `files` says where theirs are."""
+    storage, everything = studies_at(url)
     studies = []
     for name, facts in everything.items():
         if only in (None, name):
-            several = place == database and len(everything) > 1
+            assert storage is not None  # it holds something
+            several = place == url and len(everything) > 1
             shown = without_password(f"{place}#{name}" if several else place)
-            studies.append(_study(database, name, facts, shown, storage))
+            studies.append(_study(storage, url, name, facts, shown, files))
     return studies
 
 
 def _study(
-    database: str | Path, name: str, facts: Mapping[str, Any], place: str, storage: StorageConfig
+    storage: BaseStorage,
+    url: str,
+    name: str,
+    facts: Mapping[str, Any],
+    place: str,
+    files: StorageConfig,
 ) -> PastStudy:
     if facts["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
@@ -167,13 +177,13 @@ def _study(
         config = StudyConfig.from_dict(facts["config"])
     except (ValidationError, KeyError) as error:
         raise StoreError(f"{place}: study {name!r} is of another version: {error}") from error
-    path = database if isinstance(database, Path) else sqlite_path(database)
+    path = sqlite_path(url)
     return PastStudy(
         name=name,
         config=config,
         place=place,
-        source=without_password(str(database)) if path is None else str(path.resolve()),
+        source=without_password(url) if path is None else str(path.resolve()),
         model_fingerprint=facts.get("model_fingerprint"),
         train_fingerprint=facts.get("train_fingerprint"),
-        results=lambda: read_snapshot(database, name, facts, storage).results(),
+        results=lambda: StudyReader(read_config(storage, name, url, files), storage).results(),
     )

@@ -7,12 +7,13 @@ import re
 import sqlite3
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from study.basics.database_url import parse_database_url, sqlite_path
 from study.basics.errors import StoreError
 from study.basics.urls import without_password
+from study.store.optuna_internals import id_of_study
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -79,6 +80,29 @@ def stored_study_names(url: str) -> list[str]:
             engine.dispose()
     except Exception as error:
         raise unreachable(url, error) from error
+
+
+def studies_at(url: str) -> tuple[BaseStorage | None, dict[str, dict[str, Any]]]:
+    """The storage at an SQLAlchemy URL, None where it holds nothing yet, and of every study in it
+    the facts that belong to the whole, by its name. No file and no table is made.
+
+    Raises:
+        DatabaseUrlError: it is no database's URL.
+        StoreError: there is no such file, or it cannot be reached.
+    """
+    path = sqlite_path(url)
+    if path is not None and not path.is_file():
+        raise StoreError(f"No study at {path}. Start it with `study run`, or name another folder.")
+    # Connecting makes tables, and a study that is about to begin makes them too.
+    if not stored_study_names(url):
+        return None, {}
+    storage = connect(url)
+    facts = {
+        study.study_name: storage.get_study_user_attrs(id_of_study(study))
+        for study in storage.get_all_studies()
+        if "/" not in study.study_name  # those are its cells
+    }
+    return storage, {name: facts[name] for name in sorted(facts) if "schema_version" in facts[name]}
 
 
 def existing_file(path: Path) -> sqlite3.Connection:

@@ -13,7 +13,14 @@ from optuna.storages import BaseStorage
 
 from study.config.load import StudyConfig
 from study.protocol.plan import Cell
-from study.protocol.records import BaseModelRecord, Stage, TrialOutcome, TrialSpec, base_name
+from study.protocol.records import (
+    BaseModelRecord,
+    OutcomeStatus,
+    Stage,
+    TrialOutcome,
+    TrialSpec,
+    base_name,
+)
 
 _METRICS, _METRIC = "study:metric_names", "validation loss"
 _NOTE_VERSION, _NOTE_PIECE = "dashboard:note_ver", "dashboard:note_str:"
@@ -116,7 +123,7 @@ def columns_at_start(spec: TrialSpec) -> dict[str, Any]:
 def columns_at_end(outcome: TrialOutcome) -> dict[str, Any]:
     """The same of how it ended; nothing that it has not, or that goes without saying."""
     found: Mapping[str, Any] = {
-        "status": outcome.status if outcome.status != "finished" else None,
+        "status": outcome.status if outcome.status != OutcomeStatus.FINISHED else None,
         "reason": outcome.reason or None,
         "test loss": outcome.test_loss,
         "retention loss": outcome.retention_loss,

@@ -13,22 +13,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 from optuna.trial import TrialState as OptunaState
 
-from study.basics.database_url import sqlite_path
 from study.basics.errors import StoreError
 from study.basics.urls import without_password
 from study.config.load import StorageConfig, StudyConfig
 from study.protocol.extension import extension
-from study.protocol.plan import Cell, StudyPlan, cell_of
+from study.protocol.plan import Cell, cell_of
 from study.protocol.records import (
     BaseModelRecord,
     Measurement,
@@ -49,7 +45,7 @@ from study.store.attributes import (
     VOID,
     to_record,
 )
-from study.store.connect import connect, make_parent, stored_study_names
+from study.store.connect import connect, make_parent, studies_at
 from study.store.facts import SCHEMA_VERSION, read_config
 from study.store.notes import (
     base_columns,
@@ -123,25 +119,12 @@ class StudyStore(StudyReader):
         Raises:
             StoreError: there is no such storage or study.
         """
-        path = sqlite_path(database_url)
-        if path is not None and not path.is_file():
-            raise StoreError(
-                f"No study at {path}. Start it with `study run`, or name another folder."
-            )
-        names: list[str] = []
-        # Connecting makes tables, and a study that is about to begin makes them too.
-        if stored_study_names(database_url):
-            storage = connect(database_url)
-            names = sorted(
-                s.study_name
-                for s in storage.get_all_studies()
-                if "schema_version" in storage.get_study_user_attrs(id_of_study(s))
-            )
-            if name is None and len(names) == 1:
-                name = names[0]
-            if name in names:
-                return cls(read_config(storage, name, database_url, place), storage)
-        known = ", ".join(names) or "none"
+        storage, studies = studies_at(database_url)
+        if name is None and len(studies) == 1:
+            (name,) = studies
+        if storage is not None and name in studies:
+            return cls(read_config(storage, name, database_url, place), storage)
+        known = ", ".join(studies) or "none"
         raise StoreError(
             f"No study {name!r} in {without_password(database_url)}. Studies there: {known}."
         )
@@ -167,7 +150,7 @@ class StudyStore(StudyReader):
 
     # Trials
 
-    def _study(self, cell: Cell, stage: Stage) -> optuna.Study:
+    def optuna_study(self, cell: Cell, stage: Stage) -> optuna.Study:
         """The cell's Optuna study, made if there is none."""
         name = self._name(cell, stage)
         if name not in self._studies:
@@ -178,74 +161,52 @@ class StudyStore(StudyReader):
             describe(self._storage, id_of_study(study), note, cell_columns(cell))
         return self._studies[name]
 
-    def begin(
-        self,
-        plan: StudyPlan,
-        spec: TrialSpec,
-        distributions: Mapping[str, BaseDistribution],
-        sampler: BaseSampler,
-    ) -> TrialSpec:
-        """Ask for a trial's hyperparameters and mark it RUNNING.
-
-        A trial that a killed driver left RUNNING with all its parameters is taken up again under
-        its own number; one with only some of them, or with those of a former winner, is told FAIL
-        with a `void` mark.
-
-        Args:
-            distributions: of the arm's hyperparameters, fixed ones too.
-            sampler: asked for them.
-
-        Returns:
-            The spec with hyperparameters and steps.
-        """
-        study = self._study(cell_of(spec), spec.stage)
-        trial = self._stale(study, spec, distributions)
-        if trial is None:
-            study.sampler = sampler
-            trial = study.ask(dict(distributions))
-        resolved = plan.resolve(spec, trial.params)
-        trial.set_user_attr(SPEC, resolved.to_dict())
-        trial.set_user_attr(STARTED, time.time())
-        for name, value in columns_at_start(resolved).items():
-            trial.set_user_attr(name, value)
-        self._trial_ids[spec.trial_id] = id_of_trial(trial)
-        return resolved
-
-    def _stale(
-        self, study: optuna.Study, spec: TrialSpec, distributions: Mapping[str, BaseDistribution]
-    ) -> Trial | None:
+    def left_running(self, spec: TrialSpec, parameters: Collection[str]) -> Trial | None:
+        """A trial that a killed driver left RUNNING with all its parameters. One with only some of
+        them, or with those of a former winner, is told FAIL with a `void` mark."""
+        study = self.optuna_study(cell_of(spec), spec.stage)
         for frozen in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             stored = frozen.user_attrs.get(SPEC)
             if stored is not None and stored["trial_id"] != spec.trial_id:
                 continue
             # A former winner's confirm trial has the same id and other hyperparameters.
             same_point = not spec.hyperparameters or frozen.params == spec.hyperparameters
-            if same_point and frozen.params.keys() == distributions.keys():
+            if same_point and frozen.params.keys() == set(parameters):
                 return Trial(study, id_of_trial(frozen))
             self._storage.set_trial_user_attr(id_of_trial(frozen), VOID, True)
             study.tell(frozen.number, state=OptunaState.FAIL)
         return None
+
+    def begin(self, spec: TrialSpec, trial: Trial) -> None:
+        """Keep what a RUNNING trial is to run.
+
+        Args:
+            spec: with hyperparameters and steps.
+        """
+        trial.set_user_attr(SPEC, spec.to_dict())
+        trial.set_user_attr(STARTED, time.time())
+        for name, value in columns_at_start(spec).items():
+            trial.set_user_attr(name, value)
+        self._trial_ids[spec.trial_id] = id_of_trial(trial)
+
+    def frozen(self, spec: TrialSpec) -> FrozenTrial:
+        """A trial that was begun here, as Optuna has it."""
+        return self._storage.get_trial(self._trial_ids[spec.trial_id])
 
     def set_job(self, trial_id: str, ray_train_job: str) -> None:
         self._storage.set_trial_user_attr(self._trial_ids[trial_id], JOB, ray_train_job)
 
     def report(self, spec: TrialSpec, measurement: Measurement) -> None:
         """Keep an evaluation. One that is kept already stays as it is."""
-        trial = Trial(self._study(cell_of(spec), spec.stage), self._trial_ids[spec.trial_id])
+        study, frozen = self.optuna_study(cell_of(spec), spec.stage), self.frozen(spec)
+        trial = Trial(study, id_of_trial(frozen))
         key = f"{MEASUREMENT}{measurement.step}"
-        frozen = self._storage.get_trial(id_of_trial(trial))
         if key in frozen.user_attrs:
             return
         # First what the pruner reads: after a crash in between, the rest is reported again.
         if measurement.step not in frozen.intermediate_values:
             trial.report(measurement.validation_loss, measurement.step)
         trial.set_user_attr(key, measurement.to_dict())
-
-    def should_prune(self, spec: TrialSpec, pruner: BasePruner) -> bool:
-        """Ask `pruner` about a search trial, among the finished ones of its replicate."""
-        study = self._study(cell_of(spec), spec.stage)
-        frozen = self._storage.get_trial(self._trial_ids[spec.trial_id])
-        return pruner.prune(study, frozen)
 
     def finish(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
         """Tell how a trial ended: COMPLETE with its score, PRUNED, or FAIL with its reason."""
@@ -255,10 +216,9 @@ class StudyStore(StudyReader):
             self._storage.set_trial_user_attr(trial_id, name, value)
         self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome.to_dict())
         self._storage.set_trial_user_attr(trial_id, FINISHED, time.time())
-        study = self._study(cell_of(spec), spec.stage)
         complete = state is TrialState.COMPLETE
-        study.tell(
-            self._storage.get_trial(trial_id).number,
+        self.optuna_study(cell_of(spec), spec.stage).tell(
+            self.frozen(spec).number,
             values=outcome.score if complete else None,
             state=OptunaState[state.value],
         )
@@ -266,9 +226,8 @@ class StudyStore(StudyReader):
     def record(self, spec: TrialSpec) -> TrialRecord | None:
         """One trial as stored, None if it never started."""
         of = spec.hyperparameters if spec.stage is Stage.CONFIRM else None
-        begun = self._trial_ids.get(spec.trial_id)
-        if begun is not None:  # without reading all the others
-            record = to_record(self._storage.get_trial(begun))
+        if spec.trial_id in self._trial_ids:  # without reading all the others
+            record = to_record(self.frozen(spec))
             if of is None or record.spec.hyperparameters == of:
                 return record
         return self.records(cell_of(spec), spec.stage, of).get(spec.index)

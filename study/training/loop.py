@@ -18,7 +18,14 @@ from transformers import PreTrainedModel
 
 from study.basics.errors import NonFiniteLossError
 from study.config.load import StudyConfig
-from study.protocol.records import Measurement, PrefixCacheUse, Stage, TrialOutcome, TrialSpec
+from study.protocol.records import (
+    Measurement,
+    OutcomeStatus,
+    PrefixCacheUse,
+    Stage,
+    TrialOutcome,
+    TrialSpec,
+)
 from study.strategies import make_strategy
 from study.strategies.base import Phase
 from study.training.checkpoint.checkpoint import (
@@ -169,26 +176,26 @@ class _Trial:
             **self.final_scores,
             versions=library_versions(),
         )
-        if keep_model is not None and status == "finished":
+        if keep_model is not None and status == OutcomeStatus.FINISHED:
             keep_model(self.model, outcome)
             self.checkpoints.remove()
-        if status == "stopped":
+        if status == OutcomeStatus.STOPPED:
             self.checkpoints.remove()
         return outcome
 
-    def _train_to_the_end(self) -> tuple[str, str]:
+    def _train_to_the_end(self) -> tuple[OutcomeStatus, str]:
         """How the trial ended, and why if it did not finish."""
         try:
             stopped = self._train(self._resume())
         except NonFiniteLossError as error:
-            return "diverged", str(error)
+            return OutcomeStatus.DIVERGED, str(error)
         except _Signalled as error:
             if error.signal is Signal.PAUSE:
-                return "interrupted", f"after step {self.progress.step}"
-            return "stopped", f"after step {self.progress.step}"
+                return OutcomeStatus.INTERRUPTED, f"after step {self.progress.step}"
+            return OutcomeStatus.STOPPED, f"after step {self.progress.step}"
         if stopped:
-            return "stopped_early", "patience: validation loss stopped improving"
-        return "finished", ""
+            return OutcomeStatus.STOPPED_EARLY, "patience: validation loss stopped improving"
+        return OutcomeStatus.FINISHED, ""
 
     def _resume(self) -> Saved | None:
         """Take up what a checkpoint says was measured; None to begin at the beginning."""

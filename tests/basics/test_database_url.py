@@ -14,14 +14,13 @@ from study.config.files import database_faults
 from study.config.load import StudyConfig, parse_config
 from study.protocol.records import BaseModelRecord
 from study.reuse.past_studies import find_studies
-from study.store.connect import stored_study_names
+from study.store.connect import stored_study_names, studies_at
 from study.store.opening import open_study, read_study
-from study.store.snapshot import facts_at, read_snapshot
 from study.store.study_store import StudyStore
 from tests.helpers.results import make_config
 
 READERS: list[Callable[[str], object]] = [
-    StudyStore.open, facts_at, stored_study_names, open_study, lambda url: find_studies([url]),
+    StudyStore.open, studies_at, stored_study_names, open_study, lambda url: find_studies([url]),
 ]  # fmt: skip
 ODD_FOLDERS = ("what?a", "what?b", "100%25", "{host}", "a#b", "two words", "ä+b", "a:b@c")
 
@@ -46,10 +45,9 @@ def test_what_a_study_can_be_made_at_can_be_read_there(tmp_path: Path, written: 
     assert StudyStore.open(url).results().base == BaseModelRecord(3.0, 3.0, None)
     assert open_study(url).config.name == "synthetic"
     assert stored_study_names(url) == ["synthetic"]
-    found = facts_at(url)
-    assert read_snapshot(url, "synthetic", found["synthetic"]).base is not None
     ((past,), trouble) = find_studies([url])
     assert past.name == "synthetic" and not trouble
+    assert past.results().base is not None
 
 
 @pytest.mark.parametrize(
@@ -103,5 +101,5 @@ def test_a_server_is_waited_for_as_long_as_its_url_says(postgres_database: str) 
     joint = "&" if "?" in postgres_database else "?"
     url = f"{postgres_database}{joint}connect_timeout=3"
     write_loss(make_config(storage={"database": url}), 2.0)
-    assert stored_study_names(url) == ["synthetic"] and list(facts_at(url)) == ["synthetic"]
+    assert stored_study_names(url) == ["synthetic"] and list(studies_at(url)[1]) == ["synthetic"]
     assert open_study(url).base == BaseModelRecord(2.0, 2.0, None)

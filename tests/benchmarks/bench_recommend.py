@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_recommend [--store FOLDER] [--repeat 5]
 
 Each line is one run of the command: its exit code, wall seconds, and CPU seconds of the process. On
-a machine that does nothing else the two are alike; 2 s of wall time is the promise.
+a machine that does nothing else the two are alike; 3 s of wall time is the promise.
 """
 
 from __future__ import annotations

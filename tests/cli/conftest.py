@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.orchestration.ledger.sampling import FixedPointSampler
+from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, cell_of, plan_trials
 from study.protocol.records import (
     BaseModelRecord,
@@ -72,9 +72,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.set_info("base", BaseModelRecord(3.0, 3.1, None).to_dict())
 
     def run(spec: TrialSpec, loss: float) -> None:
-        domains = config.space().for_arm(spec.arm)
-        distributions = {name: domain.distribution() for name, domain in domains.items()}
-        store.begin(plan, spec, distributions, FixedPointSampler(spec.hyperparameters))
+        begin_trial(plan, store, spec)
         store.report(spec, measurement(spec.steps, loss))
         outcome = TrialOutcome(
             "finished", score=loss, best_step=spec.steps, test_loss=loss + 0.1,

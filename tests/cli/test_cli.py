@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from study.basics.owned import claim
 from study.config.load import load_config
-from study.orchestration.ledger.sampling import FixedPointSampler
+from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import BaseModelRecord, TrialOutcome, TrialState
 from study.store.study_store import StudyStore
@@ -180,9 +180,7 @@ def begun(tmp_path: Path) -> Path:
     store.set_info("num_blocks", 4)
     store.set_info("seconds", 720.0)
     for spec in plan.search[:2]:
-        domains = config.space().for_arm(spec.arm)
-        distributions = {name: domain.distribution() for name, domain in domains.items()}
-        store.begin(plan, spec, distributions, FixedPointSampler(spec.hyperparameters))
+        begin_trial(plan, store, spec)
     outcome = TrialOutcome("diverged", reason="NaN", device_seconds=1800.0)
     store.finish(plan.search[0], TrialState.FAIL, outcome)
     return tmp_path

@@ -15,7 +15,7 @@ import pytest
 from study.basics.paths import StudyPaths
 from study.cli.live import LiveView
 from study.cli.output import Console, guarded_streams, print_facts, write_data
-from study.orchestration.ledger.sampling import FixedPointSampler
+from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import BaseModelRecord, TrialOutcome, TrialState
 from study.store.study_store import StudyStore
@@ -41,9 +41,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.set_info("num_blocks", 4)
     store.set_info("base", BaseModelRecord(3.0, 3.1, None).to_dict())
     for number, spec in enumerate(plan.search):
-        domains = config.space().for_arm(spec.arm)
-        distributions = {name: domain.distribution() for name, domain in domains.items()}
-        store.begin(plan, spec, distributions, FixedPointSampler(spec.hyperparameters))
+        begin_trial(plan, store, spec)
         store.report(spec, measurement(spec.steps, 2.0))
         outcome = TrialOutcome(
             "finished", reason=EVIL if number else "", score=2.0, best_step=spec.steps,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from study.config.load import StudyConfig
-from study.orchestration.ledger.sampling import FixedPointSampler
+from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_trials
 from study.protocol.records import (
     BaseModelRecord,
@@ -131,7 +131,7 @@ def _trained(
 
 
 def _write(store: StudyStore, plan: StudyPlan, trial: TrialRecord) -> None:
-    spec = begin(store, plan, trial.spec)
+    spec = begin_trial(plan, store, trial.spec)
     for measurement in trial.measurements:
         store.report(spec, measurement)
     assert trial.outcome is not None  # it has finished
@@ -144,13 +144,3 @@ def measurement(step: int, loss: float) -> Measurement:
         learning_rate=1e-4, grad_norm=1.0, clipped_share=0.0, tokens_per_second=1.0,
         seconds=1.0, device_seconds=2.0, peak_memory_bytes=1,
     )  # fmt: skip
-
-
-def begin(store: StudyStore, plan: StudyPlan, spec: TrialSpec) -> TrialSpec:
-    domains = plan.resolved.space().for_arm(spec.arm)
-    return store.begin(
-        plan,
-        spec,
-        {name: domain.distribution() for name, domain in domains.items()},
-        FixedPointSampler(spec.hyperparameters),
-    )

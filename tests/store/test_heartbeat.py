@@ -22,6 +22,7 @@ from study.basics.remote import RemoteFolder
 from study.cli.app import app
 from study.cli.live import LiveView
 from study.config.load import StudyConfig
+from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import TrialState
 from study.protocol.results import StudyResults
@@ -32,7 +33,7 @@ from study.store.published import SharedResults, read_results
 from study.store.study_store import StudyStore
 from tests.helpers.forked import METHOD
 from tests.helpers.results import make_config
-from tests.helpers.stores import begin, measurement
+from tests.helpers.stores import measurement
 
 TRIAL = "full-n64-r0-s0"
 
@@ -49,7 +50,7 @@ def drive(config: StudyConfig, begun: str) -> None:
     store.set_info("num_blocks", 4)
     plan = plan_trials(config, ModelFacts(4))
     with store.session():
-        spec = begin(store, plan, plan.search[0])
+        spec = begin_trial(plan, store, plan.search[0])
         store.report(spec, measurement(10, 2.0))
         if config.results_url is not None:
             shared = SharedResults(config, print)
@@ -132,7 +133,7 @@ def test_a_driver_that_ends_by_itself_says_so(tmp_path: Path) -> None:
     plan, store = plan_trials(config, ModelFacts(4)), StudyStore.create(config)
     store.set_info("num_blocks", 4)
     with pytest.raises(KeyboardInterrupt), store.session():
-        begin(store, plan, plan.search[0])
+        begin_trial(plan, store, plan.search[0])
         assert state(store.results()) is TrialState.RUNNING
         raise KeyboardInterrupt
     assert state(store.results()) is state(read_study(tmp_path)) is TrialState.PAUSED
@@ -142,11 +143,11 @@ def test_what_an_earlier_driver_left_is_paused_until_this_one_takes_it_up(tmp_pa
     config = config_at(str(tmp_path))
     plan, first = plan_trials(config, ModelFacts(4)), StudyStore.create(config)
     first.set_info("num_blocks", 4)
-    begin(first, plan, plan.search[0])
+    begin_trial(plan, first, plan.search[0])
     second = StudyStore.create(config)
     assert state(second.results()) is state(read_study(tmp_path)) is TrialState.PAUSED
     assert f"1 running 1 paused {plan.trials - 2} waiting" in rendered(plan, second.results())
-    begin(second, plan, plan.search[0])
+    begin_trial(plan, second, plan.search[0])
     assert state(second.results()) is state(read_study(tmp_path)) is TrialState.RUNNING
 
 

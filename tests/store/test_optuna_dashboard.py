@@ -12,12 +12,13 @@ import optuna
 import pytest
 from optuna_dashboard import get_note, save_note, wsgi
 
+from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, plan_trials
 from study.protocol.records import BaseModelRecord, Stage, TrialOutcome, TrialState
-from study.store.snapshot import facts_at
+from study.store.connect import studies_at
 from study.store.study_store import StudyStore
 from tests.helpers.results import make_config
-from tests.helpers.stores import begin, measurement
+from tests.helpers.stores import measurement
 
 Ask = Callable[[str], Any]
 SEARCH = "synthetic/lift/n64/r0"
@@ -36,7 +37,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> optuna.storages.BaseSto
     cell = next(c for c in plan.cells if c.arm == "lift")
     confirm = plan.confirm(cell, search[0].hyperparameters)[0]
     for number, spec in enumerate([*search, confirm]):
-        spec = begin(store, plan, spec)
+        spec = begin_trial(plan, store, spec)
         for step in spec.evaluation_steps[:2]:
             store.report(spec, measurement(step, 2.0 + number / 10 - step / 1e4))
         is_confirm = spec.stage is Stage.CONFIRM
@@ -131,7 +132,7 @@ def test_the_base_model_is_no_trial_of_the_study(tmp_path: Path) -> None:
     store = StudyStore.open(config.database_url)
     assert store.all_records() == [] and store.results().trials == ()
     assert store.base == BaseModelRecord(3.0, 3.1, None)
-    assert facts_at(config.database_url)["synthetic"]["base"]["test_loss"] == 3.1
+    assert studies_at(config.database_url)[1]["synthetic"]["base"]["test_loss"] == 3.1
 
 
 def test_notes_say_what_a_study_is(ask: Ask) -> None:

@@ -12,13 +12,14 @@ from optuna.study import StudyDirection
 
 from study.basics.errors import StoreError
 from study.config.load import StorageConfig
+from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_trials
 from study.protocol.records import BaseModelRecord, Stage, StepCosts, TrialOutcome, TrialState
 from study.protocol.results import winner_of
 from study.store.connect import connect, make_parent
 from study.store.study_store import StudyStore
 from tests.helpers.results import make_config, make_trial
-from tests.helpers.stores import begin, measurement
+from tests.helpers.stores import measurement
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -38,7 +39,7 @@ def store(plan: StudyPlan) -> StudyStore:
 
 
 def test_a_trial_reads_back_as_it_was_told(store: StudyStore, plan: StudyPlan) -> None:
-    spec = begin(store, plan, plan.search[0])
+    spec = begin_trial(plan, store, plan.search[0])
     assert spec == plan.search[0]
     store.set_job(spec.trial_id, "job-1")
     store.report(spec, measurement(10, 2.0))
@@ -59,7 +60,7 @@ def test_a_trial_reads_back_as_it_was_told(store: StudyStore, plan: StudyPlan) -
 def test_optuna_opens_the_store_and_sees_validation_losses(
     store: StudyStore, plan: StudyPlan
 ) -> None:
-    spec = begin(store, plan, plan.search[0])
+    spec = begin_trial(plan, store, plan.search[0])
     store.report(spec, measurement(10, 2.0))
     store.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=2.0))
     study = optuna.load_study(
@@ -74,7 +75,7 @@ def test_optuna_opens_the_store_and_sees_validation_losses(
 def test_a_trial_that_was_stopped_or_failed_is_never_complete(
     store: StudyStore, plan: StudyPlan, state: TrialState
 ) -> None:
-    spec = begin(store, plan, plan.search[0])
+    spec = begin_trial(plan, store, plan.search[0])
     store.report(spec, measurement(10, 0.1))
     store.finish(spec, state, TrialOutcome(status="diverged", reason="why", score=0.1))
     record = store.record(spec)
@@ -90,11 +91,11 @@ def test_a_trial_that_was_stopped_or_failed_is_never_complete(
 def test_a_trial_left_running_is_taken_up_again_under_its_own_number(
     store: StudyStore, plan: StudyPlan
 ) -> None:
-    spec = begin(store, plan, plan.search[1])
+    spec = begin_trial(plan, store, plan.search[1])
     store.report(spec, measurement(10, 2.0))
     # A new driver: the old one was killed.
     again = StudyStore.create(plan.resolved)
-    assert begin(again, plan, plan.search[1]) == spec
+    assert begin_trial(plan, again, plan.search[1]) == spec
     again.report(spec, measurement(10, 2.0))
     again.report(spec, measurement(20, 1.0))
     again.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=1.0))
@@ -109,9 +110,9 @@ def test_a_trial_left_running_without_parameters_is_void_and_asked_again(
     store: StudyStore, plan: StudyPlan
 ) -> None:
     spec = plan.search[0]
-    cell_study = store._study(cell_of(spec), spec.stage)
+    cell_study = store.optuna_study(cell_of(spec), spec.stage)
     cell_study.ask()  # killed between creating the trial and its first parameter
-    assert begin(store, plan, spec) == spec
+    assert begin_trial(plan, store, spec) == spec
     assert [t.state.name for t in cell_study.trials] == ["FAIL", "RUNNING"]
     assert list(store.records(cell_of(spec), Stage.SEARCH)) == [spec.index]
 
@@ -121,7 +122,7 @@ def test_results_hold_waiting_trials_and_confirm_trials_once_a_winner_is_known(
 ) -> None:
     assert [r.state for r in store.results().trials] == [TrialState.WAITING] * 4
     for spec, loss in zip([s for s in plan.search if s.arm == "full"], (2.0, 1.0), strict=True):
-        begin(store, plan, spec)
+        begin_trial(plan, store, spec)
         store.report(spec, measurement(10, loss))
         store.finish(spec, TrialState.COMPLETE, TrialOutcome(status="finished", score=loss))
     confirm = [r for r in store.results().trials if r.spec.stage is Stage.CONFIRM]
@@ -174,7 +175,7 @@ def test_facts_about_the_study_survive(store: StudyStore, plan: StudyPlan) -> No
 def test_another_study_file_is_refused_and_says_what_changed(
     store: StudyStore, plan: StudyPlan
 ) -> None:
-    begin(store, plan, plan.search[0])
+    begin_trial(plan, store, plan.search[0])
     changed = plan.resolved.model_copy(update={"seed": 7})
     with pytest.raises(StoreError, match=r"seed: 0 -> 7 \(every subset"):
         StudyStore.create(changed)
@@ -184,7 +185,7 @@ def test_another_study_file_is_refused_and_says_what_changed(
 def test_a_study_with_results_takes_a_larger_file_and_says_how_it_grows(
     store: StudyStore, plan: StudyPlan
 ) -> None:
-    begin(store, plan, plan.search[0])
+    begin_trial(plan, store, plan.search[0])
     search = plan.resolved.search.model_copy(update={"trials": 5})
     larger = plan.resolved.model_copy(update={"search": search})
     assert StudyStore.create(larger).extension == "Extending the study: search.trials 2 -> 5"
@@ -196,7 +197,7 @@ def finish_searches(store: StudyStore, plan: StudyPlan, losses: tuple[float, ...
     """End full's search trials that are not on record yet, in order, with these losses."""
     specs = [s for s in plan.search if s.arm == "full" and store.record(s) is None]
     for spec, loss in zip(specs, losses, strict=True):
-        begin(store, plan, spec)
+        begin_trial(plan, store, spec)
         store.report(spec, measurement(10, loss))
         store.finish(spec, TrialState.COMPLETE, TrialOutcome("finished", score=loss))
     return plan
@@ -216,7 +217,7 @@ def test_confirm_trials_of_a_former_winner_stay_in_optuna_and_count_nowhere(
     finish_searches(store, plan, (2.0, 1.5))
     old = [s for s in plan.search if s.arm == "full"][1]
     (spec,) = plan.confirm(cell_of(old), old.hyperparameters)
-    begin(store, plan, spec)
+    begin_trial(plan, store, spec)
     store.report(spec, measurement(10, 1.4))
     store.finish(spec, TrialState.COMPLETE, TrialOutcome("finished", score=1.4, device_seconds=7.0))
     assert confirm_trials(store) == [(TrialState.COMPLETE, old.hyperparameters["learning_rate"])]
@@ -243,10 +244,10 @@ def test_a_former_winners_confirm_trial_that_was_killed_is_not_taken_up_by_the_n
     first, second = [s for s in plan.search if s.arm == "full"]
     (old,) = plan.confirm(cell_of(first), first.hyperparameters)
     (new,) = plan.confirm(cell_of(second), second.hyperparameters)
-    begin(store, plan, old)
+    begin_trial(plan, store, old)
     store.report(old, measurement(10, 2.0))  # killed
     again = StudyStore.create(plan.resolved)
-    assert begin(again, plan, new).hyperparameters == second.hyperparameters
+    assert begin_trial(plan, again, new).hyperparameters == second.hyperparameters
     record = again.record(new)
     assert record is not None and record.measurements == ()
     study = optuna.load_study(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from study.analysis.cells.base import mean
 from study.analysis.cells.cost_records import CellCost
-from study.protocol.records import PhaseSummary, TrialRecord, TrialState
+from study.protocol.records import OutcomeStatus, PhaseSummary, TrialRecord, TrialState
 from study.protocol.results import device_seconds_of, spent_device_seconds_of
 
 
@@ -56,7 +56,9 @@ def cell_cost(trials: Sequence[TrialRecord], model_parameters: int | None = None
         model_parameters: scalars in the model, None if unknown.
     """
     complete = [t for t in trials if t.state is TrialState.COMPLETE]
-    whole = [t for t in complete if t.outcome is None or t.outcome.status != "stopped_early"]
+    whole = [
+        t for t in complete if t.outcome is None or t.outcome.status != OutcomeStatus.STOPPED_EARLY
+    ]
     peaks = [p for t in complete if (p := peak_memory_of(t)) is not None]
     updates = [u for t in whole if (u := updates_per_parameter(t, model_parameters)) is not None]
     return CellCost(

@@ -17,7 +17,7 @@ from study.analysis.cells.base import (
     StateCounts,
     score_of,
 )
-from study.protocol.records import BaseModelRecord, Stage, TrialRecord, TrialState
+from study.protocol.records import BaseModelRecord, OutcomeStatus, Stage, TrialRecord, TrialState
 from study.protocol.results import winner_of
 
 
@@ -42,8 +42,8 @@ def count_states(trials: Sequence[TrialRecord], confirm_seeds: int) -> StateCoun
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),
-        stopped_early=ends.count((TrialState.COMPLETE, "stopped_early")),
-        diverged=ends.count((TrialState.FAIL, "diverged")),
+        stopped_early=ends.count((TrialState.COMPLETE, OutcomeStatus.STOPPED_EARLY)),
+        diverged=ends.count((TrialState.FAIL, OutcomeStatus.DIVERGED)),
     )
 
 
@@ -116,7 +116,7 @@ def _scored(trial: TrialRecord, base: BaseModelRecord | None) -> TrialRecord | N
     if trial.state is TrialState.COMPLETE:
         return trial
     outcome = trial.outcome
-    if base is None or outcome is None or outcome.status != "diverged":
+    if base is None or outcome is None or outcome.status != OutcomeStatus.DIVERGED:
         return None
     as_base = dataclasses.replace(
         outcome,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from study.basics.errors import ResourceError
 from study.basics.surroundings import ray_address
 from study.orchestration.cluster.cluster import trials_that_fit
 from study.orchestration.cluster.workers import Workers
+from study.orchestration.ray_internals import autoscaler_groups, monitor_status
 
-_BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
-"""Where Ray's cluster launcher leaves its file on the head node."""
 _MOST_NODES = 1024
 """Nodes of one type that are looked at where the autoscaler sets no limit."""
 
@@ -34,44 +31,16 @@ class NodeType:
 
 
 def autoscaler_node_types() -> tuple[NodeType, ...] | None:
-    """What the cluster's autoscaler may add; empty: it has none; None: that cannot be known."""
-    from ray._private import ray_constants
-    from ray._private.state import state
-    from ray.experimental.internal_kv import _internal_kv_get
-
+    """What the cluster's autoscaler may add; empty: it has none; None: it does not tell."""
     if ray_address() is None:
         return ()
-    config = state.get_cluster_config()
-    if config is not None:
+    groups = autoscaler_groups()
+    if groups is not None:
         return tuple(
-            NodeType(group.name, dict(group.resources), _limit(group.max_count))
-            for group in config.node_group_configs
+            NodeType(g.name, dict(g.resources), None if g.max_count < 0 else g.max_count)
+            for g in groups
         )
-    bootstrap = _BOOTSTRAP_CONFIG.expanduser()
-    if bootstrap.is_file():
-        return read_bootstrap_config(bootstrap.read_text())
-    status = _internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
-    return () if status and is_read_only(json.loads(status)) else None
-
-
-def _limit(max_count: int) -> int | None:
-    return None if max_count < 0 else max_count
-
-
-def read_bootstrap_config(text: str) -> tuple[NodeType, ...] | None:
-    """Node types of a cluster launcher's file; None if it is none."""
-    import yaml
-
-    config = yaml.safe_load(text)
-    types = config.get("available_node_types") if isinstance(config, Mapping) else None
-    if not isinstance(types, Mapping):
-        return None
-    most = int(config.get("max_workers", 2))
-    return tuple(
-        NodeType(str(name), dict(kind.get("resources") or {}), int(kind.get("max_workers", most)))
-        for name, kind in types.items()
-        if name != config.get("head_node_type")
-    )
+    return () if is_read_only(monitor_status()) else None
 
 
 def is_read_only(status: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from study.basics import surroundings
 from study.basics.errors import ResourceError
 from study.config.load import ResourcesConfig
 from study.orchestration.cluster.workers import Workers
+from study.orchestration.ray_internals import set_import_path
 
 _IN_USE = threading.Lock()
 _ACCELERATOR = "accelerator_type:"
@@ -48,7 +49,7 @@ def start_ray() -> None:
         surroundings.own_token()
         folder = surroundings.ray_folder()
     job = JobConfig()
-    job._py_driver_sys_path = _ImportPath(surroundings.import_path())
+    set_import_path(job, _ImportPath(surroundings.import_path()))
     # "local", not None: a half-dead cluster of an earlier run must not be joined.
     place = joined or "local"
     try:

@@ -29,6 +29,7 @@ from study.orchestration.cluster.capacity import Capacity
 from study.orchestration.groups.failures import failure_reason
 from study.orchestration.groups.switchboard import Switchboard
 from study.orchestration.groups.worker_group import GroupStarter
+from study.protocol.records import Measurement, OutcomeStatus
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class WorkerPool:
         outcome = self.run_task("baseline", {"spec": None})
         if outcome is None:
             raise ResourceError(self._broken or "The study was interrupted.")
-        if outcome["status"] != "finished":
+        if outcome["status"] != OutcomeStatus.FINISHED:
             raise TrialError(outcome["reason"])
         return outcome["baseline"]
 
@@ -144,7 +145,7 @@ class WorkerPool:
         self,
         task_id: str,
         payload: Mapping[str, Any],
-        measured: Callable[[dict[str, Any]], None] = lambda measurement: None,
+        measured: Callable[[Measurement], None] = lambda measurement: None,
     ) -> dict[str, Any] | None:
         """Run one task, on one group after another if need be, and wait for its end.
 
@@ -161,6 +162,10 @@ class WorkerPool:
                 return event.get("outcome")
             measured(event["measurement"])
         raise AssertionError  # a task ends
+
+    def decide(self, task_id: str, step: int, goes_on: bool) -> None:
+        """Tell whether a task goes on after the evaluation at `step`."""
+        self.switchboard.decide.remote(task_id, step, goes_on)
 
     def stop(self, task_id: str) -> None:
         """Nobody wants this task's result any more."""

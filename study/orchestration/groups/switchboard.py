@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from study.orchestration.groups.tasks import Event, Group, Task
-from study.protocol.records import OUT_OF_MEMORY
+from study.protocol.records import OUT_OF_MEMORY, Measurement, OutcomeStatus
 
 MAX_RETRIES = 2
 """Times a task is started again after its group was lost; memory has a limit of its own, and a
@@ -74,10 +74,12 @@ class Switchboard:
         return task.events[index]
 
     async def decide(self, task_id: str, step: int, goes_on: bool) -> None:
-        """Whether a task goes on after the evaluation at `step`."""
+        """Whether a task goes on after the evaluation at `step`. One that does not is stopped."""
         if task_id in self._tasks:
             self._tasks[task_id].verdicts[step] = goes_on
             await self._notify()
+        if not goes_on:
+            await self.stop(task_id)
 
     async def stop(self, task_id: str) -> None:
         """Nobody wants a task's result any more; its workers leave it before their next step."""
@@ -86,7 +88,7 @@ class Switchboard:
             return
         task.stopped = True
         if task in self._queue:
-            self._end(task, {"kind": "ended", "outcome": {"status": "stopped"}})
+            self._end(task, {"kind": "ended", "outcome": {"status": OutcomeStatus.STOPPED}})
         await self._notify()
 
     # For workers
@@ -111,13 +113,13 @@ class Switchboard:
             **task.payload,
         }
 
-    async def measured(self, task_id: str, attempt: int, measurement: dict[str, Any]) -> bool:
-        """Keep an evaluation; whether the task goes on, which may take as long as its trainable
-        needs to `decide`. Evaluations that an earlier attempt reported are known already."""
+    async def measured(self, task_id: str, attempt: int, measurement: Measurement) -> bool:
+        """Keep an evaluation; whether the task goes on, which may take as long as the driver needs
+        to `decide`. Evaluations that an earlier attempt reported are known already."""
         task = self._current(task_id, attempt)
         if task is None or task.stopped:
             return False
-        step = measurement["step"]
+        step = measurement.step
         if step > task.reported_step:
             task.reported_step = step
             task.events.append({"kind": "measured", "measurement": measurement, "job": task.job})
@@ -146,7 +148,7 @@ class Switchboard:
         if task is None:
             return
         self._groups[task.job].took = self._clock() - task.began
-        if outcome["status"] != "interrupted":
+        if outcome["status"] != OutcomeStatus.INTERRUPTED:
             notes = [*task.notes, *outcome.get("notes", ())]
             self._end(task, {"kind": "ended", "outcome": outcome | {"notes": notes}})
         elif self._interrupting:
@@ -154,7 +156,7 @@ class Switchboard:
         else:
             self._queue_again(task, f"{task.job} made room {outcome['reason']}")
         if task.stopped and not task.has_ended:
-            self._end(task, {"kind": "ended", "outcome": {"status": "stopped"}})
+            self._end(task, {"kind": "ended", "outcome": {"status": OutcomeStatus.STOPPED}})
         await self._notify()
 
     async def failed(
@@ -292,7 +294,7 @@ class Switchboard:
         if self._interrupting:
             self._end(task, {"kind": "interrupted"})
         elif task.stopped:
-            self._end(task, {"kind": "ended", "outcome": {"status": "stopped"}})
+            self._end(task, {"kind": "ended", "outcome": {"status": OutcomeStatus.STOPPED}})
         elif failure["kind"] == "out_of_memory":
             size = failure["micro_batch_size"] or 1
             if size > 1:
@@ -315,7 +317,7 @@ class Switchboard:
         task.job = ""
 
     def _fail(self, task: Task, reason: str) -> None:
-        outcome = {"status": "error", "reason": reason, "notes": task.notes}
+        outcome = {"status": OutcomeStatus.ERROR, "reason": reason, "notes": task.notes}
         self._end(task, {"kind": "ended", "outcome": outcome})
 
     def _end(self, task: Task, event: Event) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Event = dict[str, Any]
-"""``kind`` is ``measured`` (with ``measurement``), ``ended`` (with ``outcome``), or
+"""``kind`` is ``measured`` (with a `Measurement`), ``ended`` (with ``outcome``), or
 ``interrupted``; ``job`` names the Ray Train run."""
 
 

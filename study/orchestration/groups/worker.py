@@ -26,7 +26,8 @@ from study.basics.text_files import write_bytes, write_text
 from study.basics.urls import LogFormatter
 from study.config.load import StudyConfig
 from study.orchestration.groups.failures import failure_reason
-from study.protocol.records import Measurement, TrialOutcome, TrialSpec
+from study.orchestration.ray_internals import is_preempted
+from study.protocol.records import Measurement, OutcomeStatus, TrialOutcome, TrialSpec
 from study.store.published import fetch_data
 
 
@@ -78,7 +79,7 @@ def _run_task(
 
     if task["spec"] is None:
         baseline = measure_baseline(config, data, placement, base_model)
-        return {"status": "finished", "baseline": baseline.to_dict()}
+        return {"status": OutcomeStatus.FINISHED, "baseline": baseline.to_dict()}
     spec = TrialSpec.from_dict(task["spec"])
     listener = line.listen(task, spec)
     return run_trial(
@@ -203,7 +204,7 @@ class Line:
         outgrown = self._placement.max(self._memory.outgrown())
         if self._placement.rank:
             return
-        if outgrown or _is_preempted():
+        if outgrown or is_preempted():
             ray.get(self._switchboard.retire.remote(self._name))
         ray.get(self._switchboard.finished.remote(task["task_id"], task["attempt"], outcome))
 
@@ -233,7 +234,7 @@ class _Listener:
         if self._rank:
             return
         self.reported.append(measurement)
-        call = self._switchboard.measured.remote(*self._call, measurement.to_dict())
+        call = self._switchboard.measured.remote(*self._call, measurement)
         # After the last one nobody is asked whether the trial goes on.
         if measurement.step < self._spec.steps:
             self._stopped = not ray.get(call)
@@ -250,7 +251,7 @@ class _Listener:
                 self._stopped = wish == "stop"
                 if wish:
                     return Signal.STOP if self._stopped else Signal.PAUSE
-        return Signal.PAUSE if _is_preempted() else Signal.GO_ON
+        return Signal.PAUSE if is_preempted() else Signal.GO_ON
 
 
 def read_only(array: np.ndarray) -> Tensor:
@@ -258,14 +259,6 @@ def read_only(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array)
-
-
-def _is_preempted() -> bool:
-    """Whether a machine of this group is about to be taken away, as this worker knows. The public
-    `ray.train.get_preemption_info` is a barrier, too slow to be asked before every step."""
-    from ray.train.v2._internal.execution.context import get_train_context
-
-    return get_train_context().preemption_context.preemption_info is not None
 
 
 class MemoryWatch:

@@ -9,15 +9,14 @@ from typing import Any
 
 import ray.train
 from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig
+from ray.train import FailureConfig, RunConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.torch.config import _TorchBackend
-from ray.train.v2.api.exceptions import TrainingFailedError
 
 from study.basics.paths import StudyPaths
 from study.orchestration.cluster.network import use_interface
 from study.orchestration.cluster.workers import Workers
 from study.orchestration.groups.failures import failure_reason
+from study.orchestration.ray_internals import without_datasets
 
 
 @dataclass
@@ -27,8 +26,11 @@ class _TorchConfig(TorchConfig):
     network_interface: str | None = None
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
+    def backend_cls(self) -> type:
         return _Backend
+
+
+_TorchBackend: Any = TorchConfig().backend_cls
 
 
 class _Backend(_TorchBackend):
@@ -49,10 +51,7 @@ class _Trainer(TorchTrainer):
     and starting it costs each run about two seconds of CPU."""
 
     def _create_default_callbacks(self) -> list[Any]:
-        from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-
-        callbacks = super()._create_default_callbacks()
-        return [c for c in callbacks if not isinstance(c, DatasetsCallback)]
+        return without_datasets(super()._create_default_callbacks())
 
 
 def run_job(

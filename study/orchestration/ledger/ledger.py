@@ -21,11 +21,12 @@ from study.basics.paths import StudyPaths
 from study.basics.remote import RemoteFolder
 from study.basics.text_format import counted
 from study.orchestration.ledger.budget import Budget
-from study.orchestration.ledger.sampling import make_pruner, make_sampler
+from study.orchestration.ledger.sampling import begin_trial, is_pruned, make_pruner
 from study.orchestration.observer import Observer
 from study.protocol.plan import Cell, StudyPlan, cell_of
 from study.protocol.records import (
     Measurement,
+    OutcomeStatus,
     Stage,
     TrialOutcome,
     TrialRecord,
@@ -38,7 +39,6 @@ from study.store.study_store import StudyStore
 
 log = logging.getLogger(__name__)
 
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MAX_LOSSES = 2
 """Times a trial is handed out again after its process died without a word."""
 _POLL_SECONDS = 2.0
@@ -191,13 +191,7 @@ class Ledger:
         return trial_id in self._stop_requests
 
     def _begin(self, spec: TrialSpec) -> TrialSpec:
-        domains = self.plan.resolved.space().for_arm(spec.arm)
-        resolved = self.store.begin(
-            self.plan,
-            spec,
-            distributions={name: domain.distribution() for name, domain in domains.items()},
-            sampler=make_sampler(self.plan, spec),
-        )
+        resolved = begin_trial(self.plan, self.store, spec)
         self._running[resolved.trial_id] = resolved
         known = self.store.record(resolved)
         measured = known.measurements if known else ()
@@ -240,7 +234,7 @@ class Ledger:
         if goes_on is not None:
             return goes_on
         asked = self.wants_verdicts(spec) and measurement.step < spec.steps
-        goes_on = not (asked and self.store.should_prune(spec, self._pruner))
+        goes_on = not (asked and is_pruned(self.store, spec, self._pruner))
         self._measured[trial_id] = (measurement.step, goes_on)
         if not goes_on:
             self._stopped.add(trial_id)
@@ -278,7 +272,9 @@ class Ledger:
             outcome = self._outcome_without_worker(spec, trial_id)
         if trial_id in self._by_hand:
             how = "skipped" if outcome.score is None else "stopped"
-            outcome = dataclasses.replace(outcome, status="stopped", reason=f"{how} by hand")
+            outcome = dataclasses.replace(
+                outcome, status=OutcomeStatus.STOPPED, reason=f"{how} by hand"
+            )
         state = _state(outcome, pruned=trial_id in self._stopped)
         self.store.finish(spec, state, outcome)
         record = self.store.record(spec)
@@ -317,7 +313,7 @@ class Ledger:
         pruned = trial_id in self._stopped
         last = record.measurements[-1] if record and record.measurements else None
         return TrialOutcome(
-            status="pruned" if pruned else "error",
+            status=OutcomeStatus.PRUNED if pruned else OutcomeStatus.ERROR,
             reason=f"stopped by the {self.plan.resolved.search.pruner} pruner"
             if pruned
             else "The trial's process died without a report; see its log.",
@@ -337,12 +333,12 @@ class Ledger:
 
 
 def _ended(records: dict[int, TrialRecord]) -> dict[int, TrialRecord]:
-    return {index: r for index, r in records.items() if r.state in _ENDED}
+    return {index: r for index, r in records.items() if r.state.has_ended}
 
 
 def _state(outcome: TrialOutcome, *, pruned: bool) -> TrialState:
     if pruned:
         return TrialState.PRUNED
-    complete = outcome.status in ("finished", "stopped_early")
+    complete = outcome.status.is_complete
     finite = outcome.score is not None and math.isfinite(outcome.score)
     return TrialState.COMPLETE if complete and finite else TrialState.FAIL

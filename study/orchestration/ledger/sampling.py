@@ -12,9 +12,34 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from study.protocol.plan import StudyPlan
+from study.protocol.plan import StudyPlan, cell_of
 from study.protocol.records import TrialSpec
 from study.store.attributes import SPEC
+from study.store.study_store import StudyStore
+
+
+def begin_trial(plan: StudyPlan, store: StudyStore, spec: TrialSpec) -> TrialSpec:
+    """Ask for a trial's hyperparameters, and have it RUNNING on record. One that a killed driver
+    left is taken up again under its own number.
+
+    Returns:
+        The spec with hyperparameters and steps.
+    """
+    domains = plan.resolved.space().for_arm(spec.arm)
+    distributions = {name: domain.distribution() for name, domain in domains.items()}
+    trial = store.left_running(spec, distributions)
+    if trial is None:
+        study = store.optuna_study(cell_of(spec), spec.stage)
+        study.sampler = make_sampler(plan, spec)
+        trial = study.ask(distributions)
+    resolved = plan.resolve(spec, trial.params)
+    store.begin(resolved, trial)
+    return resolved
+
+
+def is_pruned(store: StudyStore, spec: TrialSpec, pruner: BasePruner) -> bool:
+    """Whether `pruner` stops a running search trial, among the finished ones of its replicate."""
+    return pruner.prune(store.optuna_study(cell_of(spec), spec.stage), store.frozen(spec))
 
 
 class FixedPointSampler(BaseSampler):

@@ -15,6 +15,7 @@ from study.basics.surroundings import ray_address
 from study.orchestration.cluster import cluster
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.nodes_judged import Silent
+from study.orchestration.ray_internals import asks_for_token, free_resources
 
 T = TypeVar("T")
 
@@ -62,9 +63,7 @@ def _name(node: Mapping[str, Any], *, alone: bool) -> str:
 
 def available_resources(nodes: Sequence[Node]) -> list[dict[str, float]]:
     """What nobody holds now, in the order of `nodes`."""
-    from ray._private.state import available_resources_per_node
-
-    free = available_resources_per_node()
+    free = free_resources()
     # A node that has just come up is not listed yet.
     return [dict(free.get(node.node_id, node.resources)) for node in nodes]
 
@@ -131,9 +130,7 @@ def check_dashboard() -> Finding:
 
 def check_token(nodes: Sequence[Node]) -> Finding:
     """Whether others on the network can use the cluster."""
-    from ray._private.authentication.authentication_utils import is_token_auth_enabled
-
-    if is_token_auth_enabled():
+    if asks_for_token():
         return Finding("Ray asks for a token")
     joined = ray_address() is not None or len({node.address for node in nodes}) > 1
     if not joined:

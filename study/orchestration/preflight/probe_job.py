@@ -15,7 +15,7 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train import TrainingFailedError
 
 from study.basics.errors import StoreError, TrialError
 from study.basics.paths import StudyPaths

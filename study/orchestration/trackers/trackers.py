@@ -1,4 +1,4 @@
-"""The trackers: TensorBoard, MLflow, Weights & Biases, each behind Ray's own callback for it."""
+"""The trackers: TensorBoard, MLflow, Weights & Biases, each by its own client. No Ray in here."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ import json
 import math
 import netrc
 import os
+import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
-
-import ray
-from ray.tune.logger import LoggerCallback
 
 from study.basics.database_url import file_url
 from study.basics.paths import StudyPaths
 from study.basics.urls import without_password
-from study.protocol.records import TrialSpec
+from study.protocol.records import OutcomeStatus, TrialSpec
 
-_FAILED = ("diverged", "error", "stopped")
+_FAILED = (OutcomeStatus.DIVERGED, OutcomeStatus.ERROR, OutcomeStatus.STOPPED)
 
 
 class ShownTrial:
-    """What Ray's logger callbacks read of a Tune trial, as people are to see it: by its own name,
-    with its hyperparameters, and grouped by cell.
+    """A trial as people are to see it: by its own name, with its hyperparameters, grouped by cell.
 
     Args:
         mark: of the study; two studies of one name share no run.
@@ -36,14 +32,15 @@ class ShownTrial:
     Attributes:
         trial_id: differs from the name: another winner's confirm trials have the same names.
         step: of the last evaluation.
-        status: how it ended, as in `TrialOutcome`; empty before.
+        status: how it ended, as in `TrialOutcome`; None before.
     """
 
     def __init__(self, spec: TrialSpec, mark: str, about: Mapping[str, Any]) -> None:
         key = json.dumps([mark, spec.trial_id, spec.hyperparameters], sort_keys=True)
         self.name = spec.trial_id
         self.trial_id = f"{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-        self.config = {
+        self.group = f"{spec.arm}-n{spec.size}"
+        self.settings = {
             **spec.hyperparameters,
             "arm": spec.arm,
             "dataset_size": spec.size,
@@ -55,17 +52,12 @@ class ShownTrial:
             "order_seed": spec.order_seed,
             **about,
         }
-        self.evaluated_params = self.config
-        self.experiment_dir_name = f"{spec.arm}-n{spec.size}"
-        self.local_path = ""
-        self.checkpoint = None
-        self.step, self.status = 0, ""
+        self.step = 0
+        self.status: OutcomeStatus | None = None
 
-    def init_local_path(self) -> None:
-        Path(self.local_path).mkdir(parents=True, exist_ok=True)
-
-    def __str__(self) -> str:
-        return self.name
+    @property
+    def failed(self) -> bool:
+        return self.status in _FAILED
 
 
 class Tool(ABC):
@@ -87,50 +79,60 @@ class Tool(ABC):
     def __init__(self, study: str, mark: str, paths: StudyPaths) -> None:
         self._study, self._mark, self._paths = study, mark, paths
 
-    @abstractmethod
-    def _make(self) -> LoggerCallback:
-        """Ray's callback."""
-
-    def set_up(self) -> None:
+    def set_up(self) -> None:  # noqa: B027
         """Before anything else; again where it failed."""
-        self._callback = self._make()
-        self._callback.setup()
 
+    @abstractmethod
     def begin(self, trial: ShownTrial) -> None:
-        self._callback.log_trial_start(trial)
+        """A trial starts, or goes on where an earlier session left it."""
 
     def show(self, trial: ShownTrial, numbers: Mapping[str, float | None]) -> None:
         """Numbers at the trial's step; those that are not finite are left out."""
-        finite = {k: v for k, v in numbers.items() if v is not None and math.isfinite(v)}
-        # This is what the callbacks take for the step.
-        result = finite | {"training_iteration": trial.step}
-        self._callback.log_trial_result(trial.step, trial, result)
+        self._show(trial, {k: v for k, v in numbers.items() if v is not None and math.isfinite(v)})
 
+    @abstractmethod
+    def _show(self, trial: ShownTrial, numbers: Mapping[str, float]) -> None:
+        """Finite numbers at the trial's step."""
+
+    @abstractmethod
     def end(self, trial: ShownTrial) -> None:
-        self._callback.log_trial_end(trial, failed=trial.status in _FAILED)
-
-    def close(self) -> None:
-        """No more trials come."""
-        self._callback.on_experiment_end([])
+        """A trial ended, see its status; one that was interrupted goes on later."""
 
 
 class TensorBoard(Tool):
     """A folder of event files per trial, which a trial that goes on adds to."""
 
     label = "TensorBoard"
+    _PREFIX = "ray/tune/"
+    """Of every curve, as in the folders of studies that Ray's own callback wrote."""
 
     def __init__(self, study: str, mark: str, paths: StudyPaths) -> None:
         super().__init__(study, mark, paths)
         self.where = f"tensorboard --logdir {paths.tensorboard}"
-
-    def _make(self) -> LoggerCallback:
-        from ray.tune.logger import TBXLoggerCallback
-
-        return TBXLoggerCallback()
+        self._writers: dict[str, Any] = {}
+        self._last: dict[str, dict[str, float]] = {}
 
     def begin(self, trial: ShownTrial) -> None:
-        trial.local_path = str(self._paths.tensorboard / trial.name)
-        super().begin(trial)
+        from tensorboardX import SummaryWriter
+
+        self._writers[trial.trial_id] = SummaryWriter(str(self._paths.tensorboard / trial.name))
+
+    def _show(self, trial: ShownTrial, numbers: Mapping[str, float]) -> None:
+        writer = self._writers[trial.trial_id]
+        named = {f"{self._PREFIX}{name}": value for name, value in numbers.items()}
+        for name, value in named.items():
+            writer.add_scalar(name, value, global_step=trial.step)
+        writer.flush()
+        self._last[trial.trial_id] = named
+
+    def end(self, trial: ShownTrial) -> None:
+        from tensorboardX.summary import hparams
+
+        writer = self._writers.pop(trial.trial_id)
+        plain = {k: v for k, v in trial.settings.items() if isinstance(v, str | bool | int | float)}
+        for summary in hparams(plain, self._last.pop(trial.trial_id, {})):
+            writer.file_writer.add_summary(summary)
+        writer.close()
 
 
 class MLflow(Tool):
@@ -146,105 +148,96 @@ class MLflow(Tool):
         self.where = f"mlflow ui --backend-store-uri {without_password(self._uri)}"
         if self._uri != own:
             self.where = without_password(self._uri)
+        self._runs: dict[str, str] = {}
 
-    def _make(self) -> LoggerCallback:
-        # A server that is gone must not hold up the driver for minutes at every call.
+    def set_up(self) -> None:
+        # A server that is gone must not hold up the end of a study for minutes at every call.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
+        from mlflow.tracking import MlflowClient
 
+        self._client = MlflowClient(self._uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self._study
-        return MLflowLoggerCallback(self._uri, experiment_name=name)
+        known = self._client.get_experiment_by_name(name)
+        self._experiment = known.experiment_id if known else self._client.create_experiment(name)
 
     def begin(self, trial: ShownTrial) -> None:
-        callback: Any = self._callback
-        callback.tags = {"study": self._study, "study_trial": trial.trial_id}
-        known = callback.mlflow_util._get_client().search_runs(
-            [callback.mlflow_util.experiment_id],
-            f"tags.study_trial = '{trial.trial_id}'",
-            max_results=1,
-        )
+        from mlflow.entities import Param
+
+        same = f"tags.study_trial = '{trial.trial_id}'"
+        known = self._client.search_runs([self._experiment], same, max_results=1)
         if known:
-            callback._trial_runs[trial] = known[0].info.run_id
-        super().begin(trial)
+            self._runs[trial.trial_id] = known[0].info.run_id
+            return
+        tags = {"study": self._study, "study_trial": trial.trial_id, "trial_name": trial.name}
+        run = self._client.create_run(self._experiment, tags=tags, run_name=trial.name)
+        self._runs[trial.trial_id] = run.info.run_id
+        params = [Param(name, str(value)) for name, value in trial.settings.items()]
+        self._client.log_batch(run.info.run_id, params=params)
+
+    def _show(self, trial: ShownTrial, numbers: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, trial.step) for name, value in numbers.items()]
+        self._client.log_batch(self._runs[trial.trial_id], metrics=metrics)
 
     def end(self, trial: ShownTrial) -> None:
-        if trial.status != "interrupted":  # then it stays a run that goes on
-            super().end(trial)
+        run = self._runs.pop(trial.trial_id)
+        if trial.status != OutcomeStatus.INTERRUPTED:  # then it stays a run that goes on
+            self._client.set_terminated(run, "FAILED" if trial.failed else "FINISHED")
 
 
 class WandB(Tool):
     """A run per trial, grouped by cell. Offline where nobody is logged in."""
 
     label = "Weights & Biases"
-    _FINISH_SECONDS = 60
+    _INIT_SECONDS, _FINISH_SECONDS = 30, 60
 
     def __init__(self, study: str, mark: str, paths: StudyPaths) -> None:
         super().__init__(study, mark, paths)
         self._project = (
             os.environ.get("WANDB_PROJECT") or os.environ.get("WANDB_PROJECT_NAME") or study
         )
-        self._mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
+        self._mode: Any = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
         self.where = f"project {self._project}"
         if self._mode == "offline":
             self.where = f"offline, for `wandb sync`, in {paths.wandb}"
-
-    def _make(self) -> LoggerCallback:
-        from ray.air.integrations.wandb import WandbLoggerCallback
-
-        callback: Any = WandbLoggerCallback(
-            project=self._project,
-            upload_timeout=self._FINISH_SECONDS,
-            # Ray logs in a process per trial, which on a cluster inherits nothing from here.
-            mode=self._mode,
-            entity=os.environ.get("WANDB_ENTITY"),
-            dir=str(self._paths.root.absolute()),
-            resume="allow" if self._mode == "online" else None,
-            # Its process is not the trial's: what it prints and uses says nothing of it.
-            settings={"silent": True, "console": "off", "x_disable_stats": True},
-        )
-        callback._remote_logger_class = _LoggingProcesses
-        return callback
-
-    def set_up(self) -> None:
-        with _variable("WANDB_MODE", self._mode):  # offline, Ray's callback asks for no key
-            super().set_up()
+        self._runs: dict[str, Any] = {}
 
     def begin(self, trial: ShownTrial) -> None:
-        trial.local_path = str(self._paths.root.absolute())
-        super().begin(trial)
+        import wandb
 
-    def show(self, trial: ShownTrial, numbers: Mapping[str, float | None]) -> None:
-        super().show(trial, numbers)
-        self._raise_what_ended(trial)
+        self._runs[trial.trial_id] = wandb.init(
+            id=trial.trial_id,
+            name=trial.name,
+            group=trial.group,
+            project=self._project,
+            entity=os.environ.get("WANDB_ENTITY"),
+            config=trial.settings,
+            dir=str(self._paths.root.absolute()),
+            mode=self._mode,
+            resume="allow" if self._mode == "online" else None,
+            allow_val_change=True,
+            reinit="create_new",  # several trials run at once
+            # The driver is not the trial: what it prints and uses says nothing of it.
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                x_disable_stats=True,
+                init_timeout=self._INIT_SECONDS,
+            ),
+        )
 
-    def _raise_what_ended(self, trial: ShownTrial) -> None:
-        """A logging process that has ended before its trial has failed; Ray does not look."""
-        callback: Any = self._callback
-        logging = callback._trial_logging_futures.get(trial)
-        if logging is not None and ray.wait([logging], timeout=0)[0]:
-            ray.get(logging)
+    def _show(self, trial: ShownTrial, numbers: Mapping[str, float]) -> None:
+        self._runs[trial.trial_id].log(dict(numbers), step=trial.step)
 
-
-class _LoggingProcesses:
-    """In place of the actor class of Ray's callback, which has the key in its runtime environment
-    for everyone to read: a process is told the key when it has started."""
-
-    @staticmethod
-    def remote(**arguments: Any) -> Any:
-        from ray.air.integrations.wandb import _WandbLoggingActor
-        from ray.air.util.node import _force_on_current_node
-
-        class LoggingProcess(_WandbLoggingActor):
-            def log_in(self, key: str) -> None:
-                os.environ["WANDB_API_KEY"] = key
-
-        options = _force_on_current_node() | {"max_restarts": -1, "max_task_retries": -1}
-        process: Any = ray.remote(num_cpus=0, **options)(LoggingProcess)
-        process = process.remote(**arguments)
-        if key := os.environ.get("WANDB_API_KEY"):
-            process.log_in.remote(key)
-        return process
+    def end(self, trial: ShownTrial) -> None:
+        run = self._runs.pop(trial.trial_id)
+        # It waits for the server for as long as that takes.
+        end = threading.Thread(target=run.finish, args=(int(trial.failed),), daemon=True)
+        end.start()
+        end.join(self._FINISH_SECONDS)
 
 
 TOOLS: Mapping[str, type[Tool]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
@@ -262,17 +255,3 @@ def _logged_in() -> bool:
     except (OSError, netrc.NetrcParseError):
         return False
     return keys.authenticators(server.hostname or "") is not None
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    """An environment variable while the block runs."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

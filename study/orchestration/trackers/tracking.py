@@ -1,111 +1,118 @@
-"""Trials in the trackers that people have open already, by Ray's own logger callbacks.
+"""Trials in the trackers that people have open already.
 
-A tracker never fails a study and never holds it up: what goes wrong in one is told once, and after
-a rest it is tried again.
+A tracker never fails a study and never holds it up: it is told from a thread of its own, what goes
+wrong is told once, and after a rest it is tried again. No Ray in here.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 
-from ray.tune import Callback
-from ray.tune.experiment import Trial
-
 from study.analysis.table import numbers_of
-from study.basics.interrupt import Told
 from study.basics.paths import StudyPaths
 from study.basics.urls import without_password
-from study.orchestration.ledger.ledger import Ledger
+from study.config.load import StudyConfig
+from study.orchestration.observer import Observer, PassingOn
 from study.orchestration.trackers.trackers import TOOLS, ShownTrial, Tool
-from study.protocol.records import Measurement, TrialOutcome
+from study.protocol.records import Measurement, OutcomeStatus, TrialOutcome, TrialSpec, TrialState
 
 log = logging.getLogger(__name__)
 
 REST_SECONDS = 300.0
 """After a failure: a server that is gone costs a wait for every call."""
 
+Step = Callable[[], object]
 
-class Tracking(Callback):
-    """Tells one tracker of the trials that Tune runs.
+
+class Tracking(PassingOn):
+    """Passes everything on to another observer, and tells one tracker of the trials until it is
+    closed.
 
     Args:
+        inner: the other one; told once if the tracker fails.
         tool: the tracker.
-        show: a running trial by its id, as the tracker is to show it.
-        tell: told once if the tracker fails.
+        shown: a trial as the tracker is to show it.
+        later: carries out one step after the other; None: in a thread of its own.
         clock: seconds.
     """
 
     def __init__(
         self,
+        inner: Observer,
         tool: Tool,
-        show: Callable[[str], ShownTrial],
-        tell: Callable[[str], None],
+        shown: Callable[[TrialSpec], ShownTrial],
+        later: Callable[[Step], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tool, self._show, self._tell, self._clock = tool, show, tell, clock
+        super().__init__(inner)
+        self._tool, self._as_shown, self._clock = tool, shown, clock
+        self._thread = ThreadPoolExecutor(1, "tracker")
+        self._later = later or self._thread.submit
         self._shown: dict[str, ShownTrial] = {}
         self._is_set_up = self._has_told = False
         self._rests_until = -math.inf
 
-    def setup(self, *_: Any, **__: Any) -> None:
-        self._try(lambda: None)
+    # Observer
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._try(lambda: self._shown_trial(trial))
+    def started(self, spec: TrialSpec) -> None:
+        super().started(spec)
+        self._try(lambda: self._begun(spec))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-    ) -> None:
-        self._try(lambda: self._result(trial, result))
+    def measured(self, spec: TrialSpec, measurement: Measurement) -> None:
+        super().measured(spec, measurement)
+        self._try(lambda: self._measured(spec, measurement))
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
-    ) -> None:
-        self._end(trial)
+    def finished(self, spec: TrialSpec, state: TrialState, outcome: TrialOutcome) -> None:
+        super().finished(spec, state, outcome)
+        self._try(lambda: self._finished(spec, outcome))
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._end(trial, lost=True)
+    def close(self) -> None:
+        """No more trials come; those that have not ended go on in another session."""
+        self._later(self._interrupted)
+        self._thread.shutdown()
 
-    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
-        self._try(self._tool.close)
+    # The tracker's thread
 
-    def _result(self, trial: Trial, result: dict[str, Any]) -> None:
-        shown = self._shown_trial(trial)
-        if "measurement" in result:
-            measurement = Measurement.from_dict(json.loads(result["measurement"]))
-            shown.step = measurement.step
-            numbers = numbers_of(measurement)
-            self._tool.show(shown, {k: v for k, v in numbers.items() if k != "step"})
-        elif "outcome" in result:
-            outcome = TrialOutcome.from_dict(json.loads(result["outcome"]))
-            shown.status = outcome.status
-            self._tool.show(shown, scores(outcome))
-        else:
-            shown.status = "interrupted"
-
-    def _end(self, trial: Trial, lost: bool = False) -> None:
-        shown = self._shown.pop(trial.trial_id, None)
-        if shown is None:
-            return
-        if lost:  # Tune's own word; the ledger hands the trial out again
-            shown.status = "interrupted"
-        self._try(lambda: self._tool.end(shown))
-
-    def _shown_trial(self, trial: Trial) -> ShownTrial:
+    def _begun(self, spec: TrialSpec) -> ShownTrial:
         """The trial, begun in the tracker if it was not."""
-        if trial.trial_id not in self._shown:
-            shown = self._show(trial.config["task_id"])
+        if spec.trial_id not in self._shown:
+            shown = self._as_shown(spec)
             self._tool.begin(shown)
-            self._shown[trial.trial_id] = shown
-        return self._shown[trial.trial_id]
+            self._shown[spec.trial_id] = shown
+        return self._shown[spec.trial_id]
 
-    def _try(self, step: Callable[[], object]) -> None:
+    def _measured(self, spec: TrialSpec, measurement: Measurement) -> None:
+        shown = self._begun(spec)
+        if measurement.step <= shown.step:  # told again, by a trial that was lost
+            return
+        shown.step = measurement.step
+        numbers = numbers_of(measurement)
+        self._tool.show(shown, {k: v for k, v in numbers.items() if k != "step"})
+
+    def _finished(self, spec: TrialSpec, outcome: TrialOutcome) -> None:
+        shown = self._begun(spec)
+        shown.status = outcome.status
+        del self._shown[spec.trial_id]
+        self._tool.show(shown, scores(outcome))
+        self._tool.end(shown)
+
+    def _interrupted(self) -> None:
+        for shown in self._shown.values():
+            shown.status = OutcomeStatus.INTERRUPTED
+            self._carry_out(partial(self._tool.end, shown))
+
+    def _try(self, step: Step) -> None:
+        self._later(lambda: self._carry_out(step))
+
+    def _carry_out(self, step: Step) -> None:
         if self._clock() < self._rests_until:
             return
         try:
@@ -120,36 +127,32 @@ class Tracking(Callback):
                 self._has_told = True
                 told = without_password(str(error)).strip()
                 lines = told.splitlines() or [type(error).__name__]
-                self._tell(
+                self.message(
                     f"{self._tool.label} does not take the trials ({lines[0].rstrip('.')}). The "
                     "study goes on without it, and tries again every few minutes"
                 )
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tuner pickles its parts for Tuner.restore, which is not used.
-        return {}
 
-    def __deepcopy__(self, _: object) -> Tracking:
-        return self
+@contextmanager
+def tracked(observer: Observer, config: StudyConfig, mark: str) -> Iterator[Observer]:
+    """An observer that also tells the trackers of a study file; says where each shows.
 
-
-def track(ledger: Ledger, observer: Told) -> list[Tracking]:
-    """A callback for Tune per tracker that the study file names; says where each shows."""
-    config = ledger.plan.resolved
-    if not config.tracking:
-        return []
-    mark = ledger.store.tracking_mark
-    model = without_password(config.model.path)
-    about = {"study": config.name, "model": model, "comparison": config.comparison}
-
-    def show(trial_id: str) -> ShownTrial:
-        return ShownTrial(ledger.running(trial_id), mark, about)
-
+    Args:
+        mark: see `ShownTrial`.
+    """
+    about = {
+        "study": config.name,
+        "model": without_password(config.model.path),
+        "comparison": config.comparison,
+    }
     paths = StudyPaths(config.results_dir)
-    tools = [TOOLS[name](config.name, mark, paths) for name in config.tracking]
-    for tool in tools:
-        observer.message(f"Trials also go to {tool.label}: {tool.where}")
-    return [Tracking(tool, show, observer.message) for tool in tools]
+    with ExitStack() as stack:
+        for name in config.tracking:
+            tool = TOOLS[name](config.name, mark, paths)
+            observer.message(f"Trials also go to {tool.label}: {tool.where}")
+            tracking = Tracking(observer, tool, lambda spec: ShownTrial(spec, mark, about))
+            observer = stack.enter_context(closing(tracking))
+        yield observer
 
 
 def scores(outcome: TrialOutcome) -> dict[str, Any]:

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.orchestration.ledger.ledger import Ledger
-from study.orchestration.tune.searcher import PlanSearcher, read_measurement
+from study.orchestration.tune.searcher import PlanSearcher
 
 
 class PrunerScheduler(FIFOScheduler):
     """Stops a trial when the ledger's pruner says so; order is the searcher's business.
 
     Tune shows every result to the scheduler first and to the searcher only if the trial goes
-    on, so this is where an evaluation is booked.
+    on, so this is where an evaluation is booked, and its verdict told to the trial's workers.
     """
 
-    def __init__(self, ledger: Ledger, searcher: PlanSearcher) -> None:
+    def __init__(self, searcher: PlanSearcher) -> None:
         super().__init__()
-        self._ledger, self._searcher = ledger, searcher
+        self._searcher = searcher
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as PlanSearcher
 
-    def on_trial_result(
-        self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]
-    ) -> str:
-        measurement = read_measurement(result)
-        if measurement is None:
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        measurement = result.get("measurement")
+        if measurement is None:  # the trial's last result, with its outcome
             return TrialScheduler.CONTINUE
+        ledger, pool = self._searcher.ledger, self._searcher.pool
         task_id = self._searcher.trial_ids[trial.trial_id]
-        self._ledger.job(task_id, result["job"])
-        goes_on = self._ledger.measured(task_id, measurement)
+        ledger.job(task_id, result["job"])
+        goes_on = ledger.measured(task_id, measurement)
+        pool.decide(task_id, measurement.step, goes_on)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from study.orchestration.groups.pool import WorkerPool
 from study.orchestration.ledger.ledger import Ledger
-from study.protocol.records import Measurement, TrialOutcome
 
 
 class PlanSearcher(Searcher):
@@ -17,20 +15,18 @@ class PlanSearcher(Searcher):
 
     Tune's own trial ids are mapped to the plan's. Nothing is saved or restored here: a study
     continues from its store with a new Tuner.
+
+    Attributes:
+        not_booked: why a trial's end is not on record; None while all are.
     """
 
     def __init__(self, ledger: Ledger, pool: WorkerPool) -> None:
         super().__init__()
         self.ledger, self.pool = ledger, pool
         self.trial_ids: dict[str, str] = {}
-        self._not_booked: Exception | None = None
+        self.not_booked: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._not_booked is not None:
-            raise self._not_booked
-        self.ledger.limit = self.pool.follow(self.ledger.backlog)
-        if self.pool.has_given_up:
-            self.ledger.pause()
         spec = self.ledger.next()
         if spec is not None:
             self.trial_ids[trial_id] = spec.trial_id
@@ -48,8 +44,7 @@ class PlanSearcher(Searcher):
         try:
             self._book(task_id, result or {}, error)
         except Exception as failure:
-            # Tune would log it and go on, and the study end as if nothing were missing.
-            self._not_booked = failure
+            self.not_booked = failure
             raise
 
     def _book(self, task_id: str, result: dict[str, Any], error: bool) -> None:
@@ -62,8 +57,7 @@ class PlanSearcher(Searcher):
             self.ledger.interrupted(task_id)
         else:
             self.ledger.job(task_id, result.get("job", ""))
-            found = result.get("outcome")
-            self.ledger.ended(task_id, TrialOutcome.from_dict(json.loads(found)) if found else None)
+            self.ledger.ended(task_id, result.get("outcome"))
             self.pool.forget(task_id)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,9 +73,3 @@ class PlanSearcher(Searcher):
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing, as `save`."""
-
-
-def read_measurement(result: dict[str, Any]) -> Measurement | None:
-    """The evaluation a Tune result carries; a trial's last result has an outcome instead."""
-    found = result.get("measurement")
-    return Measurement.from_dict(json.loads(found)) if found else None

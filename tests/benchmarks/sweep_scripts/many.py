@@ -110,7 +110,7 @@ def run_driver(config: StudyConfig, observer: QuietObserver) -> None:
     data, capacity = prepared.data.fingerprint, Capacity(workers, config.resources)
     pool = make_pool(config, capacity, data, napping_worker)
     try:
-        tune_trials(Ledger(prepared.plan, store, observer, 1), pool, config, observer)
+        tune_trials(Ledger(prepared.plan, store, observer, 1), pool, config)
     finally:
         pool.close()
         ray.shutdown()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from study.orchestration.groups.switchboard import MAX_RETRIES, Switchboard
+from tests.helpers.stores import measurement
 
 Scenario = Callable[["Stage"], Awaitable[None]]
 
@@ -119,10 +120,10 @@ def test_events_come_in_order_and_name_their_run() -> None:
         await stage.submit("one")
         await stage.start("a")
         await stage.takes("a")
-        assert await stage.board.measured("one", 1, {"step": 3})
+        assert await stage.board.measured("one", 1, measurement(3, 2.0))
         await stage.finish("one")
         first, last = await stage.event("one", 0), await stage.event("one", 1)
-        assert first == {"kind": "measured", "measurement": {"step": 3}, "job": "a"}
+        assert first == {"kind": "measured", "measurement": measurement(3, 2.0), "job": "a"}
         assert last["outcome"]["status"] == "finished" and last["job"] == "a"
 
     play(scenario)
@@ -134,11 +135,16 @@ def test_a_task_that_wants_verdicts_waits_for_each(goes_on: bool) -> None:
         await stage.submit("one", wants_verdicts=True)
         await stage.start("a")
         await stage.takes("a")
-        asked = asyncio.create_task(stage.board.measured("one", 1, {"step": 3}))
+        asked = asyncio.create_task(stage.board.measured("one", 1, measurement(3, 2.0)))
         await stage.event("one")
         assert not asked.done()
         await stage.board.decide("one", 3, goes_on)
         assert await asked is goes_on
+        signal = stage.board.signalled("one", 1)
+        if goes_on:
+            assert await is_waiting(signal)
+        else:
+            assert await signal == "stop"
 
     play(scenario)
 
@@ -148,18 +154,18 @@ def test_a_task_whose_group_is_lost_goes_on_in_another_and_says_so() -> None:
         await stage.submit("one")
         await stage.start("a")
         await stage.takes("a")
-        await stage.board.measured("one", 1, {"step": 3})
+        await stage.board.measured("one", 1, measurement(3, 2.0))
         ended = await stage.board.group_ended("a", "the worker died")
         assert ended == {"was_ready": True, "waiting": 1, "refused": ""}
         await stage.start("b")
         task = await stage.takes("b")
         assert (task["task_id"], task["attempt"]) == ("one", 2)
         # What the first attempt reported is no news; its late words do not count.
-        assert await stage.board.measured("one", 2, {"step": 3})
-        assert not await stage.board.measured("one", 1, {"step": 4})
-        await stage.board.measured("one", 2, {"step": 6})
+        assert await stage.board.measured("one", 2, measurement(3, 2.0))
+        assert not await stage.board.measured("one", 1, measurement(4, 2.0))
+        await stage.board.measured("one", 2, measurement(6, 2.0))
         await stage.finish("one", attempt=2)
-        assert (await stage.event("one", 1))["measurement"] == {"step": 6}
+        assert (await stage.event("one", 1))["measurement"] == measurement(6, 2.0)
         assert "the worker died" in (await stage.outcome("one", 2))["notes"][0]
 
     play(scenario)
@@ -297,7 +303,7 @@ def test_a_stopped_task_is_left_by_its_workers_and_its_group_goes_on() -> None:
         await stage.takes("a")
         await stage.board.stop("one")
         assert await stage.board.signalled("one", 1) == "stop"
-        assert not await stage.board.measured("one", 1, {"step": 3})
+        assert not await stage.board.measured("one", 1, measurement(3, 2.0))
         await stage.finish("one", status="stopped")
         assert (await stage.takes("a"))["task_id"] == "two"
 
@@ -320,10 +326,10 @@ def test_submitted_again_a_task_runs_on_and_tells_everything_from_the_start() ->
         await stage.submit("one")
         await stage.start("a", "b")
         await stage.takes("a")
-        await stage.board.measured("one", 1, {"step": 3})
+        await stage.board.measured("one", 1, measurement(3, 2.0))
         await stage.submit("one")
         assert await is_waiting(stage.take("b"))
-        assert (await stage.event("one", 0))["measurement"] == {"step": 3}
+        assert (await stage.event("one", 0))["measurement"] == measurement(3, 2.0)
         await stage.finish("one")
         assert (await stage.outcome("one", 1))["status"] == "finished"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from study.orchestration.ledger import ledger as ledger_module
 from study.protocol.plan import cell_of
 from study.protocol.records import Stage, TrialOutcome, TrialSpec, TrialState
 from study.store.study_store import StudyStore
@@ -53,7 +54,7 @@ def test_a_pruner_is_not_asked_about_a_trial_that_has_made_its_last_step(
     spec = ledger.next()
     assert spec is not None
     asked = []
-    monkeypatch.setattr(ledger.store, "should_prune", lambda s, _: asked.append(s) or False)
+    monkeypatch.setattr(ledger_module, "is_pruned", lambda _, s, __: asked.append(s) or False)
     train(ledger, spec)
     assert len(asked) == len(spec.evaluation_steps) - 1 == 3
 

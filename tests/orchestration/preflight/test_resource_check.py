@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from study.config.load import ResourcesConfig
-from study.orchestration.cluster.autoscaler import NodeType, is_read_only, read_bootstrap_config
+from study.orchestration.cluster.autoscaler import NodeType, is_read_only
 from study.orchestration.preflight.base import Checklist, CheckResult, Status
 from study.orchestration.preflight.resources import check_resources
 
@@ -68,22 +68,6 @@ def test_as_many_trials_as_wanted_or_fit() -> None:
     assert finding.found == (
         "3 trials at once of 2 workers with 1 GPU each on 1 node (32 CPUs, 8 GPUs)"
     )
-
-
-def test_node_types_are_read_from_the_launchers_file() -> None:
-    text = """
-    head_node_type: head
-    max_workers: 4
-    available_node_types:
-      head: {resources: {CPU: 4}}
-      small: {resources: {CPU: 8}, max_workers: 2}
-      gpu: {resources: {CPU: 32, GPU: 8}}
-    """
-    assert read_bootstrap_config(text) == (
-        NodeType("small", {"CPU": 8}, 2),
-        NodeType("gpu", {"CPU": 32, "GPU": 8}, 4),
-    )
-    assert read_bootstrap_config("just text") is None
 
 
 def test_a_cluster_that_people_started_has_no_autoscaler() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from study.basics.paths import StudyPaths
 from study.config.load import parse_config
 from study.config.tracking_needs import MODULES, check_trackers
 from study.launch.submit.requirements import pinned_requirements
+from study.orchestration.observer import QuietObserver
 from study.orchestration.preflight.local import check_tracking
 from study.orchestration.runner import run_study
 from study.orchestration.trackers.trackers import (
@@ -32,7 +33,7 @@ from study.orchestration.trackers.trackers import (
 )
 from study.orchestration.trackers.tracking import REST_SECONDS, Tracking, scores
 from study.protocol.extension import extension
-from study.protocol.records import TrialOutcome, TrialRecord
+from study.protocol.records import TrialOutcome, TrialRecord, TrialSpec
 from study.protocol.results import StudyResults
 from tests.helpers.ray_head import RayHead
 from tests.helpers.real_studies import make_folder, run, write_study
@@ -42,33 +43,35 @@ TRIAL = make_trial("lift", score=2.0, hyperparameters={"learning_rate": 1e-3, "g
 NAME = TRIAL.spec.trial_id
 
 
-class Followed:
-    """A tracking callback as Tune calls it, over one trial; what people are told is kept."""
+class Followed(QuietObserver):
+    """One trial followed by a tracker; what people are told is kept."""
 
     def __init__(self, tool: Tool) -> None:
         self.told: list[str] = []
         self.now = 0.0
-        self._callback = Tracking(tool, self._show, self.told.append, lambda: self.now)
-        self._trial: Any = SimpleNamespace(trial_id="tune-1", config={"task_id": NAME})
+        self._tracking = Tracking(self, tool, self._shown, lambda step: step(), lambda: self.now)
 
-    def _show(self, trial_id: str) -> ShownTrial:
-        assert trial_id == NAME
-        return ShownTrial(TRIAL.spec, "mark", {"study": "s"})
+    def message(self, text: str) -> None:
+        self.told.append(text)
+
+    def _shown(self, spec: TrialSpec) -> ShownTrial:
+        assert spec.trial_id == NAME
+        return ShownTrial(spec, "mark", {"study": "s"})
 
     def start(self) -> None:
-        self._callback.setup(stop=None)
-        self._callback.on_trial_start(0, [], self._trial)
+        self._tracking.started(TRIAL.spec)
 
     def measure(self, number: int) -> None:
-        found = json.dumps(TRIAL.measurements[number].to_dict())
-        self._callback.on_trial_result(0, [], self._trial, {"measurement": found})
+        self._tracking.measured(TRIAL.spec, TRIAL.measurements[number])
 
     def finish(self) -> None:
         assert TRIAL.outcome is not None
-        found = json.dumps(TRIAL.outcome.to_dict())
-        self._callback.on_trial_result(0, [], self._trial, {"outcome": found})
-        self._callback.on_trial_complete(0, [], self._trial)
-        self._callback.on_experiment_end([])
+        self._tracking.finished(TRIAL.spec, TRIAL.state, TRIAL.outcome)
+        self._tracking.close()
+
+    def leave(self) -> None:
+        """The session ends before the trial does."""
+        self._tracking.close()
 
 
 def scalars(folder: Path) -> Callable[[str], list[tuple[int, float]]]:
@@ -88,6 +91,74 @@ def test_tensorboard_gets_curves_over_steps_and_the_trials_end(tmp_path: Path) -
     assert found("validation_loss") == [(s, pytest.approx(v)) for s, v in expected]
     assert found("best_validation_loss") == [(100, pytest.approx(TRIAL.score))]
     assert followed.told == []
+
+
+def test_a_trial_that_was_lost_and_tells_its_evaluations_again_is_shown_once(
+    tmp_path: Path,
+) -> None:
+    followed = Followed(TensorBoard("s", "mark", StudyPaths(tmp_path)))
+    followed.start()
+    for number in (0, 1):
+        followed.measure(number)
+    followed.start()  # handed out again
+    for number in (0, 1, 2):
+        followed.measure(number)
+    followed.leave()
+    steps = [step for step, _ in scalars(tmp_path / "tensorboard" / NAME)("validation_loss")]
+    assert steps == [m.step for m in TRIAL.measurements[:3]] and followed.told == []
+
+
+def test_mlflow_has_one_run_for_a_trial_of_two_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    paths = StudyPaths(tmp_path)
+    first, second = (Followed(MLflow("s", "mark", paths)) for _ in range(2))
+    first.start()
+    first.measure(0)
+    first.leave()
+    client = MlflowClient(f"sqlite:///{paths.mlflow}")
+    (experiment,) = [client.get_experiment_by_name("s").experiment_id]
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "RUNNING"
+    second.start()
+    second.measure(1)
+    second.finish()
+    (run,) = client.search_runs([experiment])
+    history = client.get_metric_history(run.info.run_id, "validation_loss")
+    assert [m.step for m in history] == [m.step for m in TRIAL.measurements[:2]]
+    assert run.info.status == "FINISHED" and first.told == second.told == []
+
+
+def test_wandb_keeps_trials_that_run_at_once_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    tool = WandB("s", "mark", StudyPaths(tmp_path))
+    other = make_trial("full", score=3.0, hyperparameters={"learning_rate": 2e-3})
+    shown = [ShownTrial(t.spec, "mark", {}) for t in (TRIAL, other)]
+    tool.set_up()
+    for trial in shown:
+        tool.begin(trial)
+    for step in (4, 8):
+        for number, trial in enumerate(shown):
+            trial.step = step
+            tool.show(trial, {"validation_loss": float(step + number), "test_loss": float("nan")})
+    for trial in shown:
+        tool.end(trial)
+    found, deadline = {}, time.monotonic() + 30
+    while time.monotonic() < deadline and sum(map(len, found.values())) < 4:
+        time.sleep(0.2)  # its own process writes the files
+        for file in StudyPaths(tmp_path).wandb.glob("offline-run-*/run-*.wandb"):
+            run, history = wandb_run(file)
+            if run is not None:
+                rows = [(row["_step"], row["validation_loss"]) for row in history]
+                found[run.display_name] = rows
+    assert found == {NAME: [(4, 4.0), (8, 8.0)], other.spec.trial_id: [(4, 5.0), (8, 9.0)]}
 
 
 class Broken(TensorBoard):
@@ -175,7 +246,7 @@ def test_only_numbers_that_are_there_are_shown() -> None:
 def test_another_winners_trial_of_the_same_name_is_another_run() -> None:
     other = make_trial("lift", hyperparameters={"learning_rate": 2e-3})
     shown = [ShownTrial(t.spec, "mark", {}) for t in (TRIAL, other, TRIAL)]
-    assert str(shown[0]) == str(shown[1]) == NAME
+    assert shown[0].name == shown[1].name == NAME
     assert shown[0].trial_id == shown[2].trial_id != shown[1].trial_id
     assert ShownTrial(TRIAL.spec, "mark-2", {}).trial_id != shown[0].trial_id
 

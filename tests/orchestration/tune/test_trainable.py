@@ -1,4 +1,4 @@
-"""The process that stands for a trial in Tune, and what it tells the switchboard."""
+"""The process that stands for a trial in Tune: it asks the switchboard, and tells it nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import ray
 from ray.exceptions import RayError
 
 from study.orchestration.tune.trainable import StudyTrial
+from study.protocol.records import TrialOutcome
+from tests.helpers.stores import measurement
 
 CONFIG = {"switchboard": "s", "task_id": "lift-n24-r0-s1"}
+MEASURED = {"kind": "measured", "job": "j", "measurement": measurement(4, 2.0)}
+ENDED = {"kind": "ended", "job": "j", "outcome": {"status": "stopped"}}
 
 
 class Told:
-    """A switchboard that keeps what it is told, and has an evaluation whenever it is asked."""
+    """A switchboard that keeps what it is told, and has an evaluation, then an end."""
 
     def __init__(self) -> None:
         self.calls = list[tuple[Any, ...]]()
@@ -24,7 +28,7 @@ class Told:
             @staticmethod
             def remote(*arguments: Any) -> dict[str, Any]:
                 self.calls.append((name, *arguments))
-                return {"kind": "measured", "job": "j", "measurement": {"step": 4}}
+                return ENDED if arguments[-1] else MEASURED
 
         return Remote
 
@@ -37,40 +41,28 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     return told
 
 
-def test_a_trial_that_tune_stops_is_stopped_with_the_verdict_it_waited_for(told: Told) -> None:
+def test_records_pass_through_as_they_are(told: Told) -> None:
     trial = StudyTrial(CONFIG)
-    trial.step()
-    trial.cleanup()
-    task = CONFIG["task_id"]
-    assert told.calls == [("next_event", task, 0), ("decide", task, 4, False), ("stop", task)]
+    assert trial.step() == {"job": "j", "measurement": measurement(4, 2.0)}
+    assert trial.step() == {"job": "j", "outcome": TrialOutcome("stopped"), "done": True}
 
 
-@pytest.mark.parametrize("call", ["decide", "next_event"])
-def test_a_call_that_fails_stops_no_task(
-    told: Told, monkeypatch: pytest.MonkeyPatch, call: str
+def test_one_that_tune_stops_asks_again_or_fails_decides_nothing(
+    told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune cleans up after it, and the trial is handed out again."""
+    """Verdicts are the driver's. Of two processes that Tune asked for, one takes the other's trial
+    over, and the spare one is stopped while the task goes on."""
 
-    def get(answer: Any) -> Any:
-        if told.calls[-1][0] == call:
-            raise RayError
-        return answer
+    def fail(answer: Any) -> Any:
+        raise RayError
 
-    trial = StudyTrial(CONFIG)
-    trial.step()
-    monkeypatch.setattr(ray, "get", get)
-    with pytest.raises(RayError):
-        trial.step()
-    trial.cleanup()
-    task = CONFIG["task_id"]
-    assert ("decide", task, 4, True) in told.calls
-    assert ("decide", task, 4, False) not in told.calls and ("stop", task) not in told.calls
-
-
-def test_a_process_that_tune_no_longer_needs_leaves_the_trial_to_the_other_one(told: Told) -> None:
-    """Tune asks for a process per trial; one that becomes free earlier takes the trial over."""
     spare, other = StudyTrial(CONFIG), StudyTrial(CONFIG | {"task_id": "full-n24-r0-s0"})
-    other.reset_config(dict(CONFIG))
+    spare.step()
+    assert other.reset_config(dict(CONFIG))
     other.step()
-    spare.cleanup()
-    assert not [call for call in told.calls if call[0] == "stop"]
+    spare.stop()
+    monkeypatch.setattr(ray, "get", fail)
+    with pytest.raises(RayError):
+        other.step()
+    other.stop()
+    assert {name for name, *_ in told.calls} == {"next_event"}

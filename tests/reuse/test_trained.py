@@ -12,7 +12,7 @@ import pytest
 from study.basics.errors import UserError
 from study.basics.paths import StudyPaths
 from study.basics.remote import RemoteFolder, is_remote
-from study.cli.train import RECORD, _is_trained, _publish
+from study.reuse.trained import RECORD, is_trained, put_in_place
 from tests.helpers.final_runs import finished
 from tests.helpers.object_store import BUCKET, s3_environment, s3_server
 
@@ -39,7 +39,7 @@ def test_a_trained_model_is_put_there_and_known_again(
 ) -> None:
     monkeypatch.setenv("STUDY_CACHE", str(tmp_path / "cache"))
     recipe, run = finished()
-    assert not _is_trained(recipe, place)
+    assert not is_trained(recipe, place)
     storage = run.config.storage.model_copy(update={"results": f"{place}.run"})
     run = replace(run, config=run.config.model_copy(update={"storage": storage}))
     paths = StudyPaths(run.config.results_dir)
@@ -50,7 +50,7 @@ def test_a_trained_model_is_put_there_and_known_again(
     if is_remote(place):  # the workers' own records of the run
         RemoteFolder(f"{place}.run").write("checkpoints/one", b"state")
 
-    _publish(recipe, run, place)
+    put_in_place(recipe, run, place)
 
     assert read(place, "model.safetensors") == b"weights"
     assert json.loads(read(place, RECORD) or b"")["best_configuration"] == recipe.best.to_dict()
@@ -58,11 +58,11 @@ def test_a_trained_model_is_put_there_and_known_again(
     assert not paths.data.exists() and (paths.root / "logs").is_dir(), "the log stays"
     if is_remote(place):
         assert RemoteFolder(f"{place}.run").read("checkpoints/one") is None
-    assert _is_trained(recipe, place)
+    assert is_trained(recipe, place)
     for asked in ({"dataset_size": run.spec.size + 1}, {"seed": 7}):
         with pytest.raises(UserError, match="something else is there"):
-            _is_trained(recipe, place, **asked)
-    assert _is_trained(recipe, place, dataset_size=run.spec.size)
-    other = replace(recipe, best=recipe.best.model_copy(update={"arm": "full"}))
+            is_trained(recipe, place, **asked)
+    assert is_trained(recipe, place, dataset_size=run.spec.size)
+    other = replace(recipe, content={**recipe.content, "arm": "full"})
     with pytest.raises(UserError, match="something else is there"):
-        _is_trained(other, place)
+        is_trained(other, place)
