@@ -35,11 +35,11 @@ from study.analysis.curve.fit import (
     Curve,
 )
 from study.analysis.findings import (
-    BASIS_PHRASES,
     caveats,
     crossover_sentence,
     found_sentences,
 )
+from study.analysis.rules import Pair
 from study.analysis.summary import (
     StudySummary,
     gather_evidence,
@@ -62,7 +62,6 @@ from study.analysis.verdict.records import (
 )
 
 __all__ = [
-    "BASIS_PHRASES",
     "CellCost",
     "CellSummary",
     "Curve",
@@ -72,6 +71,7 @@ __all__ = [
     "Gate",
     "Interval",
     "NextRuns",
+    "Pair",
     "PrefixCacheSummary",
     "Ranking",
     "ReplicateSummary",

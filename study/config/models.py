@@ -328,7 +328,7 @@ class StudyConfig(Section):
     def compares(self) -> bool:
         """Whether it can choose between the arms; else it is a plain sweep, which ranks
         configurations: of one arm, or without confirm runs."""
-        return len(self.arms.names) == 2 and self.confirm.seeds > 0
+        return len(self.arms.names) > 1 and self.confirm.seeds > 0
 
     def space(self) -> SearchSpace:
         """The search space with the study's overrides.

@@ -13,7 +13,16 @@ from study.strategies.base import BlockLayout, Phase, Strategy
 from study.strategies.full import FullStrategy
 from study.strategies.lift import LiftStrategy
 
-__all__ = ["STRATEGIES", "BlockLayout", "Phase", "Strategy", "arm_label", "make_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "BlockLayout",
+    "Phase",
+    "Strategy",
+    "arm_label",
+    "arm_noun",
+    "make_strategy",
+    "trains_all",
+]
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "full": FullStrategy,
@@ -25,6 +34,16 @@ def arm_label(arm: str) -> str:
     """How an arm is written for people, e.g. ``LIFT`` for ``lift``; of an arm that this program
     lacks, its name."""
     return STRATEGIES[arm].label if arm in STRATEGIES else arm
+
+
+def arm_noun(arm: str) -> str:
+    """An arm as a way to train, e.g. ``full fine-tuning``; its name as in `arm_label`."""
+    return STRATEGIES[arm].noun if arm in STRATEGIES else arm
+
+
+def trains_all(arm: str) -> bool:
+    """Whether every parameter trains in every step of an arm's trials."""
+    return arm in STRATEGIES and STRATEGIES[arm].trains_all
 
 
 def make_strategy(

@@ -108,7 +108,12 @@ class Strategy(ABC):
     Attributes:
         label: how it is written for people, e.g. ``LIFT``.
         method: what it is, in a few words.
+        noun: it as a way to train, e.g. ``full fine-tuning``; of files that leave the study.
         colour, shape, dash: of its marks and lines in figures (CSS, Vega).
+        trains_all: every parameter trains in every step, so that what it holds and how often a
+            weight is updated follow from the model's size and the steps alone.
+        exports: the formats of `study best` that can express it (`study.reuse.formats`); the
+            study's own can any.
     """
 
     label: ClassVar[str]
@@ -116,6 +121,9 @@ class Strategy(ABC):
     colour: ClassVar[str]
     shape: ClassVar[str]
     dash: ClassVar[tuple[int, int]]
+    noun: ClassVar[str]
+    trains_all: ClassVar[bool] = False
+    exports: ClassVar[frozenset[str]] = frozenset({"study"})
 
     @abstractmethod
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:

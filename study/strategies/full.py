@@ -13,7 +13,10 @@ class FullStrategy(Strategy):
 
     label = "full"
     method = "full-parameter fine-tuning"
+    noun = "full fine-tuning"
     colour, shape, dash = "#0b62a4", "circle", (1, 0)
+    trains_all = True
+    exports = frozenset({"study", "deepspeed", "transformers", "axolotl", "llamafactory"})
 
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:
         (steps,) = split_steps(total_steps, 1)

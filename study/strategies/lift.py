@@ -60,7 +60,9 @@ class LiftStrategy(Strategy):
 
     label = "LIFT"
     method = "LIFT (layer-wise)"
+    noun = "LIFT"
     colour, shape, dash = "#c8500a", "triangle-up", (6, 3)
+    exports = frozenset({"study", "deepspeed", "llamafactory"})
 
     group_size: int | None = None
     groups: Sequence[int] | str | None = None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from study.basics.errors import UserError
-from study.reuse.formats.axolotl import to_axolotl
+from study.reuse.formats import axolotl, deepspeed, llamafactory, transformers
 from study.reuse.formats.base import CannotExpressError, Export, comments
-from study.reuse.formats.deepspeed import to_deepspeed
-from study.reuse.formats.llamafactory import to_llamafactory
 from study.reuse.formats.provenance import provenance
-from study.reuse.formats.transformers import to_transformers
+from study.strategies import STRATEGIES, Strategy, arm_label
 
 __all__ = ["FORMATS", "Export", "export"]
 
@@ -28,14 +27,27 @@ def _to_study(content: Mapping[str, Any]) -> Export:
     return Export(comments(head) + body, "best.yaml")
 
 
-FORMATS: dict[str, Callable[[Mapping[str, Any]], Export]] = {
-    "study": _to_study,
-    "deepspeed": to_deepspeed,
-    "transformers": to_transformers,
-    "axolotl": to_axolotl,
-    "llamafactory": to_llamafactory,
+@dataclass(frozen=True)
+class Format:
+    """How a format is written.
+
+    Attributes:
+        write: the configuration of a strategy that names the format in its `exports`.
+        beside: what it has, said to whoever wants another strategy; empty where it has all.
+    """
+
+    write: Callable[[Mapping[str, Any]], Export]
+    beside: str = ""
+
+
+FORMATS = {
+    "study": Format(_to_study),
+    "deepspeed": Format(deepspeed.to_deepspeed, deepspeed.BESIDE),
+    "transformers": Format(transformers.to_transformers, transformers.BESIDE),
+    "axolotl": Format(axolotl.to_axolotl, axolotl.BESIDE),
+    "llamafactory": Format(llamafactory.to_llamafactory, llamafactory.BESIDE),
 }
-"""Exporters by the name of the format."""
+"""By their names."""
 
 
 def export(content: Mapping[str, Any], format: str) -> Export:
@@ -52,10 +64,23 @@ def export(content: Mapping[str, Any], format: str) -> Export:
     if format not in FORMATS:
         raise UserError(f"--format {format}: unknown. Use one of: {', '.join(FORMATS)}.")
     try:
-        return FORMATS[format](content)
+        return _written(format, content)
     except CannotExpressError as error:
         told = f"--format {format}: {error} {_instead(content, format)}"
         raise UserError(told) from None
+
+
+def _written(format: str, content: Mapping[str, Any]) -> Export:
+    """Only for a strategy that names the format: no other is written as if it were one that does.
+
+    Raises:
+        CannotExpressError: that, or what the format lacks.
+    """
+    arm, found = str(content["arm"]), FORMATS[format]
+    able = STRATEGIES[arm].exports if arm in STRATEGIES else Strategy.exports
+    if format not in able:
+        raise CannotExpressError(f"{found.beside}, so it cannot express {arm_label(arm)}.")
+    return found.write(content)
 
 
 def _instead(content: Mapping[str, Any], format: str) -> str:
@@ -64,15 +89,16 @@ def _instead(content: Mapping[str, Any], format: str) -> str:
     named = [f"{name} (with `study train`)" if name == "study" else name for name in able]
     *others, last = named
     text = f"Use --format {', '.join(others)} or {last}" if others else f"Use --format {last}"
-    both = {"full", "lift"} <= set((content.get("study") or {}).get("arms") or ())
-    if content["arm"] == "lift" and both and _expresses(format, {**content, "arm": "full"}):
-        text += ", or --arm full"
+    arms = [a for a in (content.get("study") or {}).get("arms") or () if a != content["arm"]]
+    text += "".join(
+        f", or --arm {arm}" for arm in arms if _expresses(format, {**content, "arm": arm})
+    )
     return f"{text}."
 
 
 def _expresses(format: str, content: Mapping[str, Any]) -> bool:
     try:
-        FORMATS[format](content)
+        _written(format, content)
     except CannotExpressError:
         return False
     return True

@@ -8,6 +8,10 @@ from typing import Any
 
 from study.reuse.formats.base import CannotExpressError, Export, Run, class_notes, loading
 from study.reuse.formats.provenance import provenance
+from study.strategies import arm_label, trains_all
+
+BESIDE = "DeepSpeed's configuration is that of an engine and says nothing of what trains when"
+"""Why there are strategies that it cannot express."""
 
 
 def to_deepspeed(content: Mapping[str, Any]) -> Export:
@@ -61,11 +65,11 @@ def _notes(run: Run) -> list[str]:
         f"It loads the model with {loading(run, 'bfloat16' if run.bf16 else 'float32')}.",
         *class_notes(run),
     ]
-    if run.arm == "lift":
+    if not trains_all(run.arm):
         named = [f"{p['name']}: {p['steps']}" for p in run.section("run").get("phases") or ()]
         phases = ", ".join(named) or "not on record"
         notes += [
-            "LIFT builds an engine of its own in each phase, with an optimizer over that phase's "
+            f"{arm_label(run.arm)} builds an engine of its own in each phase, with an optimizer over that phase's "
             "parameters only and all others frozen; switching requires_grad in a live ZeRO engine "
             "trains the wrong ones.",
             "The buckets are sized for the first phase and work in all.",

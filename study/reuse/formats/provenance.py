@@ -7,21 +7,10 @@ from typing import Any
 
 from study.basics.text_format import percent
 from study.protocol.records import base_name
+from study.protocol.words import ANSWERS, BASES
 from study.reuse.formats.base import Run
+from study.strategies import arm_noun
 
-_ARMS = {"full": "full fine-tuning", "lift": "LIFT"}
-_BASES = {
-    "device_seconds": "equal device-seconds",
-    "updates_per_parameter": "equal updates per parameter",
-    "tokens": "equal tokens",
-}
-_ANSWERS = {
-    "memory": "is the only one that fits",
-    "better": "is better",
-    "cheaper": "is not worse and cheaper",
-    "lean": "may be better, which is no claim",
-    "not_enough_evidence": "not enough evidence",
-}
 _SCORES = {
     "search_validation_loss": "validation loss in the search",
     "confirm_validation_loss": "validation loss of the confirm runs",
@@ -42,11 +31,11 @@ def provenance(content: Mapping[str, Any]) -> list[str]:
     study, chosen = run.section("study"), run.section("chosen")
     size = f"{content['dataset_size']:,} examples"
     lines = [
-        f"Best configuration of {_ARMS.get(run.arm, run.arm)} at {size}, study {study['name']}.",
+        f"Best configuration of {arm_noun(run.arm)} at {size}, study {study['name']}.",
         *([chosen["rule"]] if chosen.get("rule") else []),
         *chosen.get("notes", ()),
         f"From {_listed('trial', chosen.get('trials', ()))} of a study at "
-        f"{_BASES.get(study.get('comparison', ''), study.get('comparison'))}, seed "
+        f"{_basis(study.get('comparison'))}, seed "
         f"{study.get('seed')}, results in {study.get('results')}.",
     ]
     if chosen.get("interpolated"):
@@ -67,6 +56,12 @@ def provenance(content: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _basis(comparison: str | None) -> str:
+    """Of a file that another version may have written."""
+    known = BASES.get(comparison or "")
+    return f"equal {known.compound}" if known is not None else str(comparison)
+
+
 def _scores(scores: Mapping[str, Any], base: str) -> str:
     parts = []
     for name, words in _SCORES.items():
@@ -84,9 +79,10 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
     if not verdict:
         return []
     arm, confidence = verdict.get("arm"), verdict.get("confidence")
-    said = _ANSWERS.get(str(verdict.get("answer")), str(verdict.get("answer")))
+    answer = str(verdict.get("answer"))
+    said = ANSWERS[answer].predicate if answer in ANSWERS else answer
     sure = f", confidence {percent(confidence)}" if confidence is not None else ""
-    about = f"{_ARMS.get(str(arm), arm)} " if arm else ""
+    about = f"{arm_noun(str(arm))} " if arm else ""
     return [f"The study's answer at {verdict['dataset_size']:,} examples: {about}{said}{sure}."]
 
 
