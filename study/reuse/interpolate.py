@@ -23,7 +23,7 @@ from scipy import special  # not scipy.stats, which takes two to three times as 
 
 from study.analysis import ReplicateSummary, StudySummary
 from study.config.space.domains import Domain, FloatDomain, IntDomain
-from study.config.space.read import LIFT_PARAMETERS
+from study.config.space.parameters import SHARED_PARAMETERS
 
 LEVEL = 0.05
 _ROUNDING = 1e-9
@@ -166,7 +166,7 @@ def _gradual(domains: Mapping[str, Domain]) -> dict[str, FloatDomain | IntDomain
         for name, domain in domains.items()
         if isinstance(domain, FloatDomain | IntDomain)
         and domain.low < domain.high
-        and (name not in LIFT_PARAMETERS or name in _GRADUAL_OF_LIFT)
+        and (name in SHARED_PARAMETERS or name in _GRADUAL_OF_LIFT)
     }
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from study.strategies.base import BlockLayout, Phase, Strategy, split_steps
 
 
-@dataclass(frozen=True)
 class FullStrategy(Strategy):
     """One phase with every parameter."""
 
     label = "full"
     method = "full-parameter fine-tuning"
+    summary = "Every weight trains in every step."
     colour, shape, dash = "#0b62a4", "circle", (1, 0)
 
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:

@@ -14,10 +14,11 @@ from study.analysis.cells.best_of_k import best_of_k
 from study.analysis.cells.estimates import mean_metrics, pooled_sd, validation_metrics_of
 from study.analysis.curve.noise import assumed_noise
 from study.analysis.verdict.growth import Growth, mended, planned_runs
-from study.config.load import ArmsConfig, StudyConfig
-from study.config.space.read import ARMS
+from study.config.arms import read_arms
+from study.config.load import StudyConfig
 from study.protocol.records import Stage, TrialRecord, TrialState
 from study.protocol.results import StudyResults
+from study.strategies import STRATEGIES
 
 _LEVEL = 0.95
 """Of all differences that seeds alone make, so many are smaller than what tells losses apart."""
@@ -99,7 +100,7 @@ def rankings(results: StudyResults, cells: Sequence[CellSummary]) -> tuple[Ranki
 def to_comparison(config: StudyConfig) -> tuple[str, int]:
     """What makes a sweep a study that can choose between the arms at its size: the lines to change
     in its file, and how many trials that adds, all of them where an arm is added."""
-    both = config.model_copy(update={"arms": ArmsConfig.model_validate(list(ARMS))})
+    both = config.model_copy(update={"arms": read_arms(list(STRATEGIES))})
     growth = Growth(both, mended(both, config.decision.dataset_size or config.dataset_sizes[-1]))
     if len(config.arms.names) == 2:
         return growth.change, growth.trials
