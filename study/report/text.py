@@ -154,9 +154,9 @@ def _arm_facts(results: StudyResults) -> Facts:
         basis = BASES[config.comparison].about.format(challenger=pair.labels[1])
         if config.comparison == "device_seconds" and results.cost_ratio is not None:
             basis += f"; in the probe a full step took {results.cost_ratio:.2f} times a LIFT step"
-            cached = None if results.probe is None else results.probe.lift_step_cached
-            if results.probe is not None and cached:
-                times = results.probe.full_step / cached
+            full, lift = list(results.probe.arms.values())[:2] if results.probe else (None, None)
+            if full and lift and lift.step_cached:
+                times = full.step / lift.step_cached
                 basis += f" and {times:.2f} times one that reads its prefix from the cache"
         facts.append(("Comparison basis", basis))
     return tuple(facts)

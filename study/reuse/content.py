@@ -13,8 +13,8 @@ from study.protocol.steps import (
     ModelFacts,
     evaluation_steps,
     full_steps,
-    lift_strategy,
     trial_steps,
+    trial_strategy,
 )
 from study.reuse.choose import Choice
 from study.reuse.scores import scores, verdict_facts, winner_facts
@@ -137,7 +137,7 @@ def _planned_phases(results: StudyResults, choice: Choice, steps: int) -> list[d
         return [{"name": "all parameters", "steps": steps}]
     if results.num_blocks is None:
         return []
-    strategy = lift_strategy(results.config, choice.hyperparameters)
+    strategy = trial_strategy(results.config, spec.arm, choice.hyperparameters)
     layout = abstract_layout(results.num_blocks, results.tied)
     phases = strategy.phases(layout, steps, seed=spec.seed)
     return [{"name": phase.name, "steps": phase.steps} for phase in phases]

@@ -25,7 +25,7 @@ from study.analysis import ReplicateSummary, StudySummary
 from study.analysis.curve.fit import lack_of_fit
 from study.analysis.rules import TREND_P, TREND_SIZES, TREND_WINNERS
 from study.config.space.domains import Domain, FloatDomain, IntDomain
-from study.config.space.read import LIFT_PARAMETERS
+from study.config.space.parameters import SHARED_PARAMETERS
 
 _ROUNDING = 1e-9
 _GRADUAL_OF_LIFT = ("group_lr_decay", "rewarmup_ratio")
@@ -153,7 +153,7 @@ def _gradual(domains: Mapping[str, Domain]) -> dict[str, FloatDomain | IntDomain
         for name, domain in domains.items()
         if isinstance(domain, FloatDomain | IntDomain)
         and domain.low < domain.high
-        and (name not in LIFT_PARAMETERS or name in _GRADUAL_OF_LIFT)
+        and (name in SHARED_PARAMETERS or name in _GRADUAL_OF_LIFT)
     }
 
 

@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 from study.basics.errors import ConfigError, Fault
 from study.basics.yaml_source import YamlSource, read_yaml
 from study.config.load import StudyConfig, check_paths, parse_config
-from study.config.space.read import ARMS
 from study.protocol.plan import derive_seed, evaluation_steps
 from study.protocol.records import (
     BaseModelRecord,
@@ -28,6 +27,7 @@ from study.protocol.records import (
     TrialSpec,
 )
 from study.protocol.steps import full_steps, least_steps
+from study.strategies import STRATEGIES
 
 FORMAT = 1
 _FINDINGS = {
@@ -182,8 +182,8 @@ def _check_form(source: YamlSource, content: Any) -> None:
             faults.append(
                 Fault(name, None, None, "must be a section of `key: value` lines.", remedy)
             )
-    if content.get("arm") is not None and content["arm"] not in ARMS:
-        faults.append(Fault("arm", None, None, f"must be one of {', '.join(ARMS)}.", ""))
+    if content.get("arm") is not None and content["arm"] not in STRATEGIES:
+        faults.append(Fault("arm", None, None, f"must be one of {', '.join(STRATEGIES)}.", ""))
     run = content.get("run")
     steps = run.get("steps") if isinstance(run, Mapping) else 1
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:

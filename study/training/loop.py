@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from study.basics.errors import NonFiniteLossError
 from study.config.load import StudyConfig
 from study.protocol.records import Measurement, PrefixCacheUse, Stage, TrialOutcome, TrialSpec
-from study.strategies import make_strategy
+from study.protocol.steps import trial_strategy
 from study.strategies.base import Phase
 from study.training.checkpoint.checkpoint import (
     TrialCheckpoints,
@@ -141,8 +141,7 @@ class _Trial:
         seed_everything(self.spec.seed)
         self.model = self.base_model.fresh(self.spec.seed)
         self.layout = find_layout(self.model, new_head(self.model))
-        options = getattr(self.config.arms, self.spec.arm).model_dump()
-        strategy = make_strategy(self.spec.arm, options, self.spec.hyperparameters)
+        strategy = trial_strategy(self.config, self.spec.arm, self.spec.hyperparameters)
         self.phases = strategy.phases(self.layout, self.spec.steps, seed=self.spec.seed)
         subset = subset_indices(len(self.data.pool), self.spec.size, self.spec.subset_seed)
         self.batches = self.feed.train_batches(subset, self.spec.order_seed)

@@ -15,7 +15,8 @@ from study.analysis.cells.estimates import mean_metrics, pooled_sd, validation_m
 from study.analysis.curve.noise import assumed_noise
 from study.analysis.rules import LEVEL, pairs_of
 from study.analysis.verdict.growth import Growth, mended, planned_runs
-from study.config.load import ArmsConfig, StudyConfig
+from study.config.arms import read_arms
+from study.config.load import StudyConfig
 from study.protocol.records import Stage, TrialRecord, TrialState
 from study.protocol.results import StudyResults
 
@@ -99,7 +100,7 @@ def to_comparison(config: StudyConfig) -> tuple[str, int]:
     names, pair = config.arms.names, pairs_of(config.arms.names)[0]
     both = config
     if len(names) < 2:
-        both = config.model_copy(update={"arms": ArmsConfig.model_validate(list(pair))})
+        both = config.model_copy(update={"arms": read_arms(list(pair))})
     growth = Growth(both, mended(both, config.decision.dataset_size or config.dataset_sizes[-1]))
     if len(names) > 1:
         return growth.change, growth.trials
