@@ -15,6 +15,7 @@ class FullStrategy(Strategy):
     method = "full-parameter fine-tuning"
     noun = "full fine-tuning"
     colour, shape, dash = "#0b62a4", "circle", (1, 0)
+    ink = "#0b62a4", "#62b2ee"
     trains_all = True
     exports = frozenset({"study", "deepspeed", "transformers", "axolotl", "llamafactory"})
 

@@ -60,8 +60,8 @@ class LiftStrategy(Strategy):
 
     label = "LIFT"
     method = "LIFT (layer-wise)"
-    noun = "LIFT"
     colour, shape, dash = "#c8500a", "triangle-up", (6, 3)
+    ink = "#b8480a", "#f2955a"
     exports = frozenset({"study", "deepspeed", "llamafactory"})
 
     group_size: int | None = None
