@@ -53,8 +53,8 @@ def cost_table(summary: StudySummary) -> Table:
         "costs on its own, with an empty prefix cache at its start; the comparison basis is about "
         f"this. As run: what it cost inside the sweep, where {summary.pair.labels[1]} trials read "
         "what others had cached. Neither counts the writing of checkpoints. Updates per parameter: "
-        "optimizer steps that the average weight got. All device-seconds: every trial of the arm at "
-        "this size, pruned and failed ones too, checkpoints included."
+        "optimizer steps that the average weight got. All device-seconds: every trial of the arm "
+        "at this size, pruned and failed ones too, checkpoints included."
     )
     return Table(caption, columns, rows)
 

@@ -15,7 +15,7 @@ from study.protocol.results import StudyResults
 from study.protocol.words import BASES
 from study.report.base import MISSING, Section, Snippet, Tile, loss, seconds
 from study.reuse.warm_start import warm_start_effect
-from study.strategies import arm_label
+from study.strategies import STRATEGIES, arm_label, trains_all
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -148,18 +148,25 @@ def _arm_facts(results: StudyResults) -> Facts:
         # Of the two ways to cut the blocks, the one in use.
         options.pop("groups" if options.get("groups") is None else "group_size", None)
         told = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in options.items())
-        facts.append((f"Arm: {arm_label(arm)}", told or "updates every weight at once"))
+        facts.append((f"Arm: {arm_label(arm)}", told or _untold(arm)))
     if len(config.arms.names) > 1:
         pair = pairs_of(config.arms.names)[0]
-        basis = BASES[config.comparison].about.format(challenger=pair.labels[1])
+        reference, challenger = pair.labels
+        basis = BASES[config.comparison].about.format(challenger=challenger)
         if config.comparison == "device_seconds" and results.cost_ratio is not None:
-            basis += f"; in the probe a full step took {results.cost_ratio:.2f} times a LIFT step"
-            full, lift = list(results.probe.arms.values())[:2] if results.probe else (None, None)
-            if full and lift and lift.step_cached:
-                times = full.step / lift.step_cached
-                basis += f" and {times:.2f} times one that reads its prefix from the cache"
+            times = f"{results.cost_ratio:.2f} times a {challenger} step"
+            basis += f"; in the probe a {reference} step took {times}"
+            costs = [results.probe.arms.get(arm) for arm in pair] if results.probe else [None, None]
+            if costs[0] and costs[1] and costs[1].step_cached:
+                ratio = costs[0].step / costs[1].step_cached
+                basis += f" and {ratio:.2f} times one that reads its prefix from the cache"
         facts.append(("Comparison basis", basis))
     return tuple(facts)
+
+
+def _untold(arm: str) -> str:
+    """Of an arm without options."""
+    return "updates every weight at once" if trains_all(arm) else STRATEGIES[arm].method
 
 
 def _search_facts(config: StudyConfig) -> Facts:

@@ -41,7 +41,7 @@ def arm_label(arm: str) -> str:
 
 def arm_noun(arm: str) -> str:
     """An arm as a way to train, e.g. ``full fine-tuning``; its name as in `arm_label`."""
-    return STRATEGIES[arm].noun if arm in STRATEGIES else arm
+    return (arm in STRATEGIES and STRATEGIES[arm].noun) or arm_label(arm)
 
 
 def trains_all(arm: str) -> bool:

@@ -125,7 +125,9 @@ class Strategy(Section, ABC):
     Attributes:
         label: how it is written for people, e.g. ``LIFT``.
         method: what it is, in a few words.
-        noun: it as a way to train, e.g. ``full fine-tuning``; of files that leave the study.
+        noun: it as a way to train, e.g. ``full fine-tuning``, of files that leave the study; empty:
+            its label.
+        ink: its colour in a page's text, on white and on black.
         trains_all: every parameter trains in every step, so that what it holds and how often a
             weight is updated follow from the model's size and the steps alone.
         exports: the formats of `study best` that can express it (`study.reuse.formats`); the
@@ -144,7 +146,8 @@ class Strategy(Section, ABC):
     colour: ClassVar[str]
     shape: ClassVar[str]
     dash: ClassVar[tuple[int, int]]
-    noun: ClassVar[str]
+    noun: ClassVar[str] = ""
+    ink: ClassVar[tuple[str, str]] = ("#5d6977", "#9aa6b2")
     trains_all: ClassVar[bool] = False
     exports: ClassVar[frozenset[str]] = frozenset({"study"})
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = ()

@@ -13,6 +13,7 @@ class FullStrategy(Strategy):
     noun = "full fine-tuning"
     summary = "Every weight trains in every step."
     colour, shape, dash = "#0b62a4", "circle", (1, 0)
+    ink = "#0b62a4", "#62b2ee"
     trains_all = True
     exports = frozenset({"study", "deepspeed", "transformers", "axolotl", "llamafactory"})
 

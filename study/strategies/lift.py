@@ -57,7 +57,7 @@ class LiftStrategy(Strategy):
 
     label = "LIFT"
     method = "LIFT (layer-wise)"
-    noun = "LIFT"
+    ink = "#b8480a", "#f2955a"
     exports = frozenset({"study", "deepspeed", "llamafactory"})
     summary = "Groups of transformer blocks train one after another."
     fewer_phases = "fewer groups"

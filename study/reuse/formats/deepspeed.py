@@ -69,9 +69,9 @@ def _notes(run: Run) -> list[str]:
         named = [f"{p['name']}: {p['steps']}" for p in run.section("run").get("phases") or ()]
         phases = ", ".join(named) or "not on record"
         notes += [
-            f"{arm_label(run.arm)} builds an engine of its own in each phase, with an optimizer over that phase's "
-            "parameters only and all others frozen; switching requires_grad in a live ZeRO engine "
-            "trains the wrong ones.",
+            f"{arm_label(run.arm)} builds an engine of its own in each phase, with an optimizer "
+            "over that phase's parameters only and all others frozen; switching requires_grad in a "
+            "live ZeRO engine trains the wrong ones.",
             "The buckets are sized for the first phase and work in all.",
             f"The phases and their steps: {phases}.",
             "`study train` does all of this with --format study.",
