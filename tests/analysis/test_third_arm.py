@@ -40,6 +40,7 @@ class ToyStrategy(Strategy):
     summary = "Blocks drawn at random train, others every few steps."
     noun = "random-block fine-tuning"
     colour, shape, dash = "#2a7f3f", "square", (2, 2)
+    ink = "#2a7f40", "#7fd494"
 
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:
         drawn = random.Random(seed).choices(layout.blocks, k=2)
@@ -105,7 +106,8 @@ def test_a_report_of_it_is_written_in_every_format(arms: tuple[str, ...], tmp_pa
     if arms == ("full", "toy"):
         assert {"full", "toy"} <= told["differences"][0].keys()
         assert told["verdicts"][0]["arm"] == told["crossover"]["kind"] == "toy"
-        assert ToyStrategy.colour in texts[0]
+        assert f'"{ToyStrategy.colour}"' not in texts[0] and "var(--toy)" in texts[0]
+        assert all(f"--toy: {ink};" in texts[0] for ink in ToyStrategy.ink)
 
 
 def test_a_question_is_answered_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
