@@ -1,4 +1,8 @@
-"""Pure analysis of a study's results: numbers in, frozen numbers out; draws nothing."""
+"""Numbers from a study's records: cells, curves, verdicts.
+
+Import what is named here, and `rules` for thresholds; `table` for rows of a frame.
+It draws nothing, writes nothing, and knows neither Ray nor torch.
+"""
 
 from __future__ import annotations
 

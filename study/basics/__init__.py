@@ -1,4 +1,5 @@
 """What the whole program rests on: errors, paths, files, URLs, numbers for people.
 
-Anything may import it; it imports no other package of the program and knows no study.
+Every module may be imported, by anything.
+It imports no other package of the program and knows no study.
 """

@@ -8,6 +8,19 @@ from pathlib import Path
 
 from study.basics.errors import StoreError
 
+STUDY_FILE = "study.yaml"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/\w[\w.-]*)?")
+
+
+def may_be_hub_id(text: str) -> bool:
+    """Whether a model or dataset of the Hugging Face Hub can have this name."""
+    return _HUB_ID.fullmatch(text) is not None
+
+
+def is_yaml(path: str | Path) -> bool:
+    """Whether a file's name says that it is YAML."""
+    return Path(path).suffix in (".yaml", ".yml")
+
 
 @dataclass(frozen=True)
 class StudyPaths:

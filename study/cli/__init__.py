@@ -1,6 +1,8 @@
 """The `study` command: verbs, parsing and printing only.
 
-Nothing heavy is imported here: `study --help` answers before torch or Ray would be loaded.
+Import `main` alone.
+It decides nothing, and nothing heavy is imported here: `study --help` answers before torch or Ray
+would be loaded.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def write_best(
             f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm {arms[-1]}."
         )
     best = best_configuration(results, arm or arms[0], dataset_size)
-    made = export(best.content, format.value)
+    made = export(best.file, format.value)
     for warning in best.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if output is None:

@@ -45,15 +45,15 @@ def recommend_and_print(asked: Asked, places: Sequence[str], as_json: bool) -> i
 def _print_answer(console: Console, found: Recommendation) -> None:
     verdict, study, best = found.verdict, found.judged.study, found.best
     console.print(Text(_sentence(verdict), style="bold"))
-    run = best.content["run"]
+    run = best.file.run
     values = ", ".join(f"{name} {short(v)}" for name, v in best.hyperparameters.items())
     facts = {
         "Study": f"{study.name} ({study.place}), {sizes_of(study)}",
         "Comparison": BASES[verdict.basis].phrase,
         "Difference": _difference(verdict),
         "Cost": _cost(verdict),
-        "Configuration": f"{values}; {run['steps']:,} steps ({run['epochs']:g} epochs)",
-        "Chosen": f"{' and '.join(best.content['chosen']['trials'])}. {best.rule}",
+        "Configuration": f"{values}; {run.steps:,} steps ({run.epochs:g} epochs)",
+        "Chosen": f"{' and '.join(best.file.chosen.trials)}. {best.rule}",
         "Warnings": "; ".join(
             f"{gate.name}: {gate.found}" for gate in verdict.gates if gate.status == "warn"
         ),
@@ -160,7 +160,7 @@ def _answer(found: Recommendation) -> dict[str, Any]:
         "dataset_size": found.asked.dataset_size,
         "study": _study(found.judged),
         "verdict": found.verdict.to_dict(),
-        "configuration": found.best.content,
+        "configuration": found.best.file.to_dict(),
         "others": [_study(judged) for judged in found.others],
         "notes": [*found.best.notes, *found.notes],
         "commands": list(_commands(found)),

@@ -64,7 +64,6 @@ def run_and_report(config: StudyConfig, named: str) -> None:
                 f"({error.strerror or error}). The study's results are on record. Mend the cause, "
                 f"then `study report {named}`; with --output it goes to another folder."
             ) from error
-    failed = [r for r in results.trials if r.state is TrialState.FAIL]
     # No markup: names and paths may have brackets in them.
     console = Console()
     console.print()
@@ -77,6 +76,12 @@ def run_and_report(config: StudyConfig, named: str) -> None:
     width = max(len(command) for command, _ in suggestions)
     for command, what in suggestions:
         console.print(f"  {command:<{width}}  {what}", soft_wrap=True)
+    _refuse_failure(results, named)
+
+
+def _refuse_failure(results: StudyResults, named: str) -> None:
+    """A study of which no trial came through has failed itself."""
+    failed = [r for r in results.trials if r.state is TrialState.FAIL]
     if failed and len(failed) == len(results.trials):
         raise StudyError(
             f"Every trial failed. The first reason: "

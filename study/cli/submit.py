@@ -151,13 +151,14 @@ def _notes(packed: PackedStudy) -> list[str]:
 
 def _named_job(dashboard: Dashboard, named: str) -> Job:
     """The job of an id, or the newest one of a study file."""
+    from study.basics.paths import is_yaml
     from study.basics.yaml_source import read_yaml
     from study.launch.submit.jobs import find_job, newest_job
 
     path = DEMO_FOLDER / "study.yaml" if named == DEMO else Path(named)
     path = path / "study.yaml" if path.is_dir() else path
     if not path.is_file():
-        if path.suffix in (".yaml", ".yml"):
+        if is_yaml(path):
             raise UserError(f"No study file {path}. Name one, or a job's id.")
         return find_job(dashboard, named)
     data = read_yaml(path).data

@@ -144,7 +144,7 @@ def _is_trained(
         spec = TrialSpec.from_dict(record["spec"])
         same_size = dataset_size in (None, spec.size)
         same_seed = seed is None or recipe.spec_at(spec.size, seed).seed == spec.seed
-        if record["best_configuration"] == recipe.content and same_size and same_seed:
+        if record["best_configuration"] == recipe.best.to_dict() and same_size and same_seed:
             return True
     raise UserError(f"--output {place}: something else is there. Remove it, or name another place.")
 

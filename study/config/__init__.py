@@ -1,5 +1,5 @@
 """study.yaml and search spaces, read and validated.
 
-`load` makes a `StudyConfig` from a file. It trains nothing, and touches no data but to see that
-files exist.
+Import `load` (a `StudyConfig` from a file), `models` and `space`; `schema` for editors.
+It trains nothing, and touches no data but to see that files exist.
 """

@@ -9,13 +9,12 @@ from __future__ import annotations
 import glob
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from study.basics.database_url import DatabaseUrlError, parse_database_url, sqlite_path
 from study.basics.errors import Fault
-from study.basics.paths import StudyPaths
+from study.basics.paths import StudyPaths, may_be_hub_id
 from study.basics.remote import is_remote
 from study.basics.surroundings import expanded, unknown_in
 from study.basics.urls import has_password, without_password
@@ -24,7 +23,6 @@ from study.config.data_formats import FORMATS, data_format
 from study.config.models import DataConfig, StudyConfig
 
 GENERAL_TEXT = "general"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FIELDS = ("train", "validation", "test", "retention")
 NAMING_FILES = (
     ("model", ("path", "tokenizer")),
@@ -199,7 +197,7 @@ def _local(path: str, base_dir: Path) -> Path:
 
 def _is_local(path: str, base_dir: Path) -> bool:
     """Whether a path is a local one, existing or not, rather than a hub id."""
-    if path.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(path):
+    if path.startswith((".", "/", "~")) or not may_be_hub_id(path):
         return True
     local = base_dir / path
     # `models/llama` with a local folder `models` is a mistyped path, not somebody's model.

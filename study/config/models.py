@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from study.basics.database_url import file_url
@@ -19,8 +19,14 @@ from study.basics.section import PositiveInt, Section
 from study.config.arms import ArmsConfig, read_arms
 from study.config.space.read import SearchSpace, load_space
 
+_PATHS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+Files = str | Annotated[list[str], WithJsonSchema(_PATHS)]
+"""Validated without the least length: an empty list has words of its own."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+_BETA = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+# Draft 7 has no `prefixItems`.
+_BETAS = {"type": "array", "items": _BETA, "minItems": 2, "maxItems": 2}
 Task = Literal["causal-lm", "sequence-classification"]
 Basis = Literal["device_seconds", "updates_per_parameter", "tokens"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -44,12 +50,12 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    train: str | list[str]
+    train: Files
     """File, folder, glob, list of them, or hub id: JSONL, JSON, CSV, TSV, Parquet, Arrow (also a
     folder that `save_to_disk` wrote), plain text; text also packed as .gz, .bz2, .xz or .zst."""
-    validation: str | list[str] | None = None
+    validation: Files | None = None
     """The same; null: `validation_size` is cut from train."""
-    test: str | list[str] | None = None
+    test: Files | None = None
     """The same; null: `test_size` is cut from train."""
     validation_size: PositiveInt | Fraction = 0.1
     """Examples, or share of the training file, to cut when no validation file is given."""
@@ -77,7 +83,7 @@ class DataConfig(Section):
     began."""
     label: str | None = None
     """Classification: label column (integers or names)."""
-    retention: str | list[str] | None = "general"
+    retention: Files | None = "general"
     """Text the model should not forget. `general`: the text shipped with the package; a file or
     hub id; null: not measured."""
     retention_text: str = "text"
@@ -133,7 +139,7 @@ class TrainingConfig(Section):
     """auto: bf16 on GPUs that have it, fp32 elsewhere."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with momentum."""
-    betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
+    betas: Annotated[tuple[Beta, Beta], Field(strict=False), WithJsonSchema(_BETAS)] = (0.9, 0.999)
     """AdamW's decay rates; the second one where the search space does not decide it."""
     epsilon: float = Field(default=1e-8, gt=0)
     """AdamW only."""

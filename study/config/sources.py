@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import glob
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any
 
 from study.basics.errors import DataError
 from study.basics.fingerprints import files_fingerprint
+from study.basics.paths import may_be_hub_id
 from study.config.data_formats import FORMATS, data_format
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def find_source(key: str, value: str | Sequence[str], hub_splits: tuple[str, ...
 
 def _is_hub_id(entry: str) -> bool:
     path = Path(entry).expanduser()
-    if path.exists() or data_format(path) or not _HUB_ID.fullmatch(entry):
+    if path.exists() or data_format(path) or not may_be_hub_id(entry):
         return False
     # "data/train" with a local folder "data" is a mistyped path, not somebody's dataset.
     return "/" not in entry or not path.parent.exists()

@@ -1,6 +1,7 @@
-"""What leaves this machine: files that start a Ray cluster and run a study on it.
+"""What leaves this machine: files that start a Ray cluster, studies sent to one.
 
-`render_cluster_file` fills the files of ``cluster/`` from a study file. Nothing here imports Ray.
+Import what is named here, and `submit`. `render_cluster_file` fills the files of ``cluster/`` from
+a study file; that part never imports Ray.
 """
 
 from study.launch.cluster_file.render import Rendered, render_cluster_file

@@ -1,4 +1,8 @@
-"""Reports: the analysis laid out as HTML, Markdown and JSON. Nothing is computed here."""
+"""Reports: the analysis laid out as HTML, Markdown and JSON.
+
+Import what is named here, and `notebook`.
+Nothing is computed here, and nothing is read but the results that are handed over.
+"""
 
 from __future__ import annotations
 

@@ -8,14 +8,12 @@ from typing import Any
 from study.analysis import ReplicateSummary, StudySummary, decide
 from study.analysis.rules import pair_with
 from study.analysis.summary import gather_evidence, summarise
-from study.basics.text_safety import one_line
-from study.basics.yaml_source import dump_yaml
 from study.protocol.records import TrialRecord
 from study.protocol.results import StudyResults
+from study.reuse.best_file import Best
 from study.reuse.choose import choose
-from study.reuse.content import content
+from study.reuse.content import best_file
 from study.reuse.scores import unlearned
-from study.strategies import arm_label
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,6 @@ class BestConfiguration:
     Attributes:
         arm, dataset_size: what it is for.
         chosen: the replicate whose winner it is.
-        candidates: every replicate's winner at that replicate's size, by replicate.
         trial: the search trial with the configuration; where it lies between two trials', the one
             that gives what is not interpolated.
         hyperparameters: of a run.
@@ -33,32 +30,19 @@ class BestConfiguration:
         rule: how it was picked, one sentence.
         notes: what else must be known, one sentence each.
         warnings: those that speak against using it.
-        content: everything `to_yaml` writes, plain values only.
+        file: what `study best` writes.
     """
 
     arm: str
     dataset_size: int
     chosen: ReplicateSummary
-    candidates: tuple[ReplicateSummary, ...]
     trial: TrialRecord
     hyperparameters: dict[str, Any]
     interpolated: tuple[str, ...]
     rule: str
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
-    content: dict[str, Any]
-
-    def to_yaml(self) -> str:
-        """YAML with a commented header; `yaml.safe_load` gives `content` back."""
-        lines = [
-            f"Best configuration of {arm_label(self.arm)} at {self.dataset_size:,} examples, "
-            f"study {self.content['study']['name']}.",
-            self.rule,
-            *self.notes,
-            "Losses are in nats. Steps and epochs under `run` are those of one run.",
-        ]
-        header = "".join(f"# {one_line(' '.join(line.split()))}\n" for line in lines)
-        return header + dump_yaml(self.content)
+    file: Best
 
 
 def best_configuration(
@@ -92,14 +76,13 @@ def best_configuration(
         arm=arm,
         dataset_size=choice.dataset_size,
         chosen=choice.replicate,
-        candidates=tuple(r for r in choice.cell.replicates if r.winner is not None),
         trial=choice.trial,
         hyperparameters=dict(choice.hyperparameters),
         interpolated=choice.interpolated,
         rule=choice.rule,
         notes=choice.notes,
         warnings=warnings,
-        content=content(results, evidence, verdict, choice),
+        file=best_file(results, evidence, verdict, choice),
     )
 
 

@@ -1,7 +1,8 @@
-"""What a best configuration's file says: plain values, in the order in which they are read."""
+"""What a best configuration's file says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from study.analysis import Evidence, Verdict
@@ -16,26 +17,21 @@ from study.protocol.steps import (
     trial_steps,
     trial_strategy,
 )
+from study.reuse.best_file import FORMAT, Best
 from study.reuse.choose import Choice
 from study.reuse.scores import scores, verdict_facts, winner_facts
 from study.strategies import trains_all
 
-FORMAT = 1
 
-
-def content(
+def best_file(
     results: StudyResults, evidence: Evidence, verdict: Verdict | None, choice: Choice
-) -> dict[str, Any]:
-    """Everything that a rerun needs and that says where the configuration comes from. A
-    hyperparameter that is also a setting of `training` or of the strategy replaces it there."""
-    config, spec, data = results.config, choice.trial.spec, results.data
+) -> Best:
+    """The file of a choice."""
+    config, spec = results.config, choice.trial.spec
     outcome = choice.trial.outcome or TrialOutcome("finished")
-    chosen = choice.hyperparameters
-    section = getattr(config.arms, spec.arm).model_dump(mode="json")
-    training = config.training.model_dump(mode="json")
-    strategy = {key: chosen.get(key, value) for key, value in section.items()}
-    trials = [choice.trial] if choice.other is None else [choice.trial, choice.other]
-    found = {
+    chosen, settings = choice.hyperparameters, config.model_dump(mode="json")
+    strategy = _with_chosen(getattr(config.arms, spec.arm).model_dump(mode="json"), chosen)
+    content = {
         "format": FORMAT,
         "study": {
             "name": config.name,
@@ -46,15 +42,10 @@ def content(
         },
         "arm": spec.arm,
         "dataset_size": choice.dataset_size,
-        "chosen": {
-            "trials": [trial.spec.trial_id for trial in trials],
-            "rule": choice.rule,
-            "interpolated": list(choice.interpolated),
-            "notes": list(choice.notes),
-        },
+        "chosen": _chosen(choice),
         "hyperparameters": {k: v for k, v in chosen.items() if k not in strategy},
         "strategy": strategy,
-        "training": {key: chosen.get(key, value) for key, value in training.items()},
+        "training": _with_chosen(settings["training"], chosen),
         "run": _run(results, choice, outcome),
         "seeds": {
             "trial": spec.seed,
@@ -65,29 +56,48 @@ def content(
         "scores": scores(results, evidence, choice),
         "verdict": verdict_facts(verdict),
         "winners": [fact for cell in choice.cells for fact in winner_facts(cell)],
-        "model": {
-            **config.model.model_dump(mode="json"),
-            "fingerprint": results.model_fingerprint,
-            "parameters": results.model_parameters,
-            "num_blocks": results.num_blocks,
-            "tied": results.tied,
-        },
+        "model": settings["model"] | _model_facts(results),
         "task": config.task,
-        "data": {
-            **config.data.model_dump(mode="json"),
-            # A final run on another day must train on the same prompts.
-            **({"chat_date": data.chat_date} if data is not None and data.chat_date else {}),
-            "fingerprint": None if data is None else data.fingerprint,
-            "label_names": [] if data is None else list(data.label_names),
-        },
-        "zero": config.zero.model_dump(mode="json"),
-        "resources": config.resources.model_dump(mode="json"),
+        "data": settings["data"] | _data_facts(results),
+        "zero": settings["zero"],
+        "resources": settings["resources"],
         "prefix_cache": _prefix_cache(results, outcome),
         "deepspeed": outcome.deepspeed_config,
         "versions": outcome.versions,
     }
-    published: dict[str, Any] = without_passwords(found)
-    return published
+    return Best.read(without_passwords(content))
+
+
+def _with_chosen(settings: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: chosen.get(key, value) for key, value in settings.items()}
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    trials = [choice.trial] if choice.other is None else [choice.trial, choice.other]
+    return {
+        "trials": [trial.spec.trial_id for trial in trials],
+        "rule": choice.rule,
+        "interpolated": list(choice.interpolated),
+        "notes": list(choice.notes),
+    }
+
+
+def _model_facts(results: StudyResults) -> dict[str, Any]:
+    return {
+        "fingerprint": results.model_fingerprint,
+        "parameters": results.model_parameters,
+        "num_blocks": results.num_blocks,
+        "tied": results.tied,
+    }
+
+
+def _data_facts(results: StudyResults) -> dict[str, Any]:
+    data = results.data
+    if data is None:
+        return {"fingerprint": None, "label_names": []}
+    # A final run on another day must train on the same prompts.
+    day = {"chat_date": data.chat_date} if data.chat_date else {}
+    return day | {"fingerprint": data.fingerprint, "label_names": list(data.label_names)}
 
 
 def _prefix_cache(results: StudyResults, outcome: TrialOutcome) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def model_card(recipe: Recipe, run: FinalRun) -> str:
     """README.md of the model folder: what it is, how it was trained, how well it does, and why so;
     its YAML header has the Hub's metadata with a ``model-index``."""
     task, _ = _TASKS[run.config.task]
-    name = f"{recipe.content['study']['name']}-{run.spec.arm}"
+    name = f"{recipe.best.study.name}-{run.spec.arm}"
     data = ModelCardData(
         base_model=_base_model(run.config.model.path),
         base_model_relation="finetune",
@@ -51,7 +51,7 @@ def record(recipe: Recipe, run: FinalRun) -> str:
     outcome.pop("test_losses")  # one per test example
     return json.dumps(
         {
-            "best_configuration": recipe.content,
+            "best_configuration": recipe.best.to_dict(),
             "spec": run.spec.to_dict(),
             "measurements": [m.to_dict() for m in run.measurements],
             "outcome": outcome,
@@ -81,7 +81,7 @@ def _results(recipe: Recipe, run: FinalRun) -> list[EvalResult]:
             task_type=task,
             task_name=task_name,
             dataset_type="custom",
-            dataset_name=f"the test split of study {recipe.content['study']['name']}",
+            dataset_name=f"the test split of study {recipe.best.study.name}",
             metric_type=kind,
             metric_name=title,
             metric_value=round(value, 6),
@@ -144,20 +144,18 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
 
 
 def _why(recipe: Recipe, run: FinalRun) -> list[str]:
-    content = recipe.content
-    chosen: Mapping[str, Any] = content.get("chosen") or {}
-    said = [str(chosen.get("rule", ""))] + [str(note) for note in chosen.get("notes") or ()]
+    best = recipe.best
+    said = [best.chosen.rule, *best.chosen.notes]
     lines = [
-        f"Chosen for {recipe.dataset_size:,} examples by study {_plain(content['study']['name'])} "
-        f"(basis: {content['study'].get('comparison')}). {_plain(' '.join(said))}".rstrip()
+        f"Chosen for {recipe.dataset_size:,} examples by study {_plain(best.study.name)} "
+        f"(basis: {best.study.comparison}). {_plain(' '.join(said))}".rstrip()
     ]
-    verdict = content.get("verdict")
-    if verdict:
-        lines += ["", _verdict(verdict)]
-    expected = (content.get("scores") or {}).get("test_loss")
+    if best.verdict:
+        lines += ["", _verdict(best.verdict)]
+    expected = best.scores.get("test_loss")
     if expected is not None:
         lines += ["", f"The study's own runs of it had a mean test loss of {expected:.4f}."]
-    if run.data.fingerprint != (content.get("data") or {}).get("fingerprint"):
+    if run.data.fingerprint != best.data.fingerprint:
         lines += ["", "The data are not those of the study: its figures are about other data."]
     return lines
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from study.basics.database_url import sqlite_path
 from study.basics.errors import StoreError, StudyError, UserError
-from study.basics.paths import StudyPaths
+from study.basics.paths import STUDY_FILE, StudyPaths, is_yaml
 from study.basics.remote import is_remote
 from study.basics.urls import without_password
 from study.config.load import StorageConfig, StudyConfig, load_config
@@ -88,11 +88,11 @@ def _sources(place: str) -> Iterator[Callable[[], list[PastStudy]]]:
         yield partial(_in_database, place, place, StorageConfig(database=place))
         return
     path = Path(place)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+    if is_yaml(path) and path.is_file():
         yield partial(_of_file, path)
     elif path.is_dir():
-        if (path / "study.yaml").is_file():
-            yield partial(_of_file, path / "study.yaml")
+        if (path / STUDY_FILE).is_file():
+            yield partial(_of_file, path / STUDY_FILE)
         for folder in _results_below(path):
             here = StorageConfig(results=str(folder.absolute()))
             yield partial(_in_database, StudyPaths(folder).database, str(folder), here)

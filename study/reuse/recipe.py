@@ -7,15 +7,11 @@ steps follow from epochs and dataset size, and LIFT keeps its ratio to them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from study.basics.errors import ConfigError, Fault
-from study.basics.yaml_source import YamlSource, read_yaml
 from study.config.load import StudyConfig, check_paths, parse_config
 from study.protocol.plan import derive_seed, evaluation_steps
 from study.protocol.records import (
@@ -27,16 +23,9 @@ from study.protocol.records import (
     TrialSpec,
 )
 from study.protocol.steps import full_steps, least_steps
-from study.strategies import STRATEGIES
+from study.reuse.best_file import Best, checked, read_form, settings_of
 
-FORMAT = 1
-_FINDINGS = {
-    "model": ("fingerprint", "parameters", "num_blocks", "tied"),
-    "data": ("fingerprint", "label_names"),
-}
-"""What a best configuration says of a section beyond its settings."""
 _SECTIONS = ("model", "task", "data", "training", "zero", "resources", "prefix_cache")
-_REQUIRED = ("study", "arm", "dataset_size", "hyperparameters", "run", "model", "data", "training")
 _STREAM = 20
 """Of the seeds of final runs, beside those of the plan."""
 
@@ -46,29 +35,35 @@ class Recipe:
     """A chosen configuration.
 
     Attributes:
-        content: the whole file, plain values.
+        best: the whole file.
         config: a study of this arm alone at `dataset_size`, with its hyperparameters fixed.
-        arm: ``full`` or ``lift``.
-        dataset_size: training examples that it was chosen for.
-        steps: optimizer steps of a run on so many.
-        hyperparameters: of the run.
         num_blocks: of its model; None: not known, and 1 step may be too few for its phases.
     """
 
-    content: dict[str, Any]
+    best: Best
     config: StudyConfig
-    arm: str
-    dataset_size: int
-    steps: int
-    hyperparameters: dict[str, Any]
     num_blocks: int | None = None
+
+    @property
+    def arm(self) -> str:
+        return self.best.arm
+
+    @property
+    def dataset_size(self) -> int:
+        """Training examples that it was chosen for."""
+        return self.best.dataset_size
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Of the run."""
+        return self.best.hyperparameters
 
     def steps_at(self, size: int) -> int:
         """Optimizer steps of a run on `size` training examples, one for each phase at least."""
-        steps = self.steps
+        steps = self.best.run.steps
         if size != self.dataset_size:
             rule = full_steps(self.config, size) / full_steps(self.config, self.dataset_size)
-            steps = round(self.steps * rule)
+            steps = round(steps * rule)
         if self.num_blocks is None:
             return max(1, steps)
         return max(steps, least_steps(self.config, self.arm, self.hyperparameters, self.num_blocks))
@@ -139,19 +134,21 @@ def read_recipe(path: Path) -> Recipe:
         ConfigError: it is no best configuration, or everything that is wrong in it and with the
             model and data files that it names.
     """
-    source = read_yaml(path)
+    source = read_form(path)
     content = source.data
-    _check_form(source, content)
     study, arm = content["study"], content["arm"]
-    hyperparameters = dict(content["hyperparameters"])
     settings = {
         "name": study.get("name"),
         "seed": study.get("seed", 0),
         "dataset_sizes": content["dataset_size"],
         "arms": {arm: content.get("strategy") or {}},
-        "search": {"space": {"shared": hyperparameters}, "trials": 1, "replicates": 1},
+        "search": {
+            "space": {"shared": dict(content["hyperparameters"])},
+            "trials": 1,
+            "replicates": 1,
+        },
         "confirm": {"seeds": 1},
-        **{name: _settings_of(name, content[name]) for name in _SECTIONS if content.get(name)},
+        **{name: settings_of(name, content[name]) for name in _SECTIONS if content.get(name)},
     }
     try:
         config = parse_config(settings, path.absolute().parent, str(path))
@@ -160,60 +157,7 @@ def read_recipe(path: Path) -> Recipe:
     faults = check_paths(config)
     if faults:
         raise ConfigError(str(path), source.locate(faults))
-    size, steps = config.dataset_sizes[0], content["run"]["steps"]
-    return Recipe(content, config, arm, size, steps, hyperparameters)
-
-
-def _check_form(source: YamlSource, content: Any) -> None:
-    remedy = "`study best STUDY --arm ARM --output best.yaml` writes one."
-    faults = list(source.faults)
-    if not isinstance(content, Mapping):
-        rule = "is no best configuration."
-        raise ConfigError(source.name, [Fault(source.name, None, content, rule, remedy)])
-    known = content.get("format")
-    if known != FORMAT:
-        rule = f"must be {FORMAT}: a best configuration of this version."
-        raise ConfigError(source.name, source.locate([Fault("format", None, known, rule, remedy)]))
-    for name in _REQUIRED:
-        if content.get(name) is None:
-            faults.append(Fault(name, None, None, "is required.", remedy))
-    for name in ("study", "hyperparameters", "strategy", "run", *_FINDINGS, "training"):
-        if not isinstance(content.get(name, {}), Mapping | None):
-            faults.append(
-                Fault(name, None, None, "must be a section of `key: value` lines.", remedy)
-            )
-    if content.get("arm") is not None and content["arm"] not in STRATEGIES:
-        faults.append(Fault("arm", None, None, f"must be one of {', '.join(STRATEGIES)}.", ""))
-    run = content.get("run")
-    steps = run.get("steps") if isinstance(run, Mapping) else 1
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        rule = "must be a whole number of at least 1."
-        faults.append(Fault("run.steps", None, None, rule, "It is the optimizer steps of one run."))
-    chosen = content.get("hyperparameters")
-    for name, value in chosen.items() if isinstance(chosen, Mapping) else ():
-        if isinstance(value, Mapping | list):
-            rule, remedy = "must be a single value.", "A final run searches nothing."
-            faults.append(Fault(f"hyperparameters.{name}", None, None, rule, remedy))
-    if not isinstance(content.get("dataset_size"), int | None):
-        rule, remedy = "must be a whole number.", "Name the one size that it was chosen for."
-        faults.append(Fault("dataset_size", None, None, rule, remedy))
-    if faults:
-        raise ConfigError(source.name, source.locate(faults))
-
-
-def _settings_of(name: str, section: Any) -> Any:
-    """A section without what it says beyond its settings, and without written-out defaults: some
-    settings may only be written where they have an effect."""
-    if not isinstance(section, Mapping):
-        return section
-    fields = StudyConfig.model_fields[name].annotation.model_fields  # type: ignore[union-attr]
-    plain = {k: v for k, v in section.items() if k not in _FINDINGS.get(name, ())}
-    return {k: v for k, v in plain.items() if k not in fields or v != _default(fields[k])}
-
-
-def _default(field: FieldInfo) -> Any:
-    value = field.get_default(call_default_factory=True)
-    return list(value) if isinstance(value, tuple) else value
+    return Recipe(checked(source), config)
 
 
 def _renamed(faults: tuple[Fault, ...], arm: str) -> list[Fault]:

@@ -1,4 +1,5 @@
 """A study's records, on an Optuna storage and in a folder or bucket.
 
-`study_store` writes, `reader` and `opening` read. It decides nothing and draws no points' values.
+Import `study_store`, which writes, and `reader` and `opening`, which read.
+It decides nothing and draws no points' values.
 """

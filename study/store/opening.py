@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study.basics.database_url import file_url, sqlite_path
 from study.basics.errors import StoreError
-from study.basics.paths import StudyPaths
+from study.basics.paths import STUDY_FILE, StudyPaths, is_yaml
 from study.basics.remote import is_remote
 from study.basics.urls import without_password
 from study.config.load import StorageConfig, StudyConfig, load_config
@@ -31,8 +31,8 @@ def read_study(source: str | Path) -> StudyResults:
     if path.is_dir() and not StudyPaths(path).database.is_file():
         if (path / RESULTS).is_file():
             return read_results(f"file://{path.absolute()}")
-        path = path / "study.yaml"
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+        path = path / STUDY_FILE
+    if is_yaml(path) and path.is_file():
         config = load_config(path)
         if config.results_url is not None:
             return read_results(config.results_url)
@@ -53,7 +53,7 @@ def store_of(config: StudyConfig) -> StudyStore | None:
 def label_of(source: str) -> str:
     """What an earlier study is called in notes: a results folder's own name."""
     path = Path(without_password(source))
-    return path.parent.name if path.suffix in (".yaml", ".yml") else path.name
+    return path.parent.name if is_yaml(path) else path.name
 
 
 def open_study(source: str | Path) -> StudyStore:
@@ -76,11 +76,11 @@ def open_study(source: str | Path) -> StudyStore:
         if database.is_file():
             place = StorageConfig(results=str(path.absolute()))
             return StudyStore.open(file_url(database.absolute()), place=place)
-        if not (path / "study.yaml").is_file():
+        if not (path / STUDY_FILE).is_file():
             raise StoreError(
                 f"No study in {path}: neither study.db nor study.yaml is there. Name a study "
                 "file or the results folder of a study."
             )
-        path = path / "study.yaml"
+        path = path / STUDY_FILE
     config = load_config(path)
     return StudyStore.open(config.database_url, config.name, config.storage)

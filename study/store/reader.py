@@ -18,6 +18,7 @@ from study.protocol.results import (
 )
 from study.store.attributes import SPEC, VOID, to_record
 from study.store.facts import StudyFacts
+from study.store.optuna_internals import id_of_study
 
 
 class StudyReader(StudyFacts):
@@ -69,7 +70,7 @@ class StudyReader(StudyFacts):
             to_record(frozen)
             for study in self._storage.get_all_studies()
             if study.study_name.startswith(prefix)
-            for frozen in self._storage.get_all_trials(study._study_id, deepcopy=False)
+            for frozen in self._storage.get_all_trials(id_of_study(study), deepcopy=False)
             if SPEC in frozen.user_attrs
         ]
 

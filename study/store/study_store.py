@@ -60,6 +60,7 @@ from study.store.notes import (
     describe,
     study_note,
 )
+from study.store.optuna_internals import id_of_study, id_of_trial
 from study.store.patient import PatientStorage, Waiting
 from study.store.reader import StudyReader
 
@@ -134,7 +135,7 @@ class StudyStore(StudyReader):
             names = sorted(
                 s.study_name
                 for s in storage.get_all_studies()
-                if "schema_version" in storage.get_study_user_attrs(s._study_id)
+                if "schema_version" in storage.get_study_user_attrs(id_of_study(s))
             )
             if name is None and len(names) == 1:
                 name = names[0]
@@ -174,7 +175,7 @@ class StudyStore(StudyReader):
                 study_name=name, storage=self._storage, direction="minimize", load_if_exists=True
             )
             note = cell_note(self.config, cell, stage)
-            describe(self._storage, study._study_id, note, cell_columns(cell))
+            describe(self._storage, id_of_study(study), note, cell_columns(cell))
         return self._studies[name]
 
     def begin(
@@ -207,7 +208,7 @@ class StudyStore(StudyReader):
         trial.set_user_attr(STARTED, time.time())
         for name, value in columns_at_start(resolved).items():
             trial.set_user_attr(name, value)
-        self._trial_ids[spec.trial_id] = trial._trial_id
+        self._trial_ids[spec.trial_id] = id_of_trial(trial)
         return resolved
 
     def _stale(
@@ -220,8 +221,8 @@ class StudyStore(StudyReader):
             # A former winner's confirm trial has the same id and other hyperparameters.
             same_point = not spec.hyperparameters or frozen.params == spec.hyperparameters
             if same_point and frozen.params.keys() == distributions.keys():
-                return Trial(study, frozen._trial_id)
-            self._storage.set_trial_user_attr(frozen._trial_id, VOID, True)
+                return Trial(study, id_of_trial(frozen))
+            self._storage.set_trial_user_attr(id_of_trial(frozen), VOID, True)
             study.tell(frozen.number, state=OptunaState.FAIL)
         return None
 
@@ -232,7 +233,7 @@ class StudyStore(StudyReader):
         """Keep an evaluation. One that is kept already stays as it is."""
         trial = Trial(self._study(cell_of(spec), spec.stage), self._trial_ids[spec.trial_id])
         key = f"{MEASUREMENT}{measurement.step}"
-        frozen = self._storage.get_trial(trial._trial_id)
+        frozen = self._storage.get_trial(id_of_trial(trial))
         if key in frozen.user_attrs:
             return
         # First what the pruner reads: after a crash in between, the rest is reported again.

@@ -125,14 +125,14 @@ def test_a_question_is_answered_with_it(tmp_path: Path, capsys: pytest.CaptureFi
 def test_its_best_configuration_is_written_and_refused_by_name_elsewhere() -> None:
     results = study_of("full", "lift", "toy", better="toy")
     best = best_configuration(results, "toy", 400)
-    made = export(best.content, "study")
+    made = export(best.file, "study")
     assert "Best configuration of random-block fine-tuning at 400 examples" in made.text
     written = yaml.safe_load(made.text)
     assert (written["arm"], written["verdict"]["arm"]) == ("toy", "toy")
     assert written["scores"]["arm_test_loss"] == pytest.approx(3.9, abs=0.01)
     for name in FORMATS.keys() - {"study"}:
         with pytest.raises(UserError, match="cannot express Toy") as error:
-            export(best.content, name)
+            export(best.file, name)
         assert "--format study (with `study train`)" in str(error.value)
 
 

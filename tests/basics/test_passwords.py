@@ -21,6 +21,7 @@ from study.report import write_report
 from study.reuse.best import best_configuration
 from study.store.opening import read_study
 from study.store.study_store import StudyStore
+from tests.helpers.best_files import written
 from tests.helpers.results import DRAWN_FROM, make_config
 from tests.helpers.stores import finished_study, write_store
 
@@ -70,7 +71,7 @@ def test_it_is_in_neither_the_store_nor_what_is_made_of_it(database: str, tmp_pa
     files = [path for path in paths.html.parent.rglob("*") if path.is_file()]
     assert len(files) > 5
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
-    assert CANARY not in best_configuration(store.results(), "lift").to_yaml()
+    assert CANARY not in written(best_configuration(store.results(), "lift"))
     # And the study goes on, also with another password.
     again = make_url(database).set(password="other").render_as_string(hide_password=False)
     storage = config.storage.model_copy(update={"database": again})

@@ -53,7 +53,7 @@ def test_a_trained_model_is_put_there_and_known_again(
     _publish(recipe, run, place)
 
     assert read(place, "model.safetensors") == b"weights"
-    assert json.loads(read(place, RECORD) or b"")["best_configuration"] == recipe.content
+    assert json.loads(read(place, RECORD) or b"")["best_configuration"] == recipe.best.to_dict()
     assert b"model-index" in (read(place, "README.md") or b"")
     assert not paths.data.exists() and (paths.root / "logs").is_dir(), "the log stays"
     if is_remote(place):
@@ -63,6 +63,6 @@ def test_a_trained_model_is_put_there_and_known_again(
         with pytest.raises(UserError, match="something else is there"):
             _is_trained(recipe, place, **asked)
     assert _is_trained(recipe, place, dataset_size=run.spec.size)
-    other = replace(recipe, content={**recipe.content, "arm": "full"})
+    other = replace(recipe, best=recipe.best.model_copy(update={"arm": "full"}))
     with pytest.raises(UserError, match="something else is there"):
         _is_trained(other, place)

@@ -12,6 +12,7 @@ from study.config.load import parse_config
 from study.orchestration.prepare import prepare_study
 from study.reuse import best_configuration
 from study.reuse.recipe import read_recipe
+from tests.helpers.best_files import written
 from tests.helpers.chat_templates import LLAMA_3, chat_tokenizer
 from tests.helpers.data import study_config, task_rows, write_jsonl
 from tests.helpers.models import tiny_model, tiny_model_folder
@@ -83,5 +84,5 @@ def test_a_final_run_prints_the_day_of_its_study(tmp_path: Path) -> None:
         on_record = dataclasses.replace(results.data, chat_date=day)
         chosen = best_configuration(dataclasses.replace(results, data=on_record), "full", 128)
         path = tmp_path / "best.yaml"
-        path.write_text(chosen.to_yaml())
+        path.write_text(written(chosen))
         assert read_recipe(path).config.data.chat_date == day

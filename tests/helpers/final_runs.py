@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from study.protocol.records import BaseModelRecord, Stage
 from study.reuse import best_configuration
 from study.reuse.recipe import FinalRun, Recipe
@@ -17,12 +15,12 @@ from tests.helpers.results import make_results, make_trial
 def finished(path: str = "models/tiny-llama", **outcome: Any) -> tuple[Recipe, FinalRun]:
     results = make_results(model={"path": path})
     best = best_configuration(results, "lift", 128)
-    content = yaml.safe_load(best.to_yaml())
+    content = best.file.to_dict()
     config = results.config.model_copy(update={"arms": results.config.arms})
     trial = make_trial("lift", 128, stage=Stage.CONFIRM, score=4.1, test_loss=4.2,
                        retention_loss=3.99, hyperparameters=content["hyperparameters"])  # fmt: skip
     assert trial.outcome is not None and results.data is not None
-    recipe = Recipe(content, config, "lift", 128, 100, content["hyperparameters"])
+    recipe = Recipe(best.file, config)
     run = FinalRun(
         folder=Path("/nowhere"),
         config=config,

@@ -15,11 +15,11 @@ from study.config.load import ZeroConfig
 from study.strategies import make_strategy
 from study.strategies.base import Phase
 from study.training.engine.memory import held_bytes
-from study.training.engine.weights import full_state
 from study.training.losses import make_loss
 from study.training.model.layout import find_layout
 from tests.helpers.live import LiveBytes
 from tests.helpers.models import tiny_model
+from tests.helpers.whole_weights import full_state
 from tests.helpers.workers import (
     difference,
     global_batches,
@@ -128,7 +128,7 @@ def measure_stock(rank: int, world_size: int) -> dict[str, Any]:
     from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 
     with (
-        mock.patch("study.training.engine.lean.LeanStage0", FP16_UnfusedOptimizer),
+        mock.patch("study.training.deepspeed_internals.LeanStage0", FP16_UnfusedOptimizer),
         LiveBytes() as live,
     ):
         model = wide_model("bf16")

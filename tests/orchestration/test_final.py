@@ -13,6 +13,7 @@ import yaml
 
 from study.reuse import best_configuration
 from study.training.data.tokenised import StudyData
+from tests.helpers.best_files import written
 from tests.helpers.commands import Command
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
@@ -41,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "overrides": {"zero_optimization": {"stage3_param_persistence_threshold": 0}},
         },
     )
-    content: dict[str, Any] = yaml.safe_load(best_configuration(results, "lift", 64).to_yaml())
+    content: dict[str, Any] = yaml.safe_load(written(best_configuration(results, "lift", 64)))
     content["run"]["steps"] = 160
     content["strategy"]["group_size"] = 2
     content["hyperparameters"]["learning_rate"] = 2e-3

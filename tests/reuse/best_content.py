@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from study.reuse import formats
+from study.reuse.best_file import Best
+from study.reuse.formats import Export
+
 PHASES = {
     "full": [{"name": "all parameters", "steps": 200}],
     "lift": [
@@ -90,3 +94,8 @@ def best_content(arm: str = "full", **changes: dict[str, Any] | Any) -> dict[str
         merge = isinstance(value, dict) and isinstance(content.get(name), dict)
         content[name] = {**content[name], **value} if merge else value
     return content
+
+
+def export(content: dict[str, Any], format: str) -> Export:
+    """Plain values in a tool's terms."""
+    return formats.export(Best.read(content), format)

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from study.analysis.summary import summarise
 from study.basics.errors import UserError
 from study.protocol.records import Stage, TrialState
 from study.protocol.results import StudyResults
 from study.reuse import best_configuration
+from tests.helpers.best_files import written
 from tests.helpers.results import make_config, make_results, make_trial
 
 LOW, HIGH = {"learning_rate": 2e-5, "weight_decay": 0.1}, {"learning_rate": 5e-5}
@@ -33,7 +35,7 @@ def test_confirm_validation_loss_decides_and_neither_search_nor_test_loss_does()
     best = best_configuration(two_winners(), "full")
     assert best.hyperparameters == LOW
     assert best.chosen.replicate == 1
-    assert [c.replicate for c in best.candidates] == [0, 1]
+    assert [winner["replicate"] for winner in best.file.winners] == [0, 1]
     assert "lowest mean validation loss of its confirm runs (1 confirm run)" in best.rule
 
 
@@ -41,7 +43,7 @@ def test_without_confirm_runs_the_search_decides_and_says_so() -> None:
     results = two_winners()
     best = best_configuration(replace(results, trials=results.trials[:2]), "full")
     assert best.hyperparameters == HIGH
-    assert "no confirm run is complete" in best.to_yaml()
+    assert "no confirm run is complete" in written(best)
 
 
 def test_an_unfinished_search_gives_the_best_so_far_and_says_so() -> None:
@@ -49,18 +51,18 @@ def test_an_unfinished_search_gives_the_best_so_far_and_says_so() -> None:
     waiting = tuple(make_trial(replicate=r, index=1, state=TrialState.WAITING) for r in (0, 1))
     best = best_configuration(replace(results, trials=(*results.trials[:2], *waiting)), "full")
     assert best.hyperparameters == HIGH
-    assert best.candidates == ()
-    assert "# The study is unfinished: 2 of 8 trials ended." in best.to_yaml()
-    assert "no search at this size has ended" in best.to_yaml()
+    assert best.file.winners == []
+    assert "# The study is unfinished: 2 of 8 trials ended." in written(best)
+    assert "no search at this size has ended" in written(best)
 
 
 def test_yaml_gives_everything_back_that_a_rerun_needs() -> None:
     results = make_results(storage={"results": "/results/synthetic"})
     best = best_configuration(results, "lift", 128)
-    text = best.to_yaml()
+    text = written(best)
     assert text.startswith("# Best configuration of LIFT at 128 examples, study synthetic.\n")
     loaded = yaml.safe_load(text)
-    assert loaded == best.content
+    assert loaded == best.file.to_dict()
     spec = best.trial.spec
     assert loaded["format"] == 1
     assert loaded["study"]["results"] == "/results/synthetic"
@@ -91,19 +93,24 @@ def test_yaml_gives_everything_back_that_a_rerun_needs() -> None:
 
 
 def test_scores_have_intervals_by_the_seeds_of_the_cell() -> None:
-    best = best_configuration(make_results(), "lift", 128)
-    scores = best.content["scores"]
+    results = make_results()
+    best = best_configuration(results, "lift", 128)
+    scores = best.file.scores
+    cells = summarise(results, with_grid=False).cells
+    (replicates,) = [c.replicates for c in cells if (c.arm, c.size) == ("lift", 128)]
     assert scores["dataset_size"] == 128
     assert scores["retention_rise"] > 0
     for name in ("confirm_validation_loss", "test_loss", "retention_rise", "arm_test_loss"):
         low, high = scores[f"{name}_interval"]
         assert low < scores[name] < high
     # Three replicates of two runs: half of the squared gaps, three degrees of freedom, t = 3.1824.
-    gaps = [r.test_losses[0] - r.test_losses[1] for r in best.candidates]
+    gaps = [r.test_losses[0] - r.test_losses[1] for r in replicates]
     variance = sum(gap**2 / 2 for gap in gaps) / 3
     half = 3.18245 * (variance / 2) ** 0.5
     assert scores["test_loss_interval"][1] - scores["test_loss"] == pytest.approx(half, abs=2e-6)
-    one_seed = best_configuration(make_results(confirm_seeds=1), "lift", 128).content["scores"]
+    one_seed = best_configuration(make_results(confirm_seeds=1), "lift", 128).file.to_dict()[
+        "scores"
+    ]
     assert one_seed["test_loss"] is not None and one_seed["test_loss_interval"] is None
 
 
@@ -112,22 +119,22 @@ def test_a_password_of_the_study_is_in_no_best_configuration() -> None:
         "results": "s3://user:hush-hush@bucket/study",
         "database": "postgresql://a:hush-hush@b/c",
     }
-    text = best_configuration(make_results(storage=place), "full").to_yaml()
+    text = written(best_configuration(make_results(storage=place), "full"))
     assert "hush-hush" not in text
     assert "s3://" in text
 
 
 def test_hyperparameters_replace_the_settings_they_decide() -> None:
     best = best_configuration(two_winners(), "full")
-    assert best.content["training"]["weight_decay"] == 0.1
-    assert best.content["hyperparameters"] == LOW
+    assert best.file.training.weight_decay == 0.1
+    assert best.file.hyperparameters == LOW
     results = two_winners()
     chosen = {"learning_rate": 2e-5, "sweeps": 2}
     lift = (make_trial("lift", score=4.0, hyperparameters=chosen),)
     config = make_config(arms=["lift"], sizes=[64], trials=1, replicates=1)
-    content = best_configuration(replace(results, config=config, trials=lift), "lift").content
-    assert content["strategy"]["sweeps"] == 2
-    assert content["hyperparameters"] == {"learning_rate": 2e-5}
+    content = best_configuration(replace(results, config=config, trials=lift), "lift").file
+    assert content.strategy["sweeps"] == 2
+    assert content.hyperparameters == {"learning_rate": 2e-5}
 
 
 def test_the_default_size_is_the_one_asked_about_else_the_largest_with_results() -> None:
@@ -136,14 +143,14 @@ def test_the_default_size_is_the_one_asked_about_else_the_largest_with_results()
     assert best_configuration(asked, "full").dataset_size == 128
     between = best_configuration(make_results(decision={"dataset_size": 200}), "full")
     assert (between.dataset_size, between.trial.spec.size) == (200, 256)
-    assert "200 was not tested; this is the best configuration at 256" in between.to_yaml()
+    assert "200 was not tested; this is the best configuration at 256" in written(between)
 
 
 def test_an_arm_that_learned_nothing_is_marked() -> None:
     results = make_results(sizes=[64])
     assert results.base is not None
     low = replace(results, base=replace(results.base, test_loss=1.0))
-    assert "did not learn the task" in best_configuration(low, "full").to_yaml()
+    assert "did not learn the task" in written(best_configuration(low, "full"))
 
 
 @pytest.mark.parametrize(

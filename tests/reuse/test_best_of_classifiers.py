@@ -12,12 +12,13 @@ from study.protocol.records import Stage, TrialRecord
 from study.protocol.results import StudyResults
 from study.reuse import best_configuration
 from study.reuse.formats import export
+from tests.helpers.best_files import written
 from tests.helpers.results import make_config, make_results, make_trial, with_metrics
 
 
 def test_accuracy_and_macro_f1_stand_beside_the_losses() -> None:
     best = best_configuration(with_metrics(make_results()), "full", 128)
-    scores = best.content["scores"]
+    scores = best.file.scores
     for name, rate in (("accuracy", 5), ("macro_f1", 4)):
         own = [math.exp(-loss / rate) for loss in best.chosen.test_losses]
         assert scores[f"test_{name}"] == pytest.approx(sum(own) / len(own), abs=1e-6)
@@ -26,10 +27,10 @@ def test_accuracy_and_macro_f1_stand_beside_the_losses() -> None:
         score = best.trial.score
         assert score is not None
         assert scores[f"search_validation_{name}"] == pytest.approx(math.exp(-score / rate), 1e-5)
-    text = export(best.content, "transformers").text
+    text = export(best.file, "transformers").text
     assert f"test accuracy {scores['test_accuracy']:.4f} (95 % interval" in text
     assert f"class prior's test loss {scores['base_test_loss']:.4f}" in text
-    assert "test_accuracy" not in best_configuration(make_results(), "full", 128).content["scores"]
+    assert "test_accuracy" not in best_configuration(make_results(), "full", 128).file.scores
 
 
 def confirmed(*losses: float, accuracy: tuple[float, ...] = ()) -> StudyResults:
@@ -51,7 +52,7 @@ def confirmed(*losses: float, accuracy: tuple[float, ...] = ()) -> StudyResults:
 
 def test_no_interval_has_losses_below_0_or_shares_above_1() -> None:
     results = confirmed(0.02, 0.4, accuracy=(0.99, 0.9))
-    scores = best_configuration(results, "full").content["scores"]
+    scores = best_configuration(results, "full").file.scores
     # By Student's t with one degree of freedom it would begin at -2.2.
     assert scores["test_loss_interval"] == [0.0, pytest.approx(0.21 + 12.7062 * 0.19, abs=1e-3)]
     assert scores["confirm_validation_loss_interval"][0] == 0.0
@@ -73,8 +74,8 @@ def test_a_configuration_that_learned_nothing_is_not_handed_out_without_a_word(
 ) -> None:
     best = best_configuration(results, "full")
     assert len(best.warnings) == 1 and said in best.warnings[0]
-    assert said in export(best.content, "study").text
-    assert best.warnings[0] in best.content["chosen"]["notes"]
+    assert said in written(best)
+    assert best.warnings[0] in best.file.to_dict()["chosen"]["notes"]
 
 
 def test_one_that_learned_something_gets_no_warning() -> None:

@@ -15,12 +15,12 @@ from transformers import get_scheduler
 
 from study.basics.errors import UserError
 from study.reuse import best_configuration
-from study.reuse.formats import FORMATS, export
+from study.reuse.formats import FORMATS
 from study.reuse.formats.trainer import nearest_schedule
 from study.strategies.base import Phase
 from study.training.schedule import learning_rate
 from tests.helpers.results import make_results
-from tests.reuse.best_content import best_content
+from tests.reuse.best_content import best_content, export
 
 NAMES = ("deepspeed", "transformers", "axolotl", "llamafactory")
 
@@ -60,7 +60,7 @@ def test_interpolated_clipping_is_not_the_one_the_trial_had() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_study_has_on_record_can_be_exported(name: str) -> None:
-    content = best_configuration(make_results(), "full", 128).content
+    content = best_configuration(make_results(), "full", 128).file.to_dict()
     made = export(content, name)
     about = made.siblings.get("deepspeed.txt", made.text)
     assert "full fine-tuning at 128 examples, study synthetic" in about

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from study.reuse.formats import export
 from study.training.engine.ops import prepare_ops
 from tests.helpers.models import tiny_model_folder
-from tests.reuse.best_content import best_content
+from tests.reuse.best_content import best_content, export
 from tests.reuse.tools import fetch, python
 
 pytestmark = pytest.mark.network

@@ -16,7 +16,7 @@ from study.config.load import StudyConfig
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
 from tests.helpers.workers import run_workers
-from tests.reuse.best_content import best_content
+from tests.reuse.best_content import best_content, export
 
 STEPS, WARMUP, MADE, BATCH, SIZE = 40, 6, 10, 8, 80
 
@@ -102,7 +102,6 @@ def course(folder: Path, task: str, rank: int, world_size: int) -> dict[str, Any
     )
 
     from study.protocol.plan import ModelFacts, plan_study
-    from study.reuse.formats import export
     from study.training.data.batches import subset_indices
     from study.training.data.tokenised import StudyData
     from study.training.feed import Feed

@@ -13,6 +13,7 @@ from study.protocol.records import Stage, TrialRecord
 from study.protocol.results import StudyResults
 from study.reuse import best_configuration
 from study.reuse.interpolate import trend
+from tests.helpers.best_files import written
 from tests.helpers.costs import step_costs
 from tests.helpers.results import DRAWN_FROM, make_config, make_trial
 
@@ -74,8 +75,8 @@ def moving(scatter: float, slope: float = -0.5, seed: int = 1) -> Winner:
 
 def test_an_optimum_that_moves_with_the_size_is_followed() -> None:
     best = best_configuration(study_of(moving(0.1)), "full", 700)
-    chosen = best.content["chosen"]
-    assert best.dataset_size == best.content["dataset_size"] == 700
+    chosen = best.file.to_dict()["chosen"]
+    assert best.dataset_size == best.file.to_dict()["dataset_size"] == 700
     assert chosen["interpolated"] == ["learning_rate"]
     assert chosen["trials"] == ["full-n500-r0-s0", "full-n1000-r0-s0"]
     below, above = 1e-3 / math.sqrt(2), 1e-3 / 2
@@ -86,15 +87,15 @@ def test_an_optimum_that_moves_with_the_size_is_followed() -> None:
     # 700 is nearer to 500 by ratio, so what does not move is that winner's.
     assert best.hyperparameters["warmup_ratio"] == best.trial.spec.hyperparameters["warmup_ratio"]
     assert best.trial.spec.size == 500
-    text = best.to_yaml()
+    text = written(best)
     assert "Between the winners at 500 and 1,000: learning_rate" in text
     assert "16 winners at 4 sizes" in text
     assert "neither was this configuration" in text
-    assert {w["trial"].split("-")[1] for w in best.content["winners"]} == {"n500", "n1000"}
+    assert {w["trial"].split("-")[1] for w in best.file.to_dict()["winners"]} == {"n500", "n1000"}
 
 
 def test_what_is_interpolated_has_no_scores_of_its_own() -> None:
-    scores = best_configuration(study_of(moving(0.1)), "full", 700).content["scores"]
+    scores = best_configuration(study_of(moving(0.1)), "full", 700).file.scores
     assert scores["dataset_size"] is None
     assert "test_loss" not in scores
 
@@ -114,9 +115,9 @@ def test_no_value_lies_beyond_the_two_winners() -> None:
 def test_winners_that_only_scatter_are_not_interpolated() -> None:
     best = best_configuration(study_of(moving(0.8, slope=0.0)), "full", 700)
     assert best.interpolated == ()
-    assert best.content["chosen"]["trials"] == ["full-n500-r0-s0"]
+    assert best.file.to_dict()["chosen"]["trials"] == ["full-n500-r0-s0"]
     assert best.hyperparameters == best.trial.spec.hyperparameters
-    assert "Nothing was interpolated: no hyperparameter of the winners moves" in best.to_yaml()
+    assert "Nothing was interpolated: no hyperparameter of the winners moves" in written(best)
 
 
 def test_winners_of_another_structure_are_not_interpolated() -> None:
@@ -128,7 +129,7 @@ def test_winners_of_another_structure_are_not_interpolated() -> None:
     searched = {"lift": {"sweeps": {"low": 1, "high": 2, "type": "int"}}}
     best = best_configuration(study_of(winner, "lift", searched=searched), "lift", 700)
     assert best.interpolated == ()
-    assert "its winners differ in sweeps (1 at 500, 2 at 1,000)" in best.to_yaml()
+    assert "its winners differ in sweeps (1 at 500, 2 at 1,000)" in written(best)
 
 
 def test_only_winners_of_the_same_structure_count() -> None:
@@ -139,7 +140,7 @@ def test_only_winners_of_the_same_structure_count() -> None:
 
     searched = {"lift": {"sweeps": {"low": 1, "high": 2, "type": "int"}}}
     best = best_configuration(study_of(winner, "lift", searched=searched), "lift", 700)
-    assert "there are 2 and 2" in best.to_yaml()
+    assert "there are 2 and 2" in written(best)
 
 
 def test_a_trend_that_bends_is_not_interpolated() -> None:
@@ -151,7 +152,7 @@ def test_a_trend_that_bends_is_not_interpolated() -> None:
         return {"learning_rate": rate, "warmup_ratio": 0.05, "max_grad_norm": 1.0}
 
     best = best_configuration(study_of(winner), "full", 700)
-    assert "no straight line fits the winners' learning_rate" in best.to_yaml()
+    assert "no straight line fits the winners' learning_rate" in written(best)
 
 
 @pytest.mark.parametrize(
@@ -164,17 +165,17 @@ def test_a_trend_that_bends_is_not_interpolated() -> None:
 def test_too_few_winners_are_not_interpolated(shape: dict[str, Any], said: str) -> None:
     best = best_configuration(study_of(moving(0.05), **shape), "full", 700)
     assert best.interpolated == ()
-    assert said in best.to_yaml()
+    assert said in written(best)
 
 
 def test_the_steps_are_those_that_the_plan_would_give_the_size() -> None:
     results = study_of(moving(0.1))
-    full = best_configuration(results, "full", 700).content["run"]
+    full = best_configuration(results, "full", 700).file.to_dict()["run"]
     assert full["steps"] == math.ceil(3 * 700 / 8)
     assert full["evaluation_steps"][-1] == full["steps"]
     assert full["phases"] == [{"name": "all parameters", "steps": full["steps"]}]
     assert full["best_step"] is None
-    lift = best_configuration(study_of(moving(0.1), "lift"), "lift", 700).content["run"]
+    lift = best_configuration(study_of(moving(0.1), "lift"), "lift", 700).file.to_dict()["run"]
     # A LIFT step costs half of a full one, and there are other costs.
     assert 1.5 * full["steps"] < lift["steps"] < 2.5 * full["steps"]
     assert sum(phase["steps"] for phase in lift["phases"]) == lift["steps"]
@@ -190,7 +191,7 @@ def test_a_size_outside_of_the_tested_ones_gets_the_outermost_configuration(
 ) -> None:
     best = best_configuration(study_of(moving(0.1)), "full", asked)
     assert (best.trial.spec.size, best.interpolated) == (near, ())
-    assert best.content["run"]["steps"] == max(100, math.ceil(3 * asked / 8))
+    assert best.file.to_dict()["run"]["steps"] == max(100, math.ceil(3 * asked / 8))
     text = " ".join(best.notes)
     assert f"{asked:,} lies outside of the tested sizes" in text
     assert ("Nothing was tested near" in text) == far

@@ -11,7 +11,9 @@ from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from study.config.load import DataConfig
+from study.reuse.best_file import Best
 from study.reuse.model_card import model_card, record
+from study.reuse.recipe import Recipe
 from tests.helpers.final_runs import finished
 from tests.helpers.models import tiny_model_folder
 
@@ -118,9 +120,14 @@ def test_a_classifiers_card_calls_the_class_prior_by_its_name() -> None:
     assert metrics["f1"] == "Test Macro-F1" and metrics["accuracy"] == "Test Accuracy"
 
 
+def renamed(recipe: Recipe, part: str, **changes: str) -> Recipe:
+    content = recipe.best.to_dict()
+    return replace(recipe, best=Best.read(content | {part: content[part] | changes}))
+
+
 def test_text_from_outside_stays_text() -> None:
     recipe, run = finished(notes=("<script>alert(1)</script> | `x`",))
-    recipe.content["study"]["name"] = "a<b>|c"
+    recipe = renamed(recipe, "study", name="a<b>|c")
     text = model_card(recipe, run)
     assert "<script>" not in text and "a<b>" not in text.split("---")[2]
     assert "&lt;script&gt;" in text
@@ -129,14 +136,14 @@ def test_text_from_outside_stays_text() -> None:
 def test_other_data_than_the_studys_are_told() -> None:
     recipe, run = finished()
     assert "not those of the study" not in model_card(recipe, run)
-    recipe.content["data"]["fingerprint"] = "another"
+    recipe = renamed(recipe, "data", fingerprint="another")
     assert "not those of the study" in model_card(recipe, run)
 
 
 def test_the_record_gives_programs_everything() -> None:
     recipe, run = finished()
     found = json.loads(record(recipe, run))
-    assert found["best_configuration"] == recipe.content
+    assert found["best_configuration"] == recipe.best.to_dict()
     assert found["outcome"]["test_loss"] == pytest.approx(4.2)
     assert "test_losses" not in found["outcome"]
     assert found["spec"]["hyperparameters"] == run.spec.hyperparameters

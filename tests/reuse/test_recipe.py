@@ -16,6 +16,7 @@ from study.orchestration import final
 from study.protocol.plan import ModelFacts, plan_study, trial_steps
 from study.protocol.records import BaseModelRecord, Measurement, Stage, TrialSpec
 from study.reuse import best_configuration
+from study.reuse.best_file import RunPart
 from study.reuse.recipe import read_recipe
 from tests.helpers.data import task_rows, write_jsonl
 from tests.helpers.models import tiny_model_folder
@@ -47,7 +48,7 @@ def write(files: Path, tmp_path: Path) -> Write:
                 "response": "{answer}",
             },
         )
-        content = yaml.safe_load(best_configuration(results, arm, 128).to_yaml())
+        content = yaml.safe_load(written(best_configuration(results, arm, 128)))
         change(content)
         path = tmp_path / "best.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -60,10 +61,8 @@ def write(files: Path, tmp_path: Path) -> Write:
 def test_a_run_at_the_same_size_is_the_trial(write: Write, arm: str) -> None:
     recipe = read_recipe(write(arm=arm))
     spec = recipe.spec_at(128, 0)
-    assert (
-        spec.steps == recipe.content["run"]["steps"] == recipe.config_at(128, "/r").training.steps
-    )
-    assert spec.hyperparameters == recipe.content["hyperparameters"]
+    assert spec.steps == recipe.best.run.steps == recipe.config_at(128, "/r").training.steps
+    assert spec.hyperparameters == recipe.best.hyperparameters
     assert spec.stage is Stage.CONFIRM, "it keeps its best weights, and never stops early"
     assert spec.evaluation_steps[-1] == spec.steps
     config = recipe.config_at(128, "/r")
@@ -83,7 +82,9 @@ def test_few_data_train_each_phase_for_a_step(write: Write) -> None:
         # What prepares such a run plans just as many.
         facts = ModelFacts(num_blocks=4)
         assert plan_study(config, facts).search[0].steps == least
-    edited = dataclasses.replace(recipe, steps=2)
+    edited = dataclasses.replace(
+        recipe, best=recipe.best.model_copy(update={"run": RunPart(steps=2)})
+    )
     assert edited.spec_at(128, 0).steps == 4, "as few were written in the file itself"
 
 
@@ -129,7 +130,7 @@ def test_seeds_differ_from_the_trials_and_follow_from_one(write: Write) -> None:
     one, two = recipe.spec_at(128, 0), recipe.spec_at(128, 1)
     assert one == recipe.spec_at(128, 0)
     assert {one.seed, one.order_seed}.isdisjoint({two.seed, two.order_seed})
-    assert one.seed != recipe.content["seeds"]["trial"]
+    assert one.seed != recipe.best.seeds.trial
 
 
 def drop(name: str) -> Change:

@@ -88,7 +88,7 @@ def test_the_answer_is_the_verdict_and_the_configuration_of_the_study(here: Here
     assert (report.answer, report.arm) == ("better", "lift")
     best = best_configuration(here.results, "lift", 700)
     assert found.best.hyperparameters == best.hyperparameters
-    assert found.best.content["run"] == best.content["run"]
+    assert found.best.file.to_dict()["run"] == best.file.to_dict()["run"]
     assert found.best.dataset_size == 700
     assert "Taken to be the task" in found.notes[0]
 

@@ -104,8 +104,8 @@ class Runs:
         """What the trial reported, and its outcome and final weights unless it was killed when it
         reported step `kill_at`, or paused by one rank after step `pause_after`."""
         from study.training.engine.checksum import checksum
-        from study.training.engine.weights import full_state
         from study.training.loop import Signal, _Trial
+        from tests.helpers.whole_weights import full_state
 
         reported: list[dict[str, Any]] = []
 

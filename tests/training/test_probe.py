@@ -67,11 +67,11 @@ def probe_and_train(
     from study.training.baseline import measure_baseline
     from study.training.data.tokenised import StudyData
     from study.training.engine.checksum import checksum
-    from study.training.engine.weights import full_state
     from study.training.loop import run_trial
     from study.training.model.base_model import BaseModel
     from study.training.placement import Placement
     from study.training.probe import measure_step_costs
+    from tests.helpers.whole_weights import full_state
 
     data = StudyData.open(folder / "data")
     placement = Placement(torch.device("cpu"), rank, world_size)

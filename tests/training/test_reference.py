@@ -23,12 +23,12 @@ from study.config.load import ModelConfig, TrainingConfig
 from study.strategies.base import Phase
 from study.strategies.lift import LiftStrategy
 from study.training.engine.audit import PhaseAudit
-from study.training.engine.weights import full_state
 from study.training.losses import make_loss
 from study.training.model.layout import find_layout
 from study.training.model.load import load_model, new_head
 from study.training.schedule import learning_rate
 from tests.helpers.models import CAUSAL, ENCODERS, tiny_model_folder
+from tests.helpers.whole_weights import full_state
 from tests.helpers.workers import (
     GLOBAL_BATCH,
     difference,

@@ -38,13 +38,6 @@ def study_schema() -> Schema:
     tracking = schema["properties"]["tracking"]
     several = {"type": "array", "items": tracking["items"]}
     _write(schema, "tracking", anyOf=[tracking["items"], several, NULL])
-    betas = definitions["TrainingConfig"]["properties"]["betas"]
-    beta = betas["prefixItems"][0]  # draft 7 has no such key
-    _write(definitions["TrainingConfig"], "betas", **_list(beta, minItems=2, maxItems=2))
-    files = [TEXT, _list(TEXT)]
-    _write(definitions["DataConfig"], "train", anyOf=files)
-    for key in ("validation", "test", "retention"):
-        _write(definitions["DataConfig"], key, anyOf=[*files, NULL])
     search, zero = definitions["SearchConfig"], definitions["ZeroConfig"]
     _write(search, "space", anyOf=[TEXT, {"$ref": "#/$defs/SearchSpace"}])
     _write(search, "overrides", **{"$ref": "#/$defs/SpaceOverrides"})

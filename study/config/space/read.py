@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from study.basics.errors import ConfigError, Fault
+from study.basics.paths import is_yaml
 from study.basics.shipped import shipped_folder
 from study.basics.surroundings import expanded
 from study.basics.yaml_source import YamlSource, read_yaml, suggestion
@@ -117,7 +118,7 @@ def load_space(
 
 def is_space_file(spec: object) -> TypeGuard[str]:
     """Whether a study's search space is the path of a file, rather than a name or the space."""
-    return isinstance(spec, str) and ("/" in spec or spec.endswith((".yaml", ".yml")))
+    return isinstance(spec, str) and ("/" in spec or is_yaml(spec))
 
 
 def space_names() -> list[str]:

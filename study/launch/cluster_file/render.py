@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def render_cluster_file(
             "--nodes": nodes, "--gpus-per-node": gpus_per_node, "--cpus-per-node": cpus_per_node,
             "--memory": memory_gib, "--accelerator": accelerator,
         }  # fmt: skip
-        _refuse_machines(target, [name for name, asked in machines.items() if asked is not None])
+        _refuse_machines(target, machines)
     named = settings.get("machine")
     gpu, gpu_counts = _gpu(kind, config.resources, accelerator, named, gpus_per_node)
     if target == "slurm" and gpus_per_node is None and config.resources.gpus_per_worker == "auto":
@@ -111,12 +111,7 @@ def render_cluster_file(
         machine=named,
         memory_gib=memory_gib,
     )
-    values = target_values(target, source)
-    for key in CARRIED:
-        if target == "kuberay" and key in settings:
-            raise UserError(f"--set {key}=...: it is filled from the study file alone.")
-    values |= {key: _setting(kind, key, value) for key, value in settings.items()}
-    _check(kind, values, source)
+    values = _values(target, source, settings)
     example = (cluster_folder() / kind.file).read_text(encoding="utf-8")
     if file_name is not None:
         example = example.replace(f"cluster/{kind.file}", file_name)
@@ -126,7 +121,19 @@ def render_cluster_file(
     return Rendered(filled.text, shape, filled.left, tuple(paths), unnamed)
 
 
-def _refuse_machines(target: str, options: Sequence[str]) -> None:
+def _values(target: str, source: Source, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Of the marked lines: from the study, then those that were set."""
+    kind, values = TARGETS[target], target_values(target, source)
+    for key in CARRIED:
+        if target == "kuberay" and key in settings:
+            raise UserError(f"--set {key}=...: it is filled from the study file alone.")
+    values |= {key: _setting(kind, key, value) for key, value in settings.items()}
+    _check(kind, values, source)
+    return values
+
+
+def _refuse_machines(target: str, machines: Mapping[str, object]) -> None:
+    options = [name for name, value in machines.items() if value is not None]
     if options:
         raise UserError(
             f"{options[0]}: `{target}` uses machines that are there, and Ray finds out what they "

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
-from study.basics.errors import ModelError
 from study.config.load import ModelConfig
 from study.strategies.base import BlockLayout
 from study.training.model.layout import meta_layout
-from study.training.model.load import CLASSIFICATION, meta_model
+from study.training.model.load import CLASSIFICATION, meta_model, new_head
+from study.training.transformers_internals import attention_of
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,7 @@ def model_shape(config: ModelConfig, task: str, num_labels: int = 2) -> ModelSha
         ModelError: it cannot be split into blocks, or a weight file is damaged.
     """
     model = meta_model(config, task, num_labels)
-    stored = _stored_names(config)
-    layout = meta_layout(model)
-    if task == CLASSIFICATION:
-        layout = meta_layout(model, _new_head(model, layout, stored))
+    layout = meta_layout(model, new_head(model))
     text = model.config.get_text_config()
     hidden = int(text.hidden_size)
     embedding = model.get_input_embeddings()
@@ -86,40 +81,6 @@ def model_shape(config: ModelConfig, task: str, num_labels: int = 2) -> ModelSha
     )
 
 
-def _new_head(
-    model: PreTrainedModel, layout: BlockLayout, stored: set[str] | None
-) -> tuple[str, ...]:
-    """What of the top the checkpoint lacks; without one at hand, all that lies above the base
-    model."""
-    if stored is None:
-        base = {id(p) for p in model.base_model.parameters()}
-        outside = {name for name, p in model.named_parameters() if id(p) not in base}
-        return tuple(name for name in layout.top if name in outside)
-    prefix = f"{model.base_model_prefix}."
-    return tuple(
-        name
-        for name in layout.top
-        if stored.isdisjoint((name, name.removeprefix(prefix), prefix + name))
-    )
-
-
-def _stored_names(config: ModelConfig) -> set[str] | None:
-    """Names of all weights in a local folder, None for a hub id."""
-    folder = Path(config.path).expanduser()
-    if not folder.is_dir():
-        return None
-    names: set[str] = set()
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as weights:
-                names.update(weights.keys())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"model.path: {file} cannot be read ({error}). Download or save the model again."
-            ) from error
-    return names
-
-
 def _intermediate(text: Any, hidden: int) -> int:
     experts = getattr(text, "num_experts_per_tok", None)
     names = ["intermediate_size", "ffn_dim", "hidden_dim", "n_inner"]
@@ -131,7 +92,7 @@ def _intermediate(text: Any, hidden: int) -> int:
 
 
 def _scores(config: Any) -> int:
-    if config._attn_implementation != "eager":
+    if attention_of(config) != "eager":
         return 0
     # DeBERTa adds three kinds of scores.
     return 8 if getattr(config, "relative_attention", False) else 2

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import yaml
 
 from study.basics.errors import UserError
+from study.basics.yaml_source import dump_yaml
+from study.reuse.best_file import Best
 from study.reuse.formats import axolotl, deepspeed, llamafactory, transformers
 from study.reuse.formats.base import CannotExpressError, Export, comments
 from study.reuse.formats.provenance import provenance
@@ -17,14 +16,13 @@ from study.strategies import STRATEGIES, Strategy, arm_label
 __all__ = ["FORMATS", "Export", "export"]
 
 
-def _to_study(content: Mapping[str, Any]) -> Export:
-    """Everything, as `study train` reads it; `yaml.safe_load` gives `content` back."""
+def _to_study(best: Best) -> Export:
+    """Everything, as `study train` reads it; `yaml.safe_load` gives `best` back."""
     head = [
-        *provenance(content),
+        *provenance(best),
         "Losses are in nats. Steps and epochs are those of one run.",
     ]
-    body = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
-    return Export(comments(head) + body, "best.yaml")
+    return Export(comments(head) + dump_yaml(best.to_dict()), "best.yaml")
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Format:
         beside: what it has, said to whoever wants another strategy; empty where it has all.
     """
 
-    write: Callable[[Mapping[str, Any]], Export]
+    write: Callable[[Best], Export]
     beside: str = ""
 
 
@@ -50,11 +48,11 @@ FORMATS = {
 """By their names."""
 
 
-def export(content: Mapping[str, Any], format: str) -> Export:
-    """A best configuration's content in another tool's terms.
+def export(best: Best, format: str) -> Export:
+    """A best configuration in another tool's terms.
 
     Args:
-        content: of a `BestConfiguration`.
+        best: its file.
         format: one of `FORMATS`.
 
     Raises:
@@ -64,41 +62,43 @@ def export(content: Mapping[str, Any], format: str) -> Export:
     if format not in FORMATS:
         raise UserError(f"--format {format}: unknown. Use one of: {', '.join(FORMATS)}.")
     try:
-        return _written(format, content)
+        return _written(format, best)
     except CannotExpressError as error:
-        told = f"--format {format}: {error} {_instead(content, format)}"
+        told = f"--format {format}: {error} {_instead(best, format)}"
         raise UserError(told) from None
 
 
-def _written(format: str, content: Mapping[str, Any]) -> Export:
+def _written(format: str, best: Best) -> Export:
     """Only for a strategy that names the format: no other is written as if it were one that does.
 
     Raises:
         CannotExpressError: that, or what the format lacks.
     """
-    arm, found = str(content["arm"]), FORMATS[format]
-    able = STRATEGIES[arm].exports if arm in STRATEGIES else Strategy.exports
+    able = STRATEGIES[best.arm].exports if best.arm in STRATEGIES else Strategy.exports
     if format not in able:
-        raise CannotExpressError(f"{found.beside}, so it cannot express {arm_label(arm)}.")
-    return found.write(content)
+        beside = FORMATS[format].beside
+        raise CannotExpressError(f"{beside}, so it cannot express {arm_label(best.arm)}.")
+    return FORMATS[format].write(best)
 
 
-def _instead(content: Mapping[str, Any], format: str) -> str:
+def _instead(best: Best, format: str) -> str:
     """What can express the configuration: asked of each, so that none is named that refuses."""
-    able = [name for name in FORMATS if name != format and _expresses(name, content)]
+    able = [name for name in FORMATS if name != format and _expresses(name, best)]
     named = [f"{name} (with `study train`)" if name == "study" else name for name in able]
     *others, last = named
     text = f"Use --format {', '.join(others)} or {last}" if others else f"Use --format {last}"
-    arms = [a for a in (content.get("study") or {}).get("arms") or () if a != content["arm"]]
+    others = [arm for arm in best.study.arms if arm != best.arm]
     text += "".join(
-        f", or --arm {arm}" for arm in arms if _expresses(format, {**content, "arm": arm})
+        f", or --arm {arm}"
+        for arm in others
+        if _expresses(format, best.model_copy(update={"arm": arm}))
     )
     return f"{text}."
 
 
-def _expresses(format: str, content: Mapping[str, Any]) -> bool:
+def _expresses(format: str, best: Best) -> bool:
     try:
-        _written(format, content)
+        _written(format, best)
     except CannotExpressError:
         return False
     return True

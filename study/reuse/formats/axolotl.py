@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from study.reuse.best_file import Best
 from study.reuse.formats.base import CannotExpressError, Export, Run, comments
 from study.reuse.formats.provenance import provenance
 from study.reuse.formats.sources import (
@@ -36,15 +36,15 @@ _FOREIGN = ("data_seed",)
 _FILE = "rendered.jsonl"
 
 
-def to_axolotl(content: Mapping[str, Any]) -> Export:
+def to_axolotl(best: Best) -> Export:
     """What `axolotl train` reads.
 
     Raises:
         CannotExpressError: a classification task.
     """
-    run = Run(content)
+    run = Run(best)
     _refuse(run)
-    model = run.section("model")
+    model = run.best.model
     train, notes = _datasets(run, "train")
     validation, _ = _datasets(run, "validation")
     deepspeed = deepspeed_section(run)
@@ -53,20 +53,20 @@ def to_axolotl(content: Mapping[str, Any]) -> Export:
         for name, value in training_arguments(run).items()
         if name not in _FOREIGN
     }
-    examples = content["dataset_size"]
+    examples = best.dataset_size
     settings = {
-        "base_model": model["path"],
-        **({"revision_of_model": model["revision"]} if model.get("revision") else {}),
-        **({"tokenizer_config": model["tokenizer"]} if model.get("tokenizer") else {}),
-        "trust_remote_code": bool(model.get("trust_remote_code")),
-        "attn_implementation": model.get("attention", "sdpa"),
+        "base_model": model.path,
+        **({"revision_of_model": model.revision} if model.revision else {}),
+        **({"tokenizer_config": model.tokenizer} if model.tokenizer else {}),
+        "trust_remote_code": bool(model.trust_remote_code),
+        "attn_implementation": model.attention,
         "datasets": train,
         **(
             {"test_datasets": [entry | {"split": "train"} for entry in validation]}
             if validation
-            else {"val_set_size": run.section("data").get("validation_size", 0.1)}
+            else {"val_set_size": run.best.data.validation_size}
         ),
-        "sequence_len": run.training["sequence_length"],
+        "sequence_len": run.training.sequence_length,
         "excess_length_strategy": "truncate",
         "sample_packing": False,
         "pad_to_sequence_len": False,
@@ -75,11 +75,11 @@ def to_axolotl(content: Mapping[str, Any]) -> Export:
         # max_steps ends the run; a smaller number of epochs would end it before.
         "num_epochs": math.ceil(run.steps * run.global_batch_size / examples),
         "fp16": False,
-        "output_dir": f"{content['study']['name']}-{run.arm}",
+        "output_dir": f"{best.study.name}-{run.arm}",
         **({"deepspeed": deepspeed} if deepspeed else {}),
     }
     notes = [*training_notes(run), *notes, *split_notes(run), *_notes(run, deepspeed is not None)]
-    head = [*provenance(content), "For axolotl: axolotl train THIS FILE.", *notes]
+    head = [*provenance(best), "For axolotl: axolotl train THIS FILE.", *notes]
     body = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
     return Export(comments(head) + body, "axolotl.yaml", notes=tuple(notes))
 
@@ -111,10 +111,10 @@ def _source(source: Source) -> dict[str, Any]:
 
 
 def _prompts(run: Run) -> tuple[dict[str, Any], list[str]]:
-    data = run.section("data")
+    data = run.best.data
     if form(run) == "text":
         note = "Texts beyond the sequence length go on in further examples; the study cuts them."
-        return {"type": "completion", "field": data.get("text") or "text"}, [note]
+        return {"type": "completion", "field": data.text or "text"}, [note]
     if form(run) == "messages":
         notes = [
             "The loss is on every assistant message; in the study on the last one and the end mark "
@@ -122,10 +122,10 @@ def _prompts(run: Run) -> tuple[dict[str, Any], list[str]]:
         ]
         return {
             "type": "chat_template",
-            "field_messages": data["messages"],
+            "field_messages": data.messages,
             "roles_to_train": ["assistant"],
             "train_on_eos": "turn",
-        }, [] if data.get("loss_on") == "all" else notes
+        }, [] if data.loss_on == "all" else notes
     prompt = simple_prompt(run)
     if prompt is None:
         return {"type": "rendered"}, [rendering_note(run, "axolotl", _FILE)]
@@ -157,7 +157,7 @@ def _instruction(
 
 def _notes(run: Run, deepspeed: bool) -> list[str]:
     notes = ["Too long examples lose their end; in the study the prompt loses its beginning first."]
-    dropout = run.section("model").get("dropout")
+    dropout = run.best.model.dropout
     if dropout is not None:
         notes.append(f"Set the model's dropouts to {dropout} with overrides_of_model_config.")
     if run.bf16 and not deepspeed:

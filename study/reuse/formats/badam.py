@@ -24,10 +24,11 @@ def badam_run(run: Run) -> Run:
     interval, turns = _turns(run)
     # BAdam's first turn is one step shorter than the others.
     steps = interval * turns - 1 if interval > 1 else turns
-    content = {**run.content, "run": {**run.section("run"), "steps": steps}}
+    best = run.best
+    changes: dict[str, Any] = {"run": best.run.model_copy(update={"steps": steps})}
     if not zero_3(run):
-        content["resources"] = {**run.section("resources"), "workers_per_trial": 1}
-    return Run(content)
+        changes["resources"] = best.resources.model_copy(update={"workers_per_trial": 1})
+    return Run(best.model_copy(update=changes))
 
 
 def badam_arguments(run: Run) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def badam_arguments(run: Run) -> dict[str, Any]:
     return {
         "use_badam": True,
         "badam_mode": "layer",
-        "badam_switch_mode": _MODES[run.section("strategy").get("order", "top-down")],
+        "badam_switch_mode": _MODES[run.best.strategy.get("order", "top-down")],
         "badam_switch_interval": _turns(run)[0],
         "bf16": run.bf16 and shared,
         "pure_bf16": run.bf16 and not shared,
@@ -46,8 +47,8 @@ def badam_arguments(run: Run) -> dict[str, Any]:
 def badam_notes(run: Run) -> list[str]:
     """What BAdam does otherwise than LIFT, a sentence each; of LIFT's run, not of `badam_run`."""
     interval, turns = _turns(run)
-    blocks = run.section("model")["num_blocks"]
-    phases = len(run.section("run").get("phases") or ()) or turns
+    blocks = run.best.model.num_blocks
+    phases = len(run.best.run.phases or ()) or turns
     notes = [
         f"LIFT trained groups of layers in {phases} phases; BAdam trains each of the {blocks} "
         f"layers alone, {interval} steps at a time.",
@@ -63,25 +64,25 @@ def badam_notes(run: Run) -> list[str]:
     ]
     if not zero_3(run):
         notes.append("BAdam runs on one device; on several it needs ZeRO stage 3.")
-    if run.section("strategy").get("order") == "random":
+    if run.best.strategy.get("order") == "random":
         notes.append("The order is drawn anew in every sweep, from another generator.")
     return notes
 
 
 def zero_3(run: Run) -> bool:
     """Whether BAdam can share its work among devices."""
-    return int(run.section("zero").get("stage", 0)) == 3
+    return int(run.best.zero.stage) == 3
 
 
 def _turns(run: Run) -> tuple[int, int]:
     """Steps of a turn, and turns."""
-    turns = int(run.section("model")["num_blocks"]) * int(run.section("strategy").get("sweeps", 1))
+    turns = (run.best.model.num_blocks or 0) * int(run.best.strategy.get("sweeps", 1))
     return max(1, round((run.steps + 1) / turns)), turns
 
 
 def _refuse(run: Run) -> None:
     """Say what BAdam has no option for."""
-    strategy = run.section("strategy")
+    strategy = run.best.strategy
     reasons = []
     if strategy.get("cumulative"):
         reasons.append("layers that stay trainable after their turn (cumulative)")
@@ -94,9 +95,9 @@ def _refuse(run: Run) -> None:
     groups = strategy.get("groups")
     if groups and len(set(read_groups(groups))) > 1:
         reasons.append("groups of different size (groups), which get equally many steps")
-    if run.training.get("optimizer", "adamw") != "adamw":
-        reasons.append(f"another optimizer than AdamW ({run.training['optimizer']})")
-    if run.section("model").get("num_blocks") is None:
+    if run.training.optimizer != "adamw":
+        reasons.append(f"another optimizer than AdamW ({run.training.optimizer})")
+    if run.best.model.num_blocks is None:
         reasons.append("a model whose number of blocks is not on record")
     if reasons:
         raise CannotExpressError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from study.basics.errors import UserError
 from study.basics.text_safety import one_line
+from study.config.models import TrainingConfig
+from study.reuse.best_file import Best
 
 DEFAULT_MAX_GRAD_NORM = 1.0
 _LARGEST_MICRO_BATCH = 8
@@ -38,79 +39,73 @@ class Export:
 
 @dataclass(frozen=True)
 class Run:
-    """A best configuration's content (`BestConfiguration.content`), asked for by meaning."""
+    """A best configuration, asked for by meaning."""
 
-    content: Mapping[str, Any]
-
-    def section(self, name: str) -> Mapping[str, Any]:
-        """A part of the content; empty where it has none."""
-        return self.content.get(name) or {}
+    best: Best
 
     @property
-    def training(self) -> Mapping[str, Any]:
-        return self.section("training")
+    def training(self) -> TrainingConfig:
+        return self.best.training
 
     @property
     def arm(self) -> str:
-        return str(self.content["arm"])
+        return self.best.arm
 
     @property
     def classifies(self) -> bool:
-        return self.content.get("task") == "sequence-classification"
+        return self.best.task == "sequence-classification"
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Of a classifier, by id; empty for a language model."""
-        return tuple(self.section("data").get("label_names") or ()) if self.classifies else ()
+        return tuple(self.best.data.label_names) if self.classifies else ()
 
     @property
     def steps(self) -> int:
         """Optimizer steps."""
-        return int(self.section("run")["steps"])
+        return self.best.run.steps
 
     @property
     def evaluations(self) -> int:
-        return min(self.steps, int(self.training.get("evaluations") or 1))
+        return min(self.steps, self.training.evaluations)
 
     @property
     def learning_rate(self) -> float:
-        return float(self.section("hyperparameters")["learning_rate"])
+        return float(self.best.hyperparameters["learning_rate"])
 
     @property
     def warmup_steps(self) -> int:
         """Steps of the linear ramp, as `study.training.schedule` counts them."""
-        return round(float(self.section("hyperparameters").get("warmup_ratio", 0)) * self.steps)
+        return round(float(self.best.hyperparameters.get("warmup_ratio", 0)) * self.steps)
 
     @property
     def max_grad_norm(self) -> float:
         """0 clips nothing."""
-        chosen = self.section("hyperparameters").get("max_grad_norm", DEFAULT_MAX_GRAD_NORM)
-        return float(chosen)
+        return float(self.best.hyperparameters.get("max_grad_norm", DEFAULT_MAX_GRAD_NORM))
 
     @property
     def weight_decay(self) -> float:
-        settings = {**self.training, **self.section("hyperparameters")}
-        return float(settings.get("weight_decay", 0.0))
+        return float(self.best.hyperparameters.get("weight_decay", self.training.weight_decay))
 
     @property
     def betas(self) -> tuple[float, float]:
-        first, second = self.training.get("betas", (0.9, 0.999))
-        return float(first), float(self.section("hyperparameters").get("beta2", second))
+        first, second = self.training.betas
+        return first, float(self.best.hyperparameters.get("beta2", second))
 
     @property
     def bf16(self) -> bool:
         """Whether the trial trained in bf16, ``auto`` resolved by what its engine was given."""
-        engine = self.section("deepspeed").get("bf16") or {}
-        return bool(engine.get("enabled", self.training.get("precision") == "bf16"))
+        engine = self.best.deepspeed.get("bf16") or {}
+        return bool(engine.get("enabled", self.training.precision == "bf16"))
 
     @property
     def workers(self) -> int:
-        return int(self.section("resources").get("workers_per_trial", 1))
+        return self.best.resources.workers_per_trial
 
     @property
     def global_batch_size(self) -> int:
         """Examples per optimizer step over all workers."""
-        return int(self.training["global_batch_size"])
+        return self.training.global_batch_size
 
     @property
     def micro_batch_size(self) -> int:
@@ -118,8 +113,8 @@ class Run:
         its share of the global batch evenly."""
         share = max(1, self.global_batch_size // self.workers)
         limit = (
-            self.training.get("micro_batch_size_per_worker")
-            or self.section("deepspeed").get("train_micro_batch_size_per_gpu")
+            self.training.micro_batch_size_per_worker
+            or self.best.deepspeed.get("train_micro_batch_size_per_gpu")
             or _LARGEST_MICRO_BATCH
         )
         return next(size for size in range(min(share, int(limit)), 0, -1) if share % size == 0)
@@ -131,21 +126,21 @@ class Run:
 
     @property
     def seed(self) -> int:
-        return int(self.section("seeds").get("trial", 0))
+        return self.best.seeds.trial
 
 
 def loading(run: Run, dtype: str) -> str:
     """The call that loads the model as a trial does."""
-    model = run.section("model")
+    model = run.best.model
     auto = "AutoModelForSequenceClassification" if run.classifies else "AutoModelForCausalLM"
-    options = [repr(str(model["path"]))]
-    if model.get("revision"):
-        options.append(f"revision={model['revision']!r}")
+    options = [repr(model.path)]
+    if model.revision:
+        options.append(f"revision={model.revision!r}")
     if run.classes:
         options.append(f"num_labels={len(run.classes)}")
-    options.append(f"attn_implementation={model.get('attention', 'sdpa')!r}")
+    options.append(f"attn_implementation={model.attention!r}")
     options.append(f"dtype={dtype!r}")
-    if model.get("trust_remote_code"):
+    if model.trust_remote_code:
         options.append("trust_remote_code=True")
     return f"{auto}.from_pretrained({', '.join(options)})"
 

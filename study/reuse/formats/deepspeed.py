@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
+from study.reuse.best_file import Best
 from study.reuse.formats.base import CannotExpressError, Export, Run, class_notes, loading
 from study.reuse.formats.provenance import provenance
 from study.strategies import arm_label, trains_all
@@ -14,7 +13,7 @@ BESIDE = "DeepSpeed's configuration is that of an engine and says nothing of wha
 """Why there are strategies that it cannot express."""
 
 
-def to_deepspeed(content: Mapping[str, Any]) -> Export:
+def to_deepspeed(best: Best) -> Export:
     """What the trial's engine was given, for any number of devices.
 
     LIFT is not refused: this is the configuration of an engine, and LIFT uses the same one for an
@@ -23,10 +22,10 @@ def to_deepspeed(content: Mapping[str, Any]) -> Export:
     Raises:
         CannotExpressError: the trial recorded no configuration.
     """
-    run = Run(content)
-    resolved = dict(run.section("deepspeed"))
+    run = Run(best)
+    resolved = dict(run.best.deepspeed)
     if not resolved:
-        trials = ", ".join(run.section("chosen").get("trials", ()))
+        trials = ", ".join(run.best.chosen.trials)
         raise CannotExpressError(f"trial {trials} has no DeepSpeed configuration on record.")
     # DeepSpeed derives the accumulation from these two and from how many processes there are.
     resolved.pop("gradient_accumulation_steps", None)
@@ -36,19 +35,19 @@ def to_deepspeed(content: Mapping[str, Any]) -> Export:
     resolved["gradient_clipping"] = run.max_grad_norm
     notes = _notes(run)
     text = json.dumps(resolved, indent=2) + "\n"
-    about = "".join(f"{' '.join(line.split())}\n" for line in [*provenance(content), *notes])
+    about = "".join(f"{' '.join(line.split())}\n" for line in [*provenance(best), *notes])
     return Export(text, "deepspeed.json", {"deepspeed.txt": about}, tuple(notes))
 
 
 def _notes(run: Run) -> list[str]:
     beta1, beta2 = run.betas
     steps = f"{run.steps:,} steps, {run.warmup_steps} of them warmup"
-    kind = run.training["schedule"]
-    name = run.training.get("optimizer", "adamw")
+    kind = run.training.schedule
+    name = run.training.optimizer
     details = (
-        f"momentum {run.training.get('momentum')}"
+        f"momentum {run.training.momentum}"
         if name == "sgd"
-        else f"betas {beta1} and {beta2}, epsilon {run.training.get('epsilon', 1e-8)}"
+        else f"betas {beta1} and {beta2}, epsilon {run.training.epsilon}"
     )
     notes = [
         "For DeepSpeed: deepspeed.initialize(model=..., optimizer=..., config='deepspeed.json').",
@@ -66,7 +65,7 @@ def _notes(run: Run) -> list[str]:
         *class_notes(run),
     ]
     if not trains_all(run.arm):
-        named = [f"{p['name']}: {p['steps']}" for p in run.section("run").get("phases") or ()]
+        named = [f"{p.name}: {p.steps}" for p in run.best.run.phases or ()]
         phases = ", ".join(named) or "not on record"
         notes += [
             f"{arm_label(run.arm)} builds an engine of its own in each phase, with an optimizer "

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from study.reuse.best_file import Best
 from study.reuse.formats.badam import badam_arguments, badam_notes, badam_run, zero_3
 from study.reuse.formats.base import CannotExpressError, Export, Run, comments
 from study.reuse.formats.provenance import provenance
@@ -30,13 +31,13 @@ _ATTENTION = {"sdpa": "sdpa", "eager": "disabled", "flash_attention_2": "fa2"}
 _FILE = "rendered.jsonl"
 
 
-def to_llamafactory(content: Mapping[str, Any]) -> Export:
+def to_llamafactory(best: Best) -> Export:
     """What `llamafactory-cli train` reads; LIFT as layer-wise BAdam.
 
     Raises:
         CannotExpressError: a classification task, or LIFT in a structure that BAdam does not have.
     """
-    run = Run(content)
+    run = Run(best)
     if run.classifies:
         raise CannotExpressError(
             "LLaMA-Factory fine-tunes language models and has no stage for sequence classification."
@@ -56,7 +57,7 @@ def to_llamafactory(content: Mapping[str, Any]) -> Export:
         **_data(run, entries),
         **arguments,
         "average_tokens_across_devices": True,
-        "output_dir": f"{content['study']['name']}-{run.arm}",
+        "output_dir": f"{best.study.name}-{run.arm}",
         "report_to": "none",
         **({"deepspeed": deepspeed} if deepspeed else {}),
     }
@@ -68,7 +69,7 @@ def to_llamafactory(content: Mapping[str, Any]) -> Export:
         *_notes(run, deepspeed is not None),
     ]
     head = [
-        *provenance(content),
+        *provenance(best),
         "For LLaMA-Factory: llamafactory-cli train THIS FILE, with dataset_info.json in the folder "
         "where that runs.",
         *notes,
@@ -81,13 +82,13 @@ def to_llamafactory(content: Mapping[str, Any]) -> Export:
 
 
 def _model(run: Run) -> dict[str, Any]:
-    model = run.section("model")
+    model = run.best.model
     return {
-        "model_name_or_path": model["path"],
-        **({"model_revision": model["revision"]} if model.get("revision") else {}),
-        "trust_remote_code": bool(model.get("trust_remote_code")),
-        "flash_attn": _ATTENTION[model.get("attention", "sdpa")],
-        "disable_gradient_checkpointing": not model.get("gradient_checkpointing"),
+        "model_name_or_path": model.path,
+        **({"model_revision": model.revision} if model.revision else {}),
+        "trust_remote_code": bool(model.trust_remote_code),
+        "flash_attn": _ATTENTION[model.attention],
+        "disable_gradient_checkpointing": not model.gradient_checkpointing,
         "use_reentrant_gc": False,
     }
 
@@ -103,16 +104,16 @@ def _stage(run: Run) -> dict[str, Any]:
 def _data(run: Run, entries: Mapping[str, Any]) -> dict[str, Any]:
     train = [name for name in entries if name.startswith("train")]
     held_out = [name for name in entries if not name.startswith("train")]
-    size = run.section("data").get("validation_size", 0.1)
+    size = run.best.data.validation_size
     kind = form(run)
-    all_answers = run.section("data").get("loss_on") == "all"
+    all_answers = run.best.data.loss_on == "all"
     return {
         "dataset": ",".join(train),
         **({"eval_dataset": ",".join(held_out)} if held_out else {"val_size": size}),
         "dataset_dir": ".",
         **({} if kind == "messages" else {"template": "empty"}),
         **({"mask_history": True} if kind == "messages" and not all_answers else {}),
-        "cutoff_len": run.training["sequence_length"],
+        "cutoff_len": run.training.sequence_length,
         "packing": False,
     }
 
@@ -141,9 +142,9 @@ def _datasets(run: Run) -> tuple[dict[str, Any], list[str]]:
 
 
 def _columns(run: Run) -> tuple[dict[str, Any], list[str]]:
-    data = run.section("data")
+    data = run.best.data
     if form(run) == "text":
-        return {"columns": {"prompt": data.get("text") or "text"}}, []
+        return {"columns": {"prompt": data.text or "text"}}, []
     if form(run) == "messages":
         note = (
             "Without `template` LLaMA-Factory takes the tokenizer's chat template apart: look at "
@@ -151,7 +152,7 @@ def _columns(run: Run) -> tuple[dict[str, Any], list[str]]:
         )
         return {
             "formatting": "sharegpt",
-            "columns": {"messages": data["messages"]},
+            "columns": {"messages": data.messages},
             "tags": {
                 "role_tag": "role",
                 "content_tag": "content",
@@ -170,16 +171,16 @@ def _columns(run: Run) -> tuple[dict[str, Any], list[str]]:
 
 
 def _notes(run: Run, deepspeed: bool) -> list[str]:
-    model = run.section("model")
+    model = run.best.model
     notes = ["Too long prompts lose their end; in the study they lose their beginning."]
-    if model.get("tokenizer"):
+    if model.tokenizer:
         notes.append(
             f"LLaMA-Factory reads the tokenizer from the model's folder: put that of "
-            f"{model['tokenizer']} there."
+            f"{model.tokenizer} there."
         )
-    if model.get("dropout") is not None:
-        notes.append(f"Set every dropout of the model's configuration to {model['dropout']}.")
-    if run.training.get("optimizer") == "sgd":
+    if model.dropout is not None:
+        notes.append(f"Set every dropout of the model's configuration to {model.dropout}.")
+    if run.training.optimizer == "sgd":
         notes.append("optim_args holds SGD's momentum, which needs transformers 5 or later.")
     if deepspeed:
         notes.append("DeepSpeed on one device needs FORCE_TORCHRUN=1 before the command.")

@@ -8,7 +8,7 @@ from typing import Any
 from study.basics.text_format import percent
 from study.protocol.records import base_name
 from study.protocol.words import ANSWERS, BASES
-from study.reuse.formats.base import Run
+from study.reuse.best_file import Best
 from study.strategies import arm_noun
 
 _SCORES = {
@@ -24,35 +24,32 @@ _SCORES = {
 }
 
 
-def provenance(content: Mapping[str, Any]) -> list[str]:
+def provenance(best: Best) -> list[str]:
     """Study, basis, size, trials, scores with intervals, seeds, fingerprints, versions; a sentence
     each."""
-    run = Run(content)
-    study, chosen = run.section("study"), run.section("chosen")
-    size = f"{content['dataset_size']:,} examples"
+    study, chosen, model = best.study, best.chosen, best.model
+    size = f"{best.dataset_size:,} examples"
     lines = [
-        f"Best configuration of {arm_noun(run.arm)} at {size}, study {study['name']}.",
-        *([chosen["rule"]] if chosen.get("rule") else []),
-        *chosen.get("notes", ()),
-        f"From {_listed('trial', chosen.get('trials', ()))} of a study at "
-        f"{_basis(study.get('comparison'))}, seed "
-        f"{study.get('seed')}, results in {study.get('results')}.",
+        f"Best configuration of {arm_noun(best.arm)} at {size}, study {study.name}.",
+        *([chosen.rule] if chosen.rule else []),
+        *chosen.notes,
+        f"From {_listed('trial', chosen.trials)} of a study at "
+        f"{_basis(study.comparison)}, seed "
+        f"{study.seed}, results in {study.results}.",
     ]
-    if chosen.get("interpolated"):
-        names = ", ".join(chosen["interpolated"])
+    if chosen.interpolated:
+        names = ", ".join(chosen.interpolated)
         lines.append(f"Interpolated between tested dataset sizes, never run as such: {names}.")
-    base = run.section("scores").get("base") or base_name(str(content.get("task")), None)
-    lines += [_scores(run.section("scores"), base), *_verdict(run.section("verdict"))]
-    lines.append(_seeds(run.section("seeds")))
-    model, data = run.section("model"), run.section("data")
-    revision = f", revision {model['revision']}" if model.get("revision") else ""
+    base = best.scores.get("base") or base_name(best.task, None)
+    lines += [_scores(best.scores, base), *_verdict(best.verdict or {})]
+    lines.append(_seeds(best.seeds.model_dump()))
+    revision = f", revision {model.revision}" if model.revision else ""
     lines += [
-        f"Model {model.get('path')}{revision}, fingerprint {_known(model.get('fingerprint'))}.",
-        f"Data fingerprint {_known(data.get('fingerprint'))}.",
+        f"Model {model.path}{revision}, fingerprint {_known(model.fingerprint)}.",
+        f"Data fingerprint {_known(best.data.fingerprint)}.",
     ]
-    versions = run.section("versions")
-    if versions:
-        lines.append(f"Versions: {', '.join(f'{k} {v}' for k, v in versions.items())}.")
+    if best.versions:
+        lines.append(f"Versions: {', '.join(f'{k} {v}' for k, v in best.versions.items())}.")
     return lines
 
 

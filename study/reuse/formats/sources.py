@@ -5,9 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import string
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from study.config.data_formats import data_format, suffix
 from study.reuse.formats.base import Run
@@ -35,12 +33,12 @@ class Source:
 def sources(run: Run, split: str) -> list[Source]:
     """The files of ``train`` or ``validation``; a pattern stands for what it matches here, or for
     itself where that is nothing."""
-    named = run.section("data").get(split)
+    named = getattr(run.best.data, split)
     entries = [named] if isinstance(named, str) else list(named or ())
     found: list[Source] = []
     for entry in entries:
         if not _is_file(entry):
-            found.append(Source(entry, None, run.section("data").get("subset")))
+            found.append(Source(entry, None, run.best.data.subset))
             continue
         matches = sorted(glob.glob(entry)) if glob.has_magic(entry) else []
         found += [Source(path, _kind(path)) for path in matches or [entry]]
@@ -64,10 +62,10 @@ class Prompt:
 
 def simple_prompt(run: Run) -> Prompt | None:
     """The study's templates where they are as simple as `Prompt`; None otherwise."""
-    data = run.section("data")
-    parts = _parse(data["prompt"])
+    data = run.best.data
+    parts = _parse(data.prompt or "")
     columns = tuple(dict.fromkeys(name for _, name in parts if name is not None))
-    response = [(text, name) for text, name in _parse(data["response"]) if text or name]
+    response = [(text, name) for text, name in _parse(data.response or "") if text or name]
     if len(columns) > 2 or len(response) != 1 or response[0][0] or response[0][1] is None:
         return None
     return Prompt(columns, response[0][1], tuple(parts))
@@ -75,25 +73,25 @@ def simple_prompt(run: Run) -> Prompt | None:
 
 def rendering_note(run: Run, tool: str, name: str, extra: str = "") -> str:
     """What a user must do where `tool` cannot fill the study's templates."""
-    data = run.section("data")
-    names = f"{name} and validation-{name}" if data.get("validation") else name
+    data = run.best.data
+    names = f"{name} and validation-{name}" if data.validation else name
     return (
         f"{tool} cannot fill the study's templates: write {names} yourself, a JSON object with "
-        f"`{RENDERED[0]}` ({data['prompt']!r} filled) and `{RENDERED[1]}` ({data['response']!r} "
+        f"`{RENDERED[0]}` ({data.prompt!r} filled) and `{RENDERED[1]}` ({data.response!r} "
         f"filled) on each line{extra}."
     )
 
 
 def split_notes(run: Run) -> list[str]:
     """What becomes of the study's validation and test examples."""
-    data = run.section("data")
+    data = run.best.data
     notes = []
-    if not data.get("validation"):
+    if not data.validation:
         notes.append(
             "The tool cuts its validation examples by its own draw, so they are others than the "
             "study's."
         )
-    if not data.get("test"):
+    if not data.test:
         notes.append(
             "The study's test examples were cut from the training file, and nothing keeps them out "
             "of training here: the study's test loss says nothing about this model."
@@ -103,10 +101,10 @@ def split_notes(run: Run) -> list[str]:
 
 def form(run: Run) -> str:
     """``text``, ``prompt`` or ``messages``."""
-    data: Mapping[str, Any] = run.section("data")
-    if data.get("messages"):
+    data = run.best.data
+    if data.messages:
         return "messages"
-    return "prompt" if data.get("response") else "text"
+    return "prompt" if data.response else "text"
 
 
 def _is_file(entry: str) -> bool:

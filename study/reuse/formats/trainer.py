@@ -72,7 +72,7 @@ def nearest_schedule(kind: str, warmup: int, steps: int) -> Schedule:
 def training_arguments(run: Run) -> dict[str, Any]:
     """Optimizer, schedule, batch, precision, evaluation and seeds, by the names of
     `transformers.TrainingArguments`; without the output folder, DeepSpeed and data."""
-    schedule = nearest_schedule(run.training["schedule"], run.warmup_steps, run.steps)
+    schedule = nearest_schedule(run.training.schedule, run.warmup_steps, run.steps)
     every = max(1, run.steps // run.evaluations)
     return {
         "learning_rate": run.learning_rate,
@@ -88,7 +88,7 @@ def training_arguments(run: Run) -> dict[str, Any]:
         "bf16": run.bf16,
         **_checkpointing(run),
         "seed": run.seed,
-        "data_seed": int(run.section("seeds").get("order", run.seed)),
+        "data_seed": run.seed if run.best.seeds.order is None else run.best.seeds.order,
         "per_device_eval_batch_size": run.micro_batch_size,
         "eval_strategy": "steps",
         "eval_steps": every,
@@ -104,11 +104,11 @@ def training_arguments(run: Run) -> dict[str, Any]:
 
 def training_notes(run: Run) -> list[str]:
     """What Trainer does otherwise than the study, a sentence each."""
-    schedule = nearest_schedule(run.training["schedule"], run.warmup_steps, run.steps)
+    schedule = nearest_schedule(run.training.schedule, run.warmup_steps, run.steps)
     batch = f"{run.micro_batch_size} x {run.accumulation} x {run.workers}"
     notes = [
         f"It takes {counted(run.steps, 'step')} as for "
-        f"{counted(run.content['dataset_size'], 'example')}: change max_steps and the warmup alike "
+        f"{counted(run.best.dataset_size, 'example')}: change max_steps and the warmup alike "
         "for another number of examples.",
         f"A step has {counted(run.global_batch_size, 'example')} on "
         f"{counted(run.workers, 'device')} ({batch}: per forward pass, accumulated, devices): "
@@ -140,11 +140,10 @@ def _averaged(run: Run) -> str:
 def deepspeed_section(run: Run) -> dict[str, Any] | None:
     """DeepSpeed's configuration with the batch, clipping and precision left to the arguments; None
     where the study used no ZeRO (stage 0)."""
-    zero = run.section("zero")
-    stage = int(zero.get("stage", 0))
+    stage = run.best.zero.stage
     if stage == 0:
         return None
-    resolved = dict(run.section("deepspeed"))
+    resolved = dict(run.best.deepspeed)
     for name in ("train_batch_size", "steps_per_print", "wall_clock_breakdown"):
         resolved.pop(name, None)
     resolved.setdefault("zero_optimization", {"stage": stage})
@@ -157,19 +156,19 @@ def deepspeed_section(run: Run) -> dict[str, Any] | None:
 
 
 def _optimizer(run: Run) -> dict[str, Any]:
-    if run.training.get("optimizer") == "sgd":
-        return {"optim": "sgd", "optim_args": f"momentum={run.training.get('momentum', 0.0)}"}
+    if run.training.optimizer == "sgd":
+        return {"optim": "sgd", "optim_args": f"momentum={run.training.momentum}"}
     first, second = run.betas
     return {
         "optim": "adamw_torch_fused",
         "adam_beta1": first,
         "adam_beta2": second,
-        "adam_epsilon": float(run.training.get("epsilon", 1e-8)),
+        "adam_epsilon": run.training.epsilon,
     }
 
 
 def _checkpointing(run: Run) -> dict[str, Any]:
-    if not run.section("model").get("gradient_checkpointing"):
+    if not run.best.model.gradient_checkpointing:
         return {}
     return {
         "gradient_checkpointing": True,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import yaml
 
+from study.reuse.best_file import Best
 from study.reuse.formats.base import (
     Export,
     Run,
@@ -30,12 +28,12 @@ _EXACT_LOSS = (
 )
 
 
-def to_transformers(content: Mapping[str, Any]) -> Export:
+def to_transformers(best: Best) -> Export:
     """Arguments for a script around `Trainer`."""
-    run = Run(content)
+    run = Run(best)
     deepspeed = deepspeed_section(run)
     settings = {
-        "output_dir": f"{content['study']['name']}-{run.arm}",
+        "output_dir": f"{best.study.name}-{run.arm}",
         "do_train": True,
         "do_eval": True,
         **training_arguments(run),
@@ -45,7 +43,7 @@ def to_transformers(content: Mapping[str, Any]) -> Export:
     }
     notes = [*training_notes(run), *_notes(run, deepspeed is not None)]
     head = [
-        *provenance(content),
+        *provenance(best),
         "For transformers: HfArgumentParser(TrainingArguments).parse_yaml_file(THIS FILE).",
         *notes,
     ]
@@ -54,12 +52,12 @@ def to_transformers(content: Mapping[str, Any]) -> Export:
 
 
 def _notes(run: Run, deepspeed: bool) -> list[str]:
-    model = run.section("model")
+    model = run.best.model
     dtype = "bfloat16" if deepspeed and run.bf16 else "float32"
     notes = [
         "Model, data and their length are not among these arguments: load the model with "
         f"{loading(run, dtype)}.",
-        f"Cut examples to {run.training['sequence_length']} tokens, pad on the right, and give "
+        f"Cut examples to {run.training.sequence_length} tokens, pad on the right, and give "
         + (
             "each its class as `labels`."
             if run.classifies
@@ -68,9 +66,9 @@ def _notes(run: Run, deepspeed: bool) -> list[str]:
     ]
     if run.classifies:
         notes += [*class_notes(run), _EXACT_LOSS]
-    if model.get("dropout") is not None:
-        notes.append(f"Set every dropout of the model's configuration to {model['dropout']}.")
-    if run.training.get("optimizer") == "sgd":
+    if model.dropout is not None:
+        notes.append(f"Set every dropout of the model's configuration to {model.dropout}.")
+    if run.training.optimizer == "sgd":
         notes.append("optim_args holds SGD's momentum, which needs transformers 5 or later.")
     if deepspeed:
         notes.append(

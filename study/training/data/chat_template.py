@@ -71,16 +71,15 @@ class ChatTemplate:
     def marked_answers(self, messages: Sequence[Message], tools: Any, whole: str) -> list[Span]:
         """Where the assistant's part is in `whole`, by the template's own marks; empty where it
         has no such marks."""
-        from transformers.utils.chat_template_utils import render_jinja_template
+        from study.training.transformers_internals import rendered
 
         text = self._text(tools)
         if not _GENERATION.search(text):
             return []
-        written, spans = render_jinja_template(
-            conversations=[list(messages)],
+        written, spans = rendered(
+            [list(messages)],
             tools=tools,
             chat_template=text,
-            return_assistant_tokens_mask=True,
             **self._tokenizer.special_tokens_map,
         )
         return _merged(spans[0]) if written == [whole] else []

@@ -197,16 +197,11 @@ def _build(
         for name in SPLITS
         if name in splits
     }
-    truncated = {name: sum(e.truncated for e in rows.encoded) for name, rows in splits.items()}
-    task = [rows.encoded for name, rows in splits.items() if name != "retention"]
-    cut = Counter(what for encoded in task for example in encoded for what in example.cut)
-    if truncated.get("retention"):
-        cut["retention"] = truncated["retention"]
     summary = DataSummary(
         fingerprint="",
         **{name: len(arrays[name]) if name in arrays else 0 for name in SPLITS},
         duplicates_removed=removed.duplicates,
-        truncated=sum(truncated.values()),
+        truncated=sum(e.truncated for rows in splits.values() for e in rows.encoded),
         empty_removed=removed.empty.total(),
         mean_tokens=float(arrays["pool"].lengths.mean()),
         mean_target_tokens=float(arrays["pool"].target_counts.mean()),
@@ -216,7 +211,7 @@ def _build(
         else (),
         head="" if classes is None else classes.head,
         dropped=dict(removed.empty),
-        cut=dict(cut),
+        cut=_cut(splits),
         end_token_ids=_end_tokens(splits["pool"]),
         chat_date=day,
         highest_token=max(int(split.tokens.max()) for split in arrays.values()),
@@ -226,6 +221,16 @@ def _build(
         lengths=_spread(arrays["pool"].lengths),
     )
     return write_version(version, arrays, summary, pad_token_id(tokenizer))
+
+
+def _cut(splits: Mapping[str, Rows]) -> dict[str, int]:
+    """Examples by what was cut of them; those of retention for themselves."""
+    task = [rows.encoded for name, rows in splits.items() if name != "retention"]
+    cut = Counter(what for encoded in task for example in encoded for what in example.cut)
+    retention = splits["retention"].encoded if "retention" in splits else ()
+    if any(example.truncated for example in retention):
+        cut["retention"] = sum(example.truncated for example in retention)
+    return dict(cut)
 
 
 def _spread(lengths: Sequence[int] | np.ndarray) -> tuple[int, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from study.basics.errors import AuditError
 from study.training.engine.checksum import checksum
 from study.training.engine.engine import PhaseEngine, StepResult
+from study.training.engine.weights import held
 
 _MARGIN = 8.0
 """An update must be so many times the weights' float spacing before movement is demanded."""
 
 
-class PhaseAudit:
+class PhaseAudit(AbstractContextManager["PhaseAudit"]):
     """Watches one phase: build it after the engine, call `observe` after each step, then `check`.
     A context manager: its hooks on the model go, however the phase ends.
 
@@ -52,7 +53,7 @@ class PhaseAudit:
 
     def _start(self) -> dict[str, Any]:
         return {
-            "frozen_sums": _checksums(self._frozen, _held),
+            "frozen_sums": _checksums(self._frozen, held),
             "master_sums": _checksums(self._active, self._master),
             "spacing": self._spacings(),
             "must_move": [],
@@ -90,7 +91,7 @@ class PhaseAudit:
             AuditError: a frozen parameter moved, or an active one with a gradient did not.
         """
         self.close()
-        frozen = _checksums(self._frozen, _held)
+        frozen = _checksums(self._frozen, held)
         master = _checksums(self._active, self._master)
         moved = self._anywhere([frozen[n] != self._frozen_sums[n] for n in self._frozen])
         changed = self._anywhere([master[n] != self._master_sums[n] for n in self._active])
@@ -107,15 +108,7 @@ class PhaseAudit:
         while self._hooks:
             self._hooks.popitem()[1].remove()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _recorder(self, name: str) -> Callable[[Tensor], None]:
@@ -165,10 +158,6 @@ class PhaseAudit:
         if flags:
             dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return [bool(v) for v in votes.tolist()]
-
-
-def _held(parameter: nn.Parameter) -> Tensor:
-    return getattr(parameter, "ds_tensor", parameter)
 
 
 def _checksums(

@@ -10,10 +10,9 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -60,12 +59,12 @@ class StepResult:
         return math.isfinite(self.loss_sum) and math.isfinite(self.grad_norm)
 
 
-class PhaseEngine:
+class PhaseEngine(AbstractContextManager["PhaseEngine"]):
     """Trains exactly the `active` parameters of `model`; a context manager.
 
     The process group must exist, and every rank must make the same calls in the same order. After
     `close` the model holds the trained weights. On stage 3 its parameters stay partitioned, so
-    that the next phase need not gather and cut them again (`weights.full_state` reads them whole).
+    that the next phase need not gather and cut them again.
 
     Attributes:
         model: as given.
@@ -210,15 +209,7 @@ class PhaseEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager

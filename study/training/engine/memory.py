@@ -122,9 +122,9 @@ class _Tally:
         total = 0
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            if storage._cdata in self._seen or not storage.nbytes():
+            if storage.data_ptr() in self._seen or not storage.nbytes():
                 continue
-            self._seen.add(storage._cdata)
+            self._seen.add(storage.data_ptr())
             total += storage.nbytes()
             self.host += storage.nbytes() if tensor.device.type == "cpu" else 0
         return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from study.basics.errors import ResourceError
 from study.basics.surroundings import drop_launchers
+
+log = logging.getLogger(__name__)
 
 
 def prepare_ops(device_type: str = "cpu") -> Path:
@@ -58,14 +61,14 @@ def _import_deepspeed() -> None:
     trial can choose.
     """
     import deepspeed
-    from deepspeed.runtime import compiler
 
-    compiled = compiler.compile
-    compiler.compile = lambda: lambda function: function
     try:
-        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
-    finally:
-        compiler.compile = compiled
+        from study.training.deepspeed_internals import uncompiled
+
+        with uncompiled():
+            import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
+    except (ImportError, AttributeError) as error:
+        log.warning("The first engine starts some seconds later (%s).", error)
 
 
 def _find_own_ninja() -> None:

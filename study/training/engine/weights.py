@@ -18,23 +18,23 @@ def held_weights(model: nn.Module, names: Collection[str] | None = None) -> dict
         names: only these parameters (those that trained so far, say); None: all of them.
     """
     return {
-        name: _held(parameter).detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        name: held(parameter).detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, parameter in model.named_parameters()
         if names is None or name in names
     }
 
 
 @torch.no_grad()
-def restore_weights(model: nn.Module, held: Mapping[str, Tensor]) -> None:
+def restore_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put back what `held_weights` took. A live engine has master weights of its own and writes
     them over these at its next step: put those back too, or train no more with it."""
     for name, parameter in model.named_parameters():
-        if name not in held:
+        if name not in weights:
             continue
         if hasattr(parameter, "ds_id"):
             # A small parameter may lie here whole as well; drop that copy, or it would be used.
             parameter.partition()  # type: ignore[attr-defined]
-        _held(parameter).copy_(held[name])
+        held(parameter).copy_(weights[name])
 
 
 @torch.no_grad()
@@ -42,32 +42,16 @@ def leave_buffers(model: nn.Module, active: Collection[str]) -> None:
     """Copy the frozen parameters out of flat buffers of an earlier engine that the `active` ones
     are about to leave for a new engine's: a single view keeps all of a buffer alive."""
     parameters = dict(model.named_parameters())
-    left = {_held(parameters[name]).untyped_storage()._cdata for name in active}
+    left = {held(parameters[name]).untyped_storage().data_ptr() for name in active}
     for name, parameter in parameters.items():
-        held = _held(parameter)
-        storage = held.untyped_storage()
-        if name in active or storage._cdata not in left or storage.nbytes() == held.nbytes:
+        part = held(parameter)
+        storage = part.untyped_storage()
+        if name in active or storage.data_ptr() not in left or storage.nbytes() == part.nbytes:
             continue
-        copy = held.clone()
-        held.data = copy.pin_memory() if held.is_pinned() else copy
+        copy = part.clone()
+        part.data = copy.pin_memory() if part.is_pinned() else copy
 
 
-def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """CPU copies of all parameters, whole, by name; on stage 3 gathered one at a time.
-
-    Call it between engines. On stage 3 every rank must; every rank gets all of it.
-    """
-    state: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if hasattr(parameter, "ds_id"):
-            from deepspeed import zero
-
-            with zero.GatheredParameters([parameter]):
-                state[name] = parameter.detach().to("cpu", copy=True)
-        else:
-            state[name] = parameter.detach().to("cpu", copy=True)
-    return state
-
-
-def _held(parameter: nn.Parameter) -> Tensor:
+def held(parameter: nn.Parameter) -> Tensor:
+    """What this rank holds of a parameter."""
     return getattr(parameter, "ds_tensor", parameter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from study.training.model.model_checks import (
     check_hf_config,
     check_weights,
 )
+from study.training.transformers_internals import draw_anew
 
 
 def load_model(
@@ -104,7 +104,7 @@ def own_head(config: ModelConfig, task: str) -> Head | None:
 
 
 def new_head(model: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the parameters that `load_model` initialised at random."""
+    """Names of the parameters that `load_model` initialised at random, or would."""
     return model.study_new_head
 
 
@@ -157,23 +157,18 @@ def meta_model(config: ModelConfig, task: str, num_labels: int = 2) -> PreTraine
     if Path(config.path).expanduser().is_dir():
         on_meta = {"": "meta"}
         with _quietly():
-            return _loaded(config, task, num_labels, torch.bfloat16, device_map=on_meta)[0]
+            model, new = _loaded(config, task, num_labels, torch.bfloat16, device_map=on_meta)
+        model.study_new_head = tuple(sorted(new))
+        return model
     hf_config = _read_config(config, task, num_labels)
     options = {"dtype": torch.bfloat16, "trust_remote_code": config.trust_remote_code}
     with _explained(config), torch.device("meta"):
-        return _with_attention(config, _auto_class(task).from_config, options, hf_config)
-
-
-def model_fingerprint(config: ModelConfig) -> str:
-    """Hash that changes with the model's files: names, sizes and times of a local folder's
-    weights and configuration, else hub id and revision."""
-    digest = hashlib.sha256(f"{config.path}@{config.revision}".encode())
-    folder = Path(config.path).expanduser()
-    if folder.is_dir():
-        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-            stat = file.stat()
-            digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+        model = _with_attention(config, _auto_class(task).from_config, options, hf_config)
+    # Of a checkpoint that is not at hand, all that lies above the body may be new.
+    body = {id(p) for p in model.base_model.parameters()}
+    outside = [name for name, p in model.named_parameters() if id(p) not in body]
+    model.study_new_head = tuple(outside) if task == CLASSIFICATION else ()
+    return model
 
 
 def _auto_class(task: str) -> Any:
@@ -243,13 +238,9 @@ def _head(model: PreTrainedModel) -> dict[str, nn.Module]:
 
 def _initialise_head(model: PreTrainedModel) -> set[str]:
     """Draw the parameters of the head anew; their names."""
-    names = set()
-    for name, module in _head(model).items():
-        for key, parameter in module.named_parameters(recurse=False):
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
-            names.add(f"{name}.{key}")
-        model._init_weights(module)
-    return names
+    return {
+        f"{name}.{key}" for name, module in _head(model).items() for key in draw_anew(model, module)
+    }
 
 
 def _enable_checkpointing(config: ModelConfig, model: PreTrainedModel) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
 from study.training.model.layout import is_tied
+from study.training.transformers_internals import is_encoder
 
 CLASSIFICATION = "sequence-classification"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -103,8 +103,7 @@ def check_hf_config(config: ModelConfig, task: str, hf_config: PretrainedConfig)
             f"model.path: {config.path} is an encoder-decoder ({hf_config.model_type}); task "
             "causal-lm needs a decoder-only model, such as Llama, Qwen or Mistral."
         )
-    is_encoder = hf_config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if is_encoder and not getattr(hf_config, "is_decoder", False):
+    if is_encoder(hf_config.model_type) and not getattr(hf_config, "is_decoder", False):
         raise ModelError(
             f"model.path: {config.path} is a bidirectional encoder ({hf_config.model_type}), which "
             "sees the tokens it should predict. Use task: sequence-classification, or a causal LM."

@@ -28,6 +28,7 @@ from study.training.prefix.cache import SPLITS, Boundary, PrefixCache, rows_name
 from study.training.prefix.dropout import dropout_reason
 from study.training.prefix.exact import check_exact
 from study.training.prefix.store import PrefixStore, cache_key
+from study.training.transformers_internals import attention_of
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ def _key(
             # Code of the model's own has its version in the module's name.
             "code": f"{type(model).__module__}.{type(model).__qualname__}",
             "checkpointing": config.model.gradient_checkpointing,
-            "attention": model.config._attn_implementation,
+            "attention": attention_of(model.config),
             "data": data.summary.fingerprint,
             "dtype": str(dtype),
             "device": model.device.type,

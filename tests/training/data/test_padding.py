@@ -24,7 +24,6 @@ from study.training.data.batches import (
     evaluation_batches,
 )
 from study.training.data.tokenised import StudyData, TokenisedSplit
-from study.training.engine.weights import full_state
 from study.training.evaluate import SplitLosses, evaluate_split
 from study.training.feed import Feed
 from study.training.losses import make_loss
@@ -32,6 +31,7 @@ from study.training.model.layout import find_layout
 from study.training.model.load import load_model, new_head
 from study.training.placement import Placement
 from tests.helpers.models import tiny_model_folder
+from tests.helpers.whole_weights import full_state
 from tests.helpers.workers import difference, phase_engine, run_workers
 from tests.tiers import thinned, wanted
 

@@ -12,11 +12,12 @@ from transformers import PreTrainedModel
 
 from study.config.load import ModelConfig, TrainingConfig
 from study.strategies import make_strategy
-from study.training.engine.weights import full_state, held_weights, restore_weights
+from study.training.engine.weights import held_weights, restore_weights
 from study.training.losses import make_loss
 from study.training.model.layout import find_layout
 from study.training.model.load import load_model, new_head
 from tests.helpers.models import CAUSAL, ENCODERS, tiny_model, tiny_model_folder
+from tests.helpers.whole_weights import full_state
 from tests.helpers.workers import (
     GLOBAL_BATCH,
     difference,
@@ -116,7 +117,7 @@ def check_lean(rank: int, world_size: int) -> dict[int, bool]:
     from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
     from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
-    from study.training.engine.lean import LeanStage0, LeanZero
+    from study.training.deepspeed_internals import LeanStage0, LeanZero
 
     # Adam would undo a factor that all gradients have in common.
     settings: dict[str, Any] = {
@@ -134,7 +135,7 @@ def check_lean(rank: int, world_size: int) -> dict[int, bool]:
             (phase,) = make_strategy("full", {}, {}).phases(find_layout(model), 4)
             batches = global_batches()
             with (
-                mock.patch.multiple("study.training.engine.lean", **classes),
+                mock.patch.multiple("study.training.deepspeed_internals", **classes),
                 phase_engine(model, phase.parameters, stage, world_size, **settings) as engine,
             ):
                 for _ in range(4):

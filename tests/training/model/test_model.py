@@ -13,7 +13,6 @@ from study.training.model.load import (
     check_splittable,
     load_model,
     load_tokenizer,
-    model_fingerprint,
     new_head,
 )
 from tests.helpers.models import tiny_model, tiny_model_folder, tiny_tokenizer
@@ -104,15 +103,6 @@ def test_a_padding_token_without_a_row_in_the_model_is_not_used(tmp_path: Path) 
     tokenizer.save_pretrained(folder)
     loaded = load_tokenizer(ModelConfig(path=str(folder)))
     assert tokenizer.pad_token_id == 261 and loaded.pad_token_id == loaded.eos_token_id == 3
-
-
-def test_fingerprint_follows_the_weights(tmp_path: Path) -> None:
-    folder = tiny_model_folder(tmp_path)
-    config = ModelConfig(path=str(folder))
-    before = model_fingerprint(config)
-    assert model_fingerprint(config) == before
-    tiny_model(seed=1).save_pretrained(folder)
-    assert model_fingerprint(config) != before
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

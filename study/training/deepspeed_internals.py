@@ -1,4 +1,5 @@
-"""DeepSpeed without the copies that it makes of gradients, states and weights.
+"""What is used of DeepSpeed that its documentation does not promise, as seen in 0.19.8: to make no
+copies of gradients, states and weights, and to leave nothing behind.
 
 Same numbers to the last digit; only what is alive at the same time differs. Imports DeepSpeed:
 import it inside a function.
@@ -6,16 +7,72 @@ import it inside a function.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from deepspeed.runtime import compiler
 from deepspeed.runtime import engine as deepspeed_engine
 from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from deepspeed.runtime.utils import get_global_norm, get_weight_norm, is_invalid_grad_norm
+from deepspeed.runtime.zero import parameter_offload
+from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch import Tensor, nn
+
+_ENGINE = "deepspeed.runtime.engine"
+_STAGE_0 = "deepspeed.runtime.fp16.unfused_optimizer.FP16_UnfusedOptimizer"
+_STAGE_2 = "deepspeed.runtime.zero.stage_1_and_2.DeepSpeedZeroOptimizer"
+_STAGE_3 = "deepspeed.runtime.zero.stage3.DeepSpeedZeroOptimizer_Stage3"
+_FETCHING = "deepspeed.runtime.zero.partitioned_param_coordinator.PartitionedParameterCoordinator"
+_SHARDS = "deepspeed.runtime.zero.partition_parameters"
+
+LEAN = {
+    f"{_ENGINE}.FP16_UnfusedOptimizer": "where stage 0 in bf16 gets its optimizer from",
+    f"{_ENGINE}.DeepSpeedZeroOptimizer": "where stages 1 and 2 get theirs from",
+    f"{_ENGINE}.DeepSpeedEngine._broadcast_model": "left out once a model's ranks are equal",
+    f"{_STAGE_0}.initialize_optimizer_states": "not stepped on zeros",
+    f"{_STAGE_0}.step": "a few tensors at a time",
+    f"{_STAGE_0}._skip_invalid_grad_norm": "what a gradient that is not finite ends in",
+    f"{_STAGE_0}._update_scale": "part of a step",
+    f"{_STAGE_0}.unscale_and_clip_grads": "part of a step",
+    f"{_STAGE_0}:overflow_checker": "part of a step",
+    f"{_STAGE_0}:fp16_groups": "the weights of the model",
+    f"{_STAGE_0}:fp32_groups": "their masters",
+    f"{_STAGE_2}.initialize_optimizer_states": "no gradient of zeros for each partition",
+    f"{_STAGE_2}.copy_grads_in_partition": "to see the gradients when there are most of them",
+    f"{_STAGE_2}._get_preflattened_grad_partition": "flat in fp32 at once, not in bf16 before",
+    f"{_STAGE_2}:grads_in_partition": "room for all of them",
+    f"{_STAGE_2}:averaged_gradients": "this rank's part, by group",
+    f"{_STAGE_2}:all_grad_tensors": "this rank's part, by group",
+    f"{_STAGE_2}:single_partition_of_fp32_groups": "this rank's masters",
+    f"{_STAGE_2}:cpu_offload": "whose states the original makes",
+    "deepspeed.runtime.utils.get_global_norm": "of all gradients",
+    "deepspeed.runtime.utils.get_weight_norm": "of one group's gradients",
+    "deepspeed.runtime.utils.is_invalid_grad_norm": "whether a step is skipped",
+}
+"""What `lean_deepspeed` builds on; without one of these DeepSpeed works as it is."""
+
+USED = LEAN | {
+    f"{_ENGINE}.DeepSpeedEngine.allreduce_gradients": "in buckets, also on stage 0",
+    f"{_ENGINE}.DeepSpeedEngine:module_forward_pre_hook": "taken off: it keeps the engine alive",
+    f"{_ENGINE}.DeepSpeedEngine:module_forward_post_hook": "taken off: it keeps the engine alive",
+    f"{_ENGINE}.DeepSpeedEngine:basic_optimizer": "whose state is counted",
+    f"{_STAGE_3}.empty_partition_cache": "parameters on their way in after an evaluation",
+    f"{_STAGE_3}:fp32_partitioned_groups_flat": "this rank's masters",
+    f"{_STAGE_3}:grad_partitions_flat_buffer": "this rank's gradients",
+    f"{_SHARDS}:ds_id": "which parameters stage 3 holds in shards",
+    f"{_SHARDS}:ds_tensor": "this rank's shard of a parameter",
+    f"{_SHARDS}:partition": "drops a copy that lies here whole",
+    "deepspeed.utils.mixed_precision_linkage:_hp_mapping": "this rank's part of a master",
+    "deepspeed.runtime.zero.parameter_offload.FWD_MODULE_STACK": "keeps the last model alive",
+    f"{_FETCHING}._PartitionedParameterCoordinator__params_to_release": "a cache of every model",
+    "deepspeed.runtime.compiler.compile": "not called for the kernels of an unused optimizer",
+    "deepspeed.ops.__compatible_ops__": "whether the CPU communication op can be compiled",
+}
+"""Dotted names, an attribute of instances after a colon, and what each is used for."""
 
 
 class LeanStage0(FP16_UnfusedOptimizer):
@@ -125,3 +182,32 @@ def lean_deepspeed(chunk_numel: int, *, broadcast: bool) -> Iterator[None]:
     finally:
         vars(deepspeed_engine).update(originals)
         deepspeed_engine.DeepSpeedEngine._broadcast_model = send
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """What DeepSpeed's modules decorate to be compiled stays as it is."""
+    compiled = compiler.compile
+    compiler.compile = lambda: lambda function: function
+    try:
+        yield
+    finally:
+        compiler.compile = compiled
+
+
+def forget_stage_3(model: nn.Module) -> None:
+    """Take what stage 3 leaves on a model, and in its own globals."""
+    for parameter in model.parameters():
+        vars(parameter).pop("_z3_optimizer", None)
+    # The next engine would keep these, and fetch parameters in its backward pass through the
+    # coordinator of the old one.
+    for module in model.modules():
+        for name in ("pre_bwd_fn", "post_bwd_fn", "applied_pre_backward_ref_cnt"):
+            vars(module).pop(name, None)
+    stack = parameter_offload.FWD_MODULE_STACK
+    stack[:] = [module for module in stack if module is not model]
+    # A class-wide cache whose keys hold every coordinator and module it ever saw.
+    cached = vars(PartitionedParameterCoordinator)[
+        "_PartitionedParameterCoordinator__params_to_release"
+    ]
+    inspect.getclosurevars(cached).nonlocals["func"].cache_clear()
