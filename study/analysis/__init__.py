@@ -39,11 +39,11 @@ from study.analysis.curve.fit import (
     Curve,
 )
 from study.analysis.findings import (
-    BASIS_PHRASES,
     caveats,
     crossover_sentence,
     found_sentences,
 )
+from study.analysis.rules import Pair
 from study.analysis.summary import (
     StudySummary,
     gather_evidence,
@@ -66,7 +66,6 @@ from study.analysis.verdict.records import (
 )
 
 __all__ = [
-    "BASIS_PHRASES",
     "CellCost",
     "CellSummary",
     "Curve",
@@ -76,6 +75,7 @@ __all__ = [
     "Gate",
     "Interval",
     "NextRuns",
+    "Pair",
     "PrefixCacheSummary",
     "Ranking",
     "ReplicateSummary",

@@ -5,13 +5,9 @@ from __future__ import annotations
 from study.analysis.cells.base import CellSummary, Difference, Split, counted
 from study.analysis.summary import StudySummary
 from study.protocol.records import base_name
+from study.protocol.words import BASES
 from study.strategies import arm_label
 
-BASIS_PHRASES = {
-    "device_seconds": "at equal device seconds",
-    "updates_per_parameter": "at equal updates per parameter",
-    "tokens": "at equal tokens",
-}
 _LOSS_NAMES: dict[Split, str] = {"test": "mean test loss", "validation": "mean validation loss"}
 _EQUAL_COST = (0.9, 1.1)
 
@@ -33,20 +29,20 @@ def crossover_sentence(summary: StudySummary) -> str:
     if summary.curve is None or len(summary.sizes) < 2:
         return ""
     found = summary.curve.crossover()
-    basis = BASIS_PHRASES[summary.config.comparison]
+    basis = BASES[summary.config.comparison].phrase
     start = f"By the simultaneous 95 % band of the curve, {basis},"
     if found.kind == "unidentified":
         return (
             f"{start} neither arm's mean test loss is shown to be lower at every tested size, and "
             "no crossing is shown either."
         )
-    if found.kind != "crossover":
-        return f"{start} {arm_label(found.kind)}'s mean test loss is lower at every tested size."
-    assert found.low is not None and found.high is not None and found.small is not None
-    large = "full" if found.small == "lift" else "lift"
+    if (arm := found.throughout(summary.pair)) is not None:
+        return f"{start} {arm_label(arm)}'s mean test loss is lower at every tested size."
+    assert found.low is not None and found.high is not None
+    small, large = map(arm_label, found.sides(summary.pair))
     return (
-        f"{start} {arm_label(found.small)}'s mean test loss is lower up to {found.low:,.0f} "
-        f"examples and {arm_label(large)}'s from {found.high:,.0f} on; they cross in between."
+        f"{start} {small}'s mean test loss is lower up to {found.low:,.0f} "
+        f"examples and {large}'s from {found.high:,.0f} on; they cross in between."
     )
 
 
@@ -94,15 +90,18 @@ def _asked_cell(summary: StudySummary) -> CellSummary:
 
 
 def _compared(summary: StudySummary, found: Difference) -> str:
-    where = f"At {found.size:,} examples, {BASIS_PHRASES[summary.config.comparison]},"
+    where = f"At {found.size:,} examples, {BASES[summary.config.comparison].phrase},"
     name = _LOSS_NAMES[found.split]
-    losses = f"({found.lift.mean:.3f} against {found.full.mean:.3f})"
+    reference, challenger = found.pair.labels
+    theirs, ours = (found.arms[arm].mean for arm in found.pair)
+    losses = f"({ours:.3f} against {theirs:.3f})"
     gap = f"{abs(found.mean):.3f}"
     if float(gap) == 0:
-        text = f"{where} LIFT's {name} was the same as full's to three decimals {losses}"
+        same = f"the same as {reference}'s to three decimals"
+        text = f"{where} {challenger}'s {name} was {same} {losses}"
     else:
         side = "lower" if found.mean > 0 else "higher"
-        text = f"{where} LIFT's {name} was {gap} nats {side} than full's {losses}"
+        text = f"{where} {challenger}'s {name} was {gap} nats {side} than {reference}'s {losses}"
     return f"{text}{_unlearned_clause(summary, found)}{_other_sizes_clause(summary)}."
 
 
@@ -110,8 +109,7 @@ def _unlearned_clause(summary: StudySummary, found: Difference) -> str:
     base = summary.base_loss(found.split)
     if base is None:
         return ""
-    arms = {"full": found.full.mean, "lift": found.lift.mean}
-    flat = [arm_label(arm) for arm, loss in arms.items() if loss >= base]
+    flat = [arm_label(arm) for arm in found.pair if found.arms[arm].mean >= base]
     if not flat:
         return ""
     who = "neither arm" if len(flat) == 2 else f"{flat[0]} did not get"
@@ -126,7 +124,7 @@ def _other_sizes_clause(summary: StudySummary) -> str:
         return ""
     lower = sum(d.mean > 0 for d in known)
     where = {0: "none of the", len(known): "all"}.get(lower, f"{lower} of")
-    return f"; LIFT's was the lower one at {where} {len(known)} sizes"
+    return f"; {summary.pair.labels[1]}'s was the lower one at {where} {len(known)} sizes"
 
 
 def _behind_comparison(summary: StudySummary, found: Difference) -> str:
@@ -135,9 +133,10 @@ def _behind_comparison(summary: StudySummary, found: Difference) -> str:
     else:
         text = f"Each mean is over the search winners of {found.extent}, on the validation split "
         text += "that picked them, and no test loss was measured"
-    if found.full.replicates > 1:
-        text += f"; full minus LIFT ranged from {found.low:+.3f} to {found.high:+.3f} nats over "
-        text += counted(found.full.replicates, "replicate")
+    if found.replicates > 1:
+        spread = f"ranged from {found.low:+.3f} to {found.high:+.3f} nats"
+        over = counted(found.replicates, "replicate")
+        text += f"; {found.pair.difference} {spread} over {over}"
     if found.cold_cost_ratio is not None:
         text += f"; {_costs(found)}"
     return f"{text}{_so_far(summary)}{_interval(summary, found)}."
@@ -149,7 +148,7 @@ def _interval(summary: StudySummary, found: Difference) -> str:
     low, high = found.interval
     sizes = len(set(summary.curve.paired.sizes.tolist()))
     return (
-        f"; 95 % interval of full minus LIFT {low:+.3f} to {high:+.3f} nats, fitted to "
+        f"; 95 % interval of {found.pair.difference} {low:+.3f} to {high:+.3f} nats, fitted to "
         f"{counted(sizes, 'size')}, the test split's error included"
     )
 
@@ -217,14 +216,16 @@ def _so_far(summary: StudySummary) -> str:
 
 
 def _costs(found: Difference) -> str:
-    """What one LIFT run cost against a full one: cold, as the basis has it, and as spent."""
+    """What one run of the challenger cost against one of the reference: cold, as the basis has it,
+    and as spent."""
+    reference, challenger = found.pair.labels
     cold = f"{found.cold_cost_ratio:.2f}"
     spent = cold if found.spent_cost_ratio is None else f"{found.spent_cost_ratio:.2f}"
     if cold == spent:
-        return f"one LIFT run took {cold} times the device seconds of a full one"
+        return f"one {challenger} run took {cold} times the device seconds of a {reference} one"
     return (
-        f"one LIFT run takes {cold} times the device seconds of a full one when its prefix cache "
-        f"starts empty (it took {spent} times here, with what other trials had cached)"
+        f"one {challenger} run takes {cold} times the device seconds of a {reference} one when its "
+        f"prefix cache starts empty (it took {spent} times here, with what other trials had cached)"
     )
 
 

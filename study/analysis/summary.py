@@ -29,7 +29,7 @@ from study.analysis.cells.estimates import (
 from study.analysis.cells.prefix_cache import summarise_prefix_cache
 from study.analysis.curve.evidence import Evidence, evidence_of
 from study.analysis.curve.fit import Curve
-from study.analysis.rules import REACH
+from study.analysis.rules import REACH, Pair, pairs_of
 from study.analysis.verdict.decide import decide
 from study.analysis.verdict.memory import least_gib, ran_out
 from study.analysis.verdict.ranking import Ranking, rankings
@@ -45,11 +45,12 @@ class StudySummary:
 
     Attributes:
         cells: in the order of the arms, then of ascending size; one per arm and size of the study.
+        pair: the arms that are compared: differences, curve, verdicts and grid are theirs.
         differences: test-loss differences by ascending size; empty for one arm or no confirm runs.
         validation_differences: the same for the winners' validation losses.
         counts: over all trials.
         unlearned: (arm, size) of cells whose mean loss is not below the base model's.
-        prefix_cache: None without a LIFT trial that has ended.
+        prefix_cache: None without a trial that has ended and left blocks untrained.
         curve: the test-loss difference as a function of the size; None where confirm runs are too
             few for it.
         verdicts: for the sizes that were asked about; in a study that compares nothing those only
@@ -60,6 +61,7 @@ class StudySummary:
 
     config: StudyConfig
     base: BaseModelRecord | None
+    pair: Pair
     cells: tuple[CellSummary, ...]
     differences: tuple[Difference, ...]
     validation_differences: tuple[Difference, ...]
@@ -74,6 +76,11 @@ class StudySummary:
     @property
     def arms(self) -> tuple[str, ...]:
         return self.config.arms.names
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All that can be compared, the default one first; see `summarise`."""
+        return pairs_of(self.arms)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -116,6 +123,7 @@ def summarise(
     memory_limit_gib: float | None = None,
     *,
     with_grid: bool = True,
+    pair: Pair | None = None,
 ) -> StudySummary:
     """Everything the report and the command line say in numbers, computed once.
 
@@ -123,21 +131,24 @@ def summarise(
         dataset_sizes: what a verdict is asked for; empty: the study file's size, else the largest.
         memory_limit_gib: of one device; None: the study file's.
         with_grid: whether sizes will be looked up in the summary later.
+        pair: the arms to compare; None: the study's first two in the order of the strategies.
 
     Raises:
         ValueError: one of them is not positive.
     """
     config = results.config
     cells = _cells(results)
-    evidence = _evidence(results, cells)
+    evidence = _evidence(results, cells, pair)
+    pair = evidence.pair
     asked = dataset_sizes or (config.decision.dataset_size or config.dataset_sizes[-1],)
     verdicts = [verdict_of(evidence, size, memory_limit_gib) for size in asked]
     return StudySummary(
         config=config,
         base=results.base,
+        pair=pair,
         cells=cells,
-        differences=_differences(cells, "test", evidence.curve),
-        validation_differences=_differences(cells, "validation", None),
+        differences=_differences(cells, pair, "test", evidence.curve),
+        validation_differences=_differences(cells, pair, "validation", None),
         counts=count_states(results.trials, config.confirm.seeds),
         unlearned=_unlearned(cells, results.base),
         prefix_cache=summarise_prefix_cache(results.trials),
@@ -160,16 +171,17 @@ def verdict_of(
     return found if evidence.config.compares or found.answer == "memory" else None
 
 
-def gather_evidence(results: StudyResults) -> Evidence:
+def gather_evidence(results: StudyResults, pair: Pair | None = None) -> Evidence:
     """What `decide` reads, without the rest of a summary."""
-    return _evidence(results, _cells(results))
+    return _evidence(results, _cells(results), pair)
 
 
-def _evidence(results: StudyResults, cells: Sequence[CellSummary]) -> Evidence:
+def _evidence(results: StudyResults, cells: Sequence[CellSummary], pair: Pair | None) -> Evidence:
+    found = evidence_of(results.config, cells, results.base, best_of_k(results), pair)
     return replace(
-        evidence_of(results.config, cells, results.base, best_of_k(results)),
-        least_gib=least_gib(results.config, results.model_parameters),
-        ran_out=ran_out(results.trials),
+        found,
+        least_gib=least_gib(results.config, results.model_parameters, found.pair),
+        ran_out=ran_out(results.trials, found.pair),
     )
 
 
@@ -219,11 +231,11 @@ def _cell(arm: str, size: int, trials: list[TrialRecord], results: StudyResults)
 
 
 def _differences(
-    cells: tuple[CellSummary, ...], split: Split, curve: Curve | None
+    cells: tuple[CellSummary, ...], pair: Pair, split: Split, curve: Curve | None
 ) -> tuple[Difference, ...]:
-    full = {c.size: c for c in cells if c.arm == "full"}
-    lift = {c.size: c for c in cells if c.arm == "lift"}
-    found = (paired_difference(full[n], lift[n], split) for n in sorted(full.keys() & lift.keys()))
+    left, right = ({c.size: c for c in cells if c.arm == arm} for arm in pair)
+    both = sorted(left.keys() & right.keys())
+    found = (paired_difference(left[n], right[n], split) for n in both)
     return tuple(replace(d, interval=_interval(d, curve)) for d in found if d is not None)
 
 

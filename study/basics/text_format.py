@@ -57,3 +57,8 @@ def short_count(value: int) -> str:
         if value >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"
     return str(value)
+
+
+def capital(text: str) -> str:
+    """With a capital first letter, the others as they are."""
+    return text[:1].upper() + text[1:]

@@ -45,7 +45,9 @@ def write_best(
     results = results_named(study)
     arms = results.config.arms.names
     if arm is None and len(arms) > 1:
-        raise UserError(f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm lift.")
+        raise UserError(
+            f"--arm: this study has {' and '.join(arms)}. Name one, e.g. --arm {arms[-1]}."
+        )
     best = best_configuration(results, arm or arms[0], dataset_size)
     made = export(best.file, format.value)
     for warning in best.warnings:

@@ -12,11 +12,12 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
-from study.analysis import BASIS_PHRASES, Verdict
+from study.analysis import Verdict
 from study.analysis.cells.base import Interval
 from study.basics.text_format import percent
 from study.cli.output import Console, print_facts
 from study.cli.verdicts import short, told_runs
+from study.protocol.words import ANSWERS, BASES
 from study.reuse.identity import Asked
 from study.reuse.recommend import Declined, Judged, Recommendation, recommend, sizes_of
 from study.strategies import arm_label
@@ -48,9 +49,9 @@ def _print_answer(console: Console, found: Recommendation) -> None:
     values = ", ".join(f"{name} {short(v)}" for name, v in best.hyperparameters.items())
     facts = {
         "Study": f"{study.name} ({study.place}), {sizes_of(study)}",
-        "Comparison": BASIS_PHRASES[verdict.basis],
+        "Comparison": BASES[verdict.basis].phrase,
         "Difference": _difference(verdict),
-        "Cost": _ratio(verdict.cost, "device seconds"),
+        "Cost": _cost(verdict),
         "Configuration": f"{values}; {run.steps:,} steps ({run.epochs:g} epochs)",
         "Chosen": f"{' and '.join(best.file.chosen.trials)}. {best.rule}",
         "Warnings": "; ".join(
@@ -100,13 +101,12 @@ def _print_no_answer(console: Console, found: Declined) -> None:
 def _sentence(verdict: Verdict) -> str:
     assert verdict.arm is not None  # a claim has one
     arm = arm_label(verdict.arm)
-    other = arm_label("full" if verdict.arm == "lift" else "lift")
-    sure = "" if verdict.confidence is None else f" ({percent(verdict.confidence)} sure)"
-    why = {
-        "memory": f"{other} does not fit in {verdict.memory_limit_gib or 0:g} GiB of a device",
-        "better": f"its test loss is lower by more than {verdict.rho:g} nats{sure}",
-        "cheaper": f"its test loss is not higher by {verdict.rho:g} nats{sure}, and it costs less",
-    }[verdict.answer]
+    why = ANSWERS[verdict.answer].reason.format(
+        other=arm_label(verdict.pair.other(verdict.arm)),
+        rho=verdict.rho,
+        limit=verdict.memory_limit_gib or 0,
+        sure="" if verdict.confidence is None else f" ({percent(verdict.confidence)} sure)",
+    )
     where = ", beyond the tested sizes" if verdict.extrapolated else ""
     return f"Use {arm} for {verdict.dataset_size:,} training examples{where}: {why}."
 
@@ -115,16 +115,17 @@ def _difference(verdict: Verdict) -> str:
     gap, one = verdict.difference, verdict.one_run
     if gap is None:
         return ""
-    text = f"test loss of full - LIFT {_span(gap, '+.3f')} nats"
+    text = f"test loss of {' - '.join(verdict.pair.labels)} {_span(gap, '+.3f')} nats"
     return text if one is None else f"{text}; of one more pair of runs {_span(one, '+.3f')}"
 
 
-def _ratio(ratio: Interval | None, what: str) -> str:
+def _cost(verdict: Verdict) -> str:
+    ratio = verdict.cost
     if ratio is None:
         return ""
     if ratio.may_be_any_ratio:
         ratio = Interval(ratio.value)
-    return f"LIFT / full {_span(ratio, '.2f')} in {what} of a cold run"
+    return f"{verdict.pair.ratio} {_span(ratio, '.2f')} in device seconds of a cold run"
 
 
 def _span(found: Interval, form: str) -> str:
@@ -158,7 +159,7 @@ def _answer(found: Recommendation) -> dict[str, Any]:
         "sentence": _sentence(found.verdict),
         "dataset_size": found.asked.dataset_size,
         "study": _study(found.judged),
-        "verdict": dataclasses.asdict(found.verdict),
+        "verdict": found.verdict.to_dict(),
         "configuration": found.best.file.to_dict(),
         "others": [_study(judged) for judged in found.others],
         "notes": [*found.best.notes, *found.notes],
@@ -180,7 +181,7 @@ def _no_answer(found: Declined) -> dict[str, Any]:
             }
             for near in found.nearest
         ],
-        "verdict": None if found.verdict is None else dataclasses.asdict(found.verdict),
+        "verdict": None if found.verdict is None else found.verdict.to_dict(),
         "next_runs": [dataclasses.asdict(runs) for runs in found.next_runs],
         "smallest_study": None if found.smallest is None else dataclasses.asdict(found.smallest),
         "notes": list(found.notes),

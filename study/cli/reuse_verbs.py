@@ -13,7 +13,7 @@ from study.cli.best import Format, write_best
 
 def best(
     study: Study = "study.yaml",
-    arm: Annotated[str | None, typer.Option(help="full or lift.")] = None,
+    arm: Annotated[str | None, typer.Option(help="As in the study file, e.g. lift.")] = None,
     dataset_size: Annotated[
         int | None,
         typer.Option(
@@ -24,7 +24,7 @@ def best(
     ] = None,
     format: Annotated[
         Format,
-        typer.Option(help="Whose file to write; a tool that cannot express LIFT says so."),
+        typer.Option(help="Whose file to write; a tool that cannot express an arm says so."),
     ] = Format.STUDY,
     output: Annotated[
         str | None,

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from study.analysis import cold_device_seconds_of, device_seconds_of
 from study.analysis.cells.estimates import validation_metrics_of
+from study.analysis.rules import pairs_of
 from study.basics.errors import UserError
 from study.basics.paths import StudyPaths
 from study.basics.remote import RemoteFolder
@@ -21,7 +22,7 @@ from study.cli.detection import print_detection
 from study.cli.output import Console, print_facts, told_metrics
 from study.cli.samples import ShownExample, print_examples
 from study.orchestration.prepare import Prepared
-from study.protocol.plan import StudyPlan, full_steps, trial_steps
+from study.protocol.plan import StudyPlan, trial_steps
 from study.protocol.records import PrefixCacheUse, TrialRecord, TrialState
 from study.protocol.results import StudyResults
 from study.reuse.warm_start import warm_start_plan
@@ -90,15 +91,18 @@ def _basis(plan: StudyPlan) -> str:
     config = plan.resolved
     if len(config.arms.names) < 2:
         return "one arm, nothing to equalise"
-    ratios = sorted(
-        trial_steps(config, plan.model, "lift", size, {}) / full_steps(config, size)
+    pair = pairs_of(config.arms.names)[0]
+    reference, challenger = pair.labels
+    steps = [
+        [trial_steps(config, plan.model, arm, size, {}) for arm in pair]
         for size in config.dataset_sizes
-    )
+    ]
+    ratios = sorted(ours / theirs for theirs, ours in steps)
     low, high = f"{ratios[0]:.2f}", f"{ratios[-1]:.2f}"
     times = low if low == high else f"{low} to {high}"
     known = plan.model.probe is not None or config.comparison != "device_seconds"
     note = "" if known else " (predicted; measured before the first trial)"
-    return f"{config.comparison}: LIFT takes {times} times full's steps{note}"
+    return f"{config.comparison}: {challenger} takes {times} times {reference}'s steps{note}"
 
 
 def _cells(prepared: Prepared) -> Table:
@@ -112,7 +116,7 @@ def _cells(prepared: Prepared) -> Table:
         for examples in config.dataset_sizes:
             specs = [s for s in plan.search if s.arm == arm and s.size == examples]
             steps = sorted({s.steps for s in specs})
-            # LIFT steps vary with a searched structure.
+            # They vary with a searched structure.
             shown = str(steps[0]) if len(steps) == 1 else f"{steps[0]}-{steps[-1]}"
             seen = steps[-1] * config.training.global_batch_size
             table.add_row(

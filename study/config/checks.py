@@ -8,10 +8,10 @@ import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from study.basics.errors import Fault
-from study.config.arms import LiftConfig
 from study.config.faults import is_affected
 from study.config.models import StudyConfig
 from study.config.space.read import SearchSpace
+from study.strategies import STRATEGIES, Strategy
 
 Check = Callable[[StudyConfig], Iterable[Fault]]
 
@@ -62,44 +62,55 @@ def cross_field_faults(config: StudyConfig, faulty: Collection[str] = ()) -> lis
 
 def space_faults(config: StudyConfig, space: SearchSpace) -> Iterator[Fault]:
     """Settings that the arms section and the search space both decide, or none uses."""
-    lift = config.arms.lift
-    for name in space.for_arm("lift"):
-        if lift is not None and name in lift.model_fields_set:
-            rule = f"the search space `{space.name}` decides this too."
-            remedy = f"Remove it here, or from the space with a fixed value: `{name}: ...`."
-            yield Fault(f"arms.lift.{name}", None, None, rule, remedy)
-    if lift is not None:
-        yield from _one_way_to_cut(lift, space)
-    if config.training.optimizer == "sgd" and "beta2" in space.for_arm("full"):
+    searched = {arm: space.for_arm(arm) for arm in config.arms.names}
+    for arm, strategy in _strategies(config):
+        for name in searched[arm]:
+            if name in strategy.model_fields_set:
+                rule = f"the search space `{space.name}` decides this too."
+                remedy = f"Remove it here, or from the space with a fixed value: `{name}: ...`."
+                yield Fault(f"arms.{arm}.{name}", None, None, rule, remedy)
+        for pair in strategy.exclusive:
+            yield from _searched_once(arm, strategy, pair, space)
+    if config.training.optimizer == "sgd" and any("beta2" in names for names in searched.values()):
         remedy = "Take `beta2` out of the space, or use `optimizer: adamw`."
         yield Fault("training.optimizer", None, None, "SGD has no beta2 to search.", remedy)
 
 
-def _one_way_to_cut(lift: LiftConfig, space: SearchSpace) -> Iterator[Fault]:
-    searched = space.for_arm("lift")
-    if "groups" in searched and "group_size" in searched:
-        rule = "`groups` and `group_size` exclude each other, and the space has both."
+def _searched_once(
+    arm: str, strategy: Strategy, pair: tuple[str, str], space: SearchSpace
+) -> Iterator[Fault]:
+    searched = space.for_arm(arm)
+    if searched.keys() >= set(pair):
+        rule = f"`{pair[0]}` and `{pair[1]}` exclude each other, and the space has both."
         yield Fault("search.space", None, None, rule, "Take one of them out.")
         return
-    for name, other in (("groups", "group_size"), ("group_size", "groups")):
-        if getattr(lift, name) is not None and other in searched:
+    for name, other in (pair, pair[::-1]):
+        if getattr(strategy, name) is not None and other in searched:
             rule = f"the search space `{space.name}` decides `{other}`; the two exclude each other."
             remedy = f"Remove it here, or take `{other}` out of the space."
-            yield Fault(f"arms.lift.{name}", None, None, rule, remedy)
+            yield Fault(f"arms.{arm}.{name}", None, None, rule, remedy)
 
 
-@_reads("arms.lift.groups", "arms.lift.group_size")
-def _groups_are_given_once(config: StudyConfig) -> Iterator[Fault]:
-    lift = config.arms.lift
-    if lift is not None and lift.groups is not None and lift.group_size is not None:
-        rule = "`group_size` and `groups` exclude each other."
-        yield Fault("arms.lift.group_size", None, None, rule, "Keep one of them.")
+def _strategies(config: StudyConfig) -> Iterator[tuple[str, Strategy]]:
+    for arm in config.arms.names:
+        strategy = config.arms.strategy(arm)
+        assert strategy is not None  # it has a name
+        yield arm, strategy
+
+
+@_reads()  # a faulty option is not there any more
+def _options_do_not_exclude_each_other(config: StudyConfig) -> Iterator[Fault]:
+    for arm, strategy in _strategies(config):
+        for one, other in strategy.exclusive:
+            if getattr(strategy, one) is not None and getattr(strategy, other) is not None:
+                rule = f"`{other}` and `{one}` exclude each other."
+                yield Fault(f"arms.{arm}.{other}", None, None, rule, "Keep one of them.")
 
 
 @_reads("arms")
 def _an_arm_is_on(config: StudyConfig) -> Iterator[Fault]:
     if not config.arms.names:
-        remedy = "Write `arms: [full, lift]`, or one of them for a plain sweep."
+        remedy = f"Write `arms: [{', '.join(STRATEGIES)}]`, or one of them for a plain sweep."
         yield Fault("arms", None, None, "at least one arm must be on.", remedy)
 
 

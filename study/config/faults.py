@@ -13,7 +13,9 @@ from pydantic_core import ErrorDetails
 
 from study.basics.errors import Fault
 from study.basics.yaml_source import did_you_mean, suggestion
-from study.config.space.read import LIFT_PARAMETERS, SHARED_PARAMETERS
+from study.config.arms import ArmsConfig, arms_model
+from study.config.space.parameters import SHARED, section_of
+from study.strategies import STRATEGIES
 
 _FILES = "must be a path or a list of paths"
 _SPLIT = "must be a number of examples (1 or more) or a share above 0 and below 1"
@@ -46,6 +48,7 @@ RULES_BY_TYPE = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
+    "tuple_type": "must be a list",
     "dict_type": "must be a section of `key: value` lines",
     "model_type": "must be a section of `key: value` lines",
     "greater_than": "must be above {gt}",
@@ -61,7 +64,6 @@ STAND_INS: dict[str, Any] = {
     "model": {"path": "model"},
     "data": {"train": "train.jsonl"},
     "dataset_sizes": [1],
-    "arms": {"full": {}, "lift": {}},
 }
 
 
@@ -134,8 +136,9 @@ def repair(data: Mapping[str, Any], faulty: Iterable[str]) -> dict[str, Any]:
             section = section[key]
         else:
             section.pop(keys[-1], None)
+    repaired.setdefault("arms", {arm: {} for arm in STRATEGIES})
     for key, value in STAND_INS.items():
-        if isinstance(value, dict) and isinstance(repaired.get(key), dict) and key != "arms":
+        if isinstance(value, dict) and isinstance(repaired.get(key), dict):
             repaired[key] = {**value, **repaired[key]}
         else:
             repaired.setdefault(key, value)
@@ -226,8 +229,9 @@ def _description(field: FieldInfo | None) -> str:
 
 def _unknown_key_remedy(path: str, model: type[BaseModel]) -> str:
     section_path, _, key = path.rpartition(".")
-    if key in SHARED_PARAMETERS or key in LIFT_PARAMETERS:
-        where = f"{key}: ..." if key in SHARED_PARAMETERS else f"lift: {{{key}: ...}}"
+    searched = section_of(key)
+    if searched is not None:
+        where = f"{key}: ..." if searched == SHARED else f"{searched}: {{{key}: ...}}"
         return f"It is searched; set its range with `search: {{overrides: {{{where}}}}}`."
     for name, field in model.model_fields.items():
         section = _section_model(field)
@@ -271,7 +275,8 @@ def _section_at(path: str, model: type[BaseModel]) -> type[BaseModel] | None:
 def _section_model(field: FieldInfo) -> type[BaseModel] | None:
     """The section behind a field's type, also where it may be null."""
     candidates = (field.annotation, *getattr(field.annotation, "__args__", ()))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    found = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    return arms_model() if found is ArmsConfig else found
 
 
 def _first_key(field: FieldInfo | None) -> str | None:

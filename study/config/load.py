@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from study.basics.errors import ConfigError, Fault
 from study.basics.surroundings import check_process, unknown_in
 from study.basics.yaml_source import YamlSource, parse_yaml, read_yaml
-from study.config.arms import ArmsConfig, FullConfig, LiftConfig
+from study.config.arms import ArmsConfig
 from study.config.checks import cross_field_faults, space_faults
 from study.config.faults import is_affected, is_section, pydantic_faults, repair
 from study.config.files import check_paths, database_faults, resolve_paths, unknown_names
@@ -42,9 +42,9 @@ from study.config.space.read import (
 
 __all__ = [
     "ArmsConfig", "Basis", "BudgetConfig", "ConfirmConfig", "DataConfig", "DecisionConfig",
-    "FullConfig", "LiftConfig", "ModelConfig", "PrefixCacheConfig", "ResourcesConfig",
-    "SearchConfig", "StorageConfig", "StudyConfig", "Task", "TrainingConfig", "ZeroConfig",
-    "check_paths", "load_config", "parse_config",
+    "ModelConfig", "PrefixCacheConfig", "ResourcesConfig", "SearchConfig", "StorageConfig",
+    "StudyConfig", "Task", "TrainingConfig", "ZeroConfig", "check_paths", "load_config",
+    "parse_config",
 ]  # fmt: skip
 
 

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import Field, SerializeAsAny, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from study.basics.database_url import file_url
 from study.basics.paths import StudyPaths
 from study.basics.remote import is_remote, working_folder
-from study.config.arms import ArmsConfig
-from study.config.section import PositiveInt, Section
+from study.basics.section import PositiveInt, Section
+from study.config.arms import ArmsConfig, read_arms
 from study.config.space.read import SearchSpace, load_space
 
 _PATHS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
@@ -255,7 +255,7 @@ class StudyConfig(Section):
     """The examples, what is read from them, and the splits."""
     dataset_sizes: list[PositiveInt] = Field(min_length=1)
     """Training examples to compare the arms at; ascending once loaded."""
-    arms: ArmsConfig
+    arms: SerializeAsAny[ArmsConfig]
     """The strategies to run: `full`, `lift`, or both."""
     comparison: Basis = "device_seconds"
     """What both arms have equal: the cost of a run as a probe measures it, the updates of every
@@ -286,6 +286,11 @@ class StudyConfig(Section):
     @classmethod
     def _one_size(cls, data: object) -> object:
         return [data] if isinstance(data, int) else data
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _arms(cls, data: object) -> ArmsConfig:
+        return read_arms(data)
 
     @field_validator("tracking", mode="before")
     @classmethod
@@ -338,7 +343,7 @@ class StudyConfig(Section):
     def compares(self) -> bool:
         """Whether it can choose between the arms; else it is a plain sweep, which ranks
         configurations: of one arm, or without confirm runs."""
-        return len(self.arms.names) == 2 and self.confirm.seeds > 0
+        return len(self.arms.names) > 1 and self.confirm.seeds > 0
 
     def space(self) -> SearchSpace:
         """The search space with the study's overrides.

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from study.basics.text_format import counted, listed
 from study.config.load import StudyConfig
+from study.protocol.cost_model import abstract_layout
 from study.protocol.plan import StudyPlan, full_steps
 from study.protocol.records import KEPT_HEAD, DataSummary
-from study.protocol.steps import DEFAULT_EPOCHS, least_steps
-from study.strategies.lift_options import read_always_active
+from study.protocol.steps import DEFAULT_EPOCHS, least_steps, possible_strategies
+from study.strategies import STRATEGIES
 
 
 def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
@@ -23,11 +24,7 @@ def plan_warnings(plan: StudyPlan, data: DataSummary) -> list[str]:
         *_one_step_phases(plan),
         *_needless_zero(config),
     ]
-    if plan.model.tied and _head_is_always_active(config):
-        warnings.append(
-            "always_active has head, and this model's head is tied to its embeddings: every LIFT "
-            "step goes back through all blocks, and no hidden states can be cached."
-        )
+    warnings += _of_strategies(plan)
     if config.search.pruner != "none" and plan.first_rung >= config.training.evaluations:
         warnings.append(
             "The longest warmup reaches past the last evaluation a pruner could act on: nothing "
@@ -48,24 +45,31 @@ def _about_classes(data: DataSummary) -> Iterator[str]:
         )
 
 
-def _one_step_phases(plan: StudyPlan) -> list[str]:
+def _one_step_phases(plan: StudyPlan) -> Iterator[str]:
     """A phase of one step trains next to nothing, and one more than was asked for costs more."""
-    sizes = sorted(
-        {
-            spec.size
-            for spec in plan.search
-            if spec.arm == "lift"
-            and spec.steps
-            == least_steps(plan.resolved, spec.arm, spec.hyperparameters, plan.model.num_blocks)
-        }
-    )
-    if not sizes:
-        return []
-    return [
-        f"At {listed([f'{size:,}' for size in sizes])} examples LIFT has no more than one "
-        "optimizer step in each of its phases. Raise training.epochs, steps or min_steps, or have "
-        "fewer groups (arms.lift)."
+    config, blocks = plan.resolved, plan.model.num_blocks
+    short: dict[str, set[int]] = {}
+    for spec in plan.search:
+        least = least_steps(config, spec.arm, spec.hyperparameters, blocks)
+        if spec.steps == least > 1:
+            short.setdefault(spec.arm, set()).add(spec.size)
+    for arm, sizes in short.items():
+        strategy, found = STRATEGIES[arm], listed([f"{size:,}" for size in sorted(sizes)])
+        yield (
+            f"At {found} examples {strategy.label} has no more than one optimizer step in each of "
+            "its phases. Raise training.epochs, steps or min_steps, or have "
+            f"{strategy.fewer_phases} (arms.{arm})."
+        )
+
+
+def _of_strategies(plan: StudyPlan) -> list[str]:
+    layout = abstract_layout(plan.model.num_blocks, plan.model.tied)
+    found = [
+        strategy.warning(layout)
+        for arm in plan.resolved.arms.names
+        for strategy in possible_strategies(plan.resolved, arm)
     ]
+    return [text for text in dict.fromkeys(found) if text]
 
 
 def _overlaps(config: StudyConfig, pool: int) -> list[str]:
@@ -110,11 +114,3 @@ def _needless_zero(config: StudyConfig) -> list[str]:
         f"With one worker per trial ZeRO stage {zero.stage} shares nothing and takes 4 bytes of "
         "memory per trained parameter for it, 8 in fp32: `zero: {stage: 0}` does without."
     ]
-
-
-def _head_is_always_active(config: StudyConfig) -> bool:
-    if config.arms.lift is None:
-        return False
-    domain = config.space().for_arm("lift").get("always_active")
-    values = [config.arms.lift.always_active] if domain is None else domain.values()
-    return any("head" in read_always_active(value) for value in values)  # type: ignore[arg-type]

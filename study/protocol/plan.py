@@ -25,6 +25,7 @@ from study.protocol.steps import (
     full_steps,
     trial_steps,
 )
+from study.strategies import STRATEGIES
 
 __all__ = [
     "Cell", "ModelFacts", "StudyPlan", "cell_of", "derive_seed", "evaluation_steps", "full_steps",
@@ -132,13 +133,12 @@ def plan_trials(
     """Lay out the study.
 
     Trials are ordered replicate by replicate, so that an interrupted study has whole replicates,
-    and within a replicate by size and index with both arms side by side.
+    and within a replicate by size and index with all arms side by side.
 
     Raises:
-        UserError: a LIFT structure, the arm's or one to be searched, does not fit the model.
+        UserError: a structure, an arm's or one to be searched, does not fit the model.
     """
-    if "lift" in config.arms.names:
-        check_structures(config, model)
+    check_structures(config, model)
     specs: list[TrialSpec] = []
     first = warm_start or WarmStart()
     config = with_space(config, first)
@@ -211,7 +211,7 @@ def _design(
     replicate: int,
     first: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """The cell's search design: scrambled Sobol points, equal in both arms for what they share.
+    """The cell's search design: scrambled Sobol points, equal in all arms for what they share.
 
     Those of `first` stand before them; what a point lacks is taken from the design.
 
@@ -223,7 +223,7 @@ def _design(
     if sampled and not first:
         return [{} for _ in range(trials)]
     space = config.space()
-    columns = list(dict.fromkeys(name for a in ("full", "lift") for name in space.for_arm(a)))
+    columns = list(dict.fromkeys(name for a in STRATEGIES for name in space.for_arm(a)))
     from scipy.stats import qmc  # half a second, so only when a plan is made
 
     rng = np.random.default_rng(derive_seed(config.seed, _Stream.DESIGN, size, replicate))

@@ -75,15 +75,15 @@ class TrialSpec(_Record):
 
     Attributes:
         trial_id: stable name, e.g. ``lift-n512-r0-s3`` (search) or ``full-n64-r1-c0`` (confirm).
-        arm: ``full`` or ``lift``.
+        arm: a name of `study.strategies.STRATEGIES`.
         size: training examples in the subset.
         replicate: 0-based repetition of the whole tuning procedure in this cell.
         stage: search or confirm.
         index: 0-based position among the cell's trials of this replicate and stage.
         seed: seeds dropout and a randomly initialised head.
-        subset_seed: draws the training subset; equal in both arms and in all trials of a
+        subset_seed: draws the training subset; equal in all arms and in all trials of a
             replicate.
-        order_seed: draws the order of the examples; equal in both arms. Search trials of a
+        order_seed: draws the order of the examples; equal in all arms. Search trials of a
             replicate share one, each confirm seed has its own: without it a model that has no
             dropout and no new head would repeat one and the same run for every seed.
         steps: optimizer steps in all.
@@ -339,36 +339,69 @@ def base_name(task: str, base: BaseModelRecord | None) -> str:
 
 
 @dataclass(frozen=True)
-class StepCosts(_Record):
-    """What the probe measured, in seconds of a trial's workers. An arm that the study lacks has 0.
+class ArmCosts(_Record):
+    """What the probe measured of one arm, in seconds of a trial's workers: means over the phases
+    of what it timed, see `Strategy.as_probed`; no phase weighs more than another.
 
     Attributes:
-        full_step: one optimizer step in full.
-        lift_step: one in LIFT: mean over the phases of one sweep of the arm's own structure
-            (no phase weighs more than another), with no prefix read from the cache.
-        lift_step_cached: the same with every frozen prefix read from the cache; None when the
-            cache is off or cannot be used.
-        full_evaluation: one pass over the validation split in full.
-        lift_evaluation: the same in LIFT, mean over those phases, read where they can be.
-        lift_phase_switch: changing from one phase to the next.
-        lift_fill: what the hidden states of a step's batch cost to compute and keep, all blocks
-            being left out; where fewer are, their share of it. None: there was nothing to fill.
-        lift_evaluation_fill: the same of all batches of the validation split.
+        step: one optimizer step, with no prefix read from the cache.
+        step_cached: the same with every frozen prefix read from the cache; None when the cache is
+            off or cannot be used.
+        evaluation: one pass over the validation split, prefixes read where they can be.
+        phase_switch: changing from one phase to the next. The same in every arm: what it was in
+            the one with most phases.
+        fill: what the hidden states of a step's batch cost to compute and keep, all blocks being
+            left out; where fewer are, their share of it. None: there was nothing to fill.
+        evaluation_fill: the same of all batches of the validation split.
     """
 
-    full_step: float
-    lift_step: float
-    lift_step_cached: float | None = None
-    full_evaluation: float = 0.0
-    lift_evaluation: float = 0.0
-    lift_phase_switch: float = 0.0
-    lift_fill: float | None = None
-    lift_evaluation_fill: float | None = None
+    step: float
+    step_cached: float | None = None
+    evaluation: float = 0.0
+    phase_switch: float = 0.0
+    fill: float | None = None
+    evaluation_fill: float | None = None
+
+
+_COSTS = sorted((f.name for f in dataclasses.fields(ArmCosts)), key=len, reverse=True)
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """What the probe measured.
+
+    Attributes:
+        arms: of each of the study's arms, in their order.
+    """
+
+    arms: dict[str, ArmCosts]
 
     @property
     def cost_ratio(self) -> float:
-        """LIFT steps, nothing cached, that cost what one full step costs."""
-        return self.full_step / self.lift_step
+        """Steps of the second arm, nothing cached, that cost what one of the first costs."""
+        reference, challenger = list(self.arms.values())[:2]
+        return reference.step / challenger.step
+
+    def to_dict(self) -> dict[str, Any]:
+        """Each cost behind its arm's name, e.g. ``lift_step_cached``."""
+        return {
+            f"{arm}_{name}": value
+            for arm, costs in self.arms.items()
+            for name, value in costs.to_dict().items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave; or an earlier version, which kept the one `phase_switch` under one
+        arm, and an arm that the study lacked as costing nothing."""
+        arms: dict[str, dict[str, Any]] = {}
+        for key, value in data.items():
+            name = next((name for name in _COSTS if key.endswith(f"_{name}")), None)
+            if name is not None:
+                arms.setdefault(key.removesuffix(f"_{name}"), {})[name] = value
+        switch = next((c["phase_switch"] for c in arms.values() if "phase_switch" in c), 0.0)
+        shared = {"phase_switch": switch}
+        return cls({arm: ArmCosts(**shared | c) for arm, c in arms.items() if c.get("step")})
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class StudyResults:
 
     @property
     def cost_ratio(self) -> float | None:
-        """LIFT steps, nothing cached, that cost what one full step costs; None without a probe."""
+        """See `StepCosts.cost_ratio`; None without a probe."""
         return None if self.probe is None else self.probe.cost_ratio
 
 

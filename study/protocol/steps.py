@@ -1,8 +1,8 @@
-"""How many optimizer steps a trial takes: full's by its epochs, LIFT's by the comparison basis."""
+"""How many optimizer steps a trial takes: the first arm's by the study file's epochs, another's by
+the comparison basis."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Any
 
 from study.config.load import StudyConfig
 from study.protocol.cost_model import (
+    PhasePrice,
     RunShape,
     Tariff,
     abstract_layout,
@@ -19,9 +20,10 @@ from study.protocol.cost_model import (
     measured_tariff,
     predicted_tariff,
     price_phases,
+    run_seconds,
 )
 from study.protocol.records import StepCosts
-from study.strategies.lift import LiftStrategy
+from study.strategies import STRATEGIES, Strategy, make_strategy
 
 DEFAULT_EPOCHS = 3.0
 
@@ -32,8 +34,8 @@ class ModelFacts:
 
     Attributes:
         num_blocks: transformer blocks.
-        probe: what steps cost, LIFT's in the structure that the `arms` section gives; None
-            before it has run.
+        probe: what steps cost in the structures that the `arms` section gives; None before it has
+            run.
         prefix_cache: hidden states of a frozen prefix will be kept; asked before the probe only.
         tied: the head is the input embedding.
     """
@@ -45,7 +47,7 @@ class ModelFacts:
 
 
 def full_steps(config: StudyConfig, size: int) -> int:
-    """Optimizer steps of a full trial at a dataset size, floor included."""
+    """Optimizer steps that the study file asks for at a dataset size, floor included."""
     training = config.training
     if training.steps is not None:
         return training.steps
@@ -63,49 +65,64 @@ def trial_steps(
 ) -> int:
     """Optimizer steps of a trial on the study's comparison basis.
 
-    LIFT gets full's steps (`tokens`), those times its number of groups, so that each group trains
-    as long as full in one sweep or several (`updates_per_parameter`), or as many as cost the same
-    (`device_seconds`); in every study at least one per phase.
+    The first arm has the steps that the study file asks for. Another has as many (`tokens`), as
+    many as give each parameter as many updates (`updates_per_parameter`; LIFT: those times its
+    number of groups, in one sweep or several), or as many as cost the same (`device_seconds`);
+    every trial at least one per phase.
 
     Args:
         seed: the trial's: a random order of the groups has its own cost.
     """
-    steps = full_steps(config, size)
-    if arm != "lift":
-        return steps
-    if len(config.arms.names) > 1:
-        strategy = lift_strategy(config, hyperparameters)
+    steps, strategy = full_steps(config, size), trial_strategy(config, arm, hyperparameters)
+    reference = config.arms.names[0]
+    if arm != reference:
         if config.comparison == "device_seconds":
-            steps = _equal_cost_steps(config, model, size, strategy, seed)
+            steps = _equal_cost_steps(config, model, arm, size, strategy, seed)
         elif config.comparison == "updates_per_parameter":
-            steps *= len(strategy.block_groups(model.num_blocks))
-    return max(steps, least_steps(config, arm, hyperparameters, model.num_blocks))
+            blocks = model.num_blocks
+            other = trial_strategy(config, reference, {}).steps_per_round(blocks)
+            steps = math.ceil(steps * strategy.steps_per_round(blocks) / other)
+    return max(steps, strategy.phase_count(model.num_blocks))
 
 
 def least_steps(
     config: StudyConfig, arm: str, hyperparameters: Mapping[str, Any], num_blocks: int
 ) -> int:
     """Optimizer steps without which a trial cannot end: one for each of its phases."""
-    if arm != "lift":
-        return 1
-    return lift_strategy(config, hyperparameters).phase_count(num_blocks)
+    return trial_strategy(config, arm, hyperparameters).phase_count(num_blocks)
 
 
 def _equal_cost_steps(
-    config: StudyConfig, model: ModelFacts, size: int, strategy: LiftStrategy, seed: int
+    config: StudyConfig, model: ModelFacts, arm: str, size: int, strategy: Strategy, seed: int
 ) -> int:
-    """LIFT steps on the device_seconds basis: see `study.protocol.cost_model`."""
-    tariff, run = study_tariff(config, model), _run_shape(config, size)
-    # What no price depends on is left out, so that more trials share one answer.
-    priced = dataclasses.replace(strategy, group_lr_decay=1.0, rewarmup_ratio=0.0)
-    seed = seed if strategy.order == "random" else 0
-    return equal_cost_steps(priced, model.num_blocks, model.tied, seed, tariff, run)
+    """Steps on the device_seconds basis: see `study.protocol.cost_model`."""
+    reference, run = config.arms.names[0], _run_shape(config, size)
+    steps = trial_steps(config, model, reference, size, {})
+    budget = trial_seconds(config, model, reference, {}, steps, run)
+    tariff, seed = arm_tariff(config, model, arm), seed if strategy.draws else 0
+    priced = strategy.as_priced()
+    return equal_cost_steps(priced, model.num_blocks, model.tied, seed, tariff, budget, run)
+
+
+def trial_seconds(
+    config: StudyConfig,
+    model: ModelFacts,
+    arm: str,
+    hyperparameters: Mapping[str, Any],
+    steps: int,
+    run: RunShape,
+    seed: int = 0,
+) -> float:
+    """What a trial costs by `arm_tariff`."""
+    strategy = trial_strategy(config, arm, hyperparameters)
+    layout = abstract_layout(model.num_blocks, model.tied)
+    prices = price_phases(strategy, layout, steps, seed)
+    return run_seconds(prices, arm_tariff(config, model, arm), run)
 
 
 def _run_shape(config: StudyConfig, size: int) -> RunShape:
-    """Of a size's trials; its first LIFT trial finds nothing kept."""
+    """Of a size's trials, of which the first finds nothing kept."""
     return RunShape(
-        full_steps=full_steps(config, size),
         first_pass=math.ceil(size / config.training.global_batch_size),
         evaluations=config.training.evaluations,
     )
@@ -113,75 +130,96 @@ def _run_shape(config: StudyConfig, size: int) -> RunShape:
 
 def needs_probe(config: StudyConfig) -> bool:
     """Whether the arms' steps follow from what each of them costs."""
-    return config.comparison == "device_seconds" and len(config.arms.names) == 2
+    return config.comparison == "device_seconds" and len(config.arms.names) > 1
 
 
-def study_tariff(config: StudyConfig, model: ModelFacts) -> Tariff:
-    """What a study's steps cost: as its probe measured, else as the cost model has it."""
+def arm_tariff(config: StudyConfig, model: ModelFacts, arm: str) -> Tariff:
+    """What an arm's steps cost: as the study's probe measured, else as the cost model has it."""
     if model.probe is None:
         return predicted_tariff(model.prefix_cache)
-    tariff = _probed_tariff(lift_strategy(config, {}), model)
+    tariff = _probed_tariff(config, model, model.probe, arm)
     return tariff if prefix_cache_pays(config, model) else tariff.without_cache
 
 
 def prefix_cache_pays(config: StudyConfig, model: ModelFacts) -> bool:
-    """False where the probe has shown that a replicate's LIFT trials, over all dataset sizes, cost
-    no less with the prefix cache than without: no trial uses it then."""
-    if model.probe is None or model.probe.lift_step_cached is None:
+    """False where the probe has shown that a replicate's trials of an arm, over all dataset sizes,
+    cost no less with the prefix cache than without: no trial uses it then."""
+    probe = model.probe
+    if probe is None:
         return True
-    runs = tuple(_run_shape(config, size) for size in config.dataset_sizes)
+    runs = tuple((full_steps(config, n), _run_shape(config, n)) for n in config.dataset_sizes)
     trials = config.search.trials + config.confirm.seeds
-    return _cache_pays(lift_strategy(config, {}), model, runs, trials)
+    return all(
+        _cache_pays(
+            trial_strategy(config, arm, {}),
+            model.num_blocks,
+            model.tied,
+            _probed_tariff(config, model, probe, arm),
+            runs,
+            trials,
+        )
+        for arm in config.arms.names
+        if probe.arms[arm].step_cached is not None
+    )
 
 
 @lru_cache
 def _cache_pays(
-    strategy: LiftStrategy, model: ModelFacts, runs: tuple[RunShape, ...], trials: int
+    strategy: Strategy,
+    blocks: int,
+    tied: bool,
+    tariff: Tariff,
+    runs: tuple[tuple[int, RunShape], ...],
+    trials: int,
 ) -> bool:
     """Every trial's number of steps asks this anew, and the answer is one per study."""
-    layout = abstract_layout(model.num_blocks, model.tied)
-    least = strategy.phase_count(model.num_blocks)
-    priced = [price_phases(strategy, layout, max(least, run.full_steps)) for run in runs]
-    tariff = _probed_tariff(strategy, model)
-    return cache_pays(list(zip(priced, runs, strict=True)), tariff, trials)
+    layout, least = abstract_layout(blocks, tied), strategy.phase_count(blocks)
+    priced = [(price_phases(strategy, layout, max(least, steps)), run) for steps, run in runs]
+    return cache_pays(priced, tariff, trials)
+
+
+def _probed_tariff(config: StudyConfig, model: ModelFacts, probe: StepCosts, arm: str) -> Tariff:
+    probed = trial_strategy(config, arm, {}).as_probed()
+    return measured_tariff(probe, arm, _shortest(probed, model.num_blocks, model.tied))
 
 
 @lru_cache
-def _probed_tariff(strategy: LiftStrategy, model: ModelFacts) -> Tariff:
-    assert model.probe is not None  # the callers ask
-    # The probe times one sweep: a later one would find its prefix trained.
-    probed = dataclasses.replace(strategy, sweeps=1)
-    layout = abstract_layout(model.num_blocks, model.tied)
-    phases = price_phases(probed, layout, probed.phase_count(model.num_blocks))
-    return measured_tariff(model.probe, phases)
+def _shortest(strategy: Strategy, blocks: int, tied: bool) -> tuple[PhasePrice, ...]:
+    layout = abstract_layout(blocks, tied)
+    return price_phases(strategy, layout, strategy.phase_count(blocks))
 
 
-def lift_strategy(config: StudyConfig, hyperparameters: Mapping[str, Any]) -> LiftStrategy:
-    """LIFT in a trial's own structure: what its hyperparameters say, else what the arm does.
+def trial_strategy(config: StudyConfig, arm: str, hyperparameters: Mapping[str, Any]) -> Strategy:
+    """A trial's own: with the options of its hyperparameters, else those of the study file.
 
     Raises:
         UserError: the two together are no structure.
     """
-    options = config.arms.lift.model_dump() if config.arms.lift else {}
-    chosen = {k: v for k, v in hyperparameters.items() if k in LiftStrategy.option_names()}
-    return LiftStrategy(**(options | chosen))
+    section = config.arms.strategy(arm)
+    return make_strategy(arm, section.model_dump() if section else {}, hyperparameters)
+
+
+def possible_strategies(config: StudyConfig, arm: str) -> list[Strategy]:
+    """The arm's own, and each with one other value of an option of its structure, where a search
+    may choose it: both ends of a range."""
+    searched = config.space().for_arm(arm)
+    chosen: list[dict[str, Any]] = [{}]
+    for name in STRATEGIES[arm].structure:
+        if name in searched:
+            chosen += [{name: value} for value in searched[name].values()]
+    return [trial_strategy(config, arm, values) for values in chosen]
 
 
 def check_structures(config: StudyConfig, model: ModelFacts) -> None:
-    """Refuse a structure, the arm's or one that may be searched, that does not fit the model.
+    """Refuse a structure, an arm's or one that may be searched, that does not fit the model.
 
     Raises:
         UserError: it does not; a trial would find out too late.
     """
-    searched = config.space().for_arm("lift")
-    chosen: list[dict[str, Any]] = [{}]
-    for name in ("groups", "always_active"):
-        if name in searched:
-            chosen += [{name: value} for value in searched[name].values()]
     layout = abstract_layout(model.num_blocks, model.tied)
-    for values in chosen:
-        strategy = lift_strategy(config, values)
-        strategy.phases(layout, strategy.phase_count(model.num_blocks))
+    for arm in config.arms.names:
+        for strategy in possible_strategies(config, arm):
+            strategy.phases(layout, strategy.phase_count(model.num_blocks))
 
 
 def evaluation_steps(steps: int, evaluations: int) -> tuple[int, ...]:

@@ -178,11 +178,6 @@ class ReportPaths:
     downloads: tuple[Path, ...] = ()
 
 
-def capital(text: str) -> str:
-    """With a capital first letter, the others as they are."""
-    return text[:1].upper() + text[1:]
-
-
 def loss(value: float | None, sign: bool = False) -> str:
     """Nats with three decimals; `sign` also writes a plus."""
     if value is None:

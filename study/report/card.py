@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from study.analysis import BASIS_PHRASES
 from study.analysis.cells.base import Interval
 from study.analysis.verdict.records import NextRuns, Retention, Verdict
-from study.basics.text_format import duration, percent
+from study.basics.text_format import capital, duration, percent
+from study.protocol.words import BASES
 from study.report.base import MISSING, Column, Table, Tile, VerdictCard, count
 from study.report.phrases import directed, likelihood, ratio_span, scaled, span, with_ratio_span
 from study.report.verdict import (
@@ -14,7 +14,6 @@ from study.report.verdict import (
     headline,
     label,
     notes,
-    other_arm,
 )
 from study.report.what_changes import what_changes
 from study.strategies import arm_label
@@ -86,11 +85,12 @@ def _numbers(verdict: Verdict, setting: Setting) -> tuple[Tile, ...]:
         sure = Tile("Confidence", "none", "no claim is made")
     else:
         sure = Tile("Confidence", percent(verdict.confidence), likelihood(verdict.confidence))
+    pair = verdict.pair
     return (
         sure,
-        _tile("Full minus LIFT, test loss", verdict.difference, "+.3f", "nats"),
-        _tile("LIFT / full, device seconds", verdict.cost, _RATIO, "cold run"),
-        _tile("LIFT / full, peak memory", verdict.memory, _RATIO, "per device"),
+        _tile(f"{capital(pair.difference)}, test loss", verdict.difference, "+.3f", "nats"),
+        _tile(f"{pair.ratio}, device seconds", verdict.cost, _RATIO, "cold run"),
+        _tile(f"{pair.ratio}, peak memory", verdict.memory, _RATIO, "per device"),
     )
 
 
@@ -125,29 +125,35 @@ def _size(verdict: Verdict, setting: Setting) -> str:
 
 
 def _basis(verdict: Verdict) -> str:
-    return f"{BASIS_PHRASES[verdict.basis]}; {verdict.rho:g} nats is the difference that matters"
+    return f"{BASES[verdict.basis].phrase}; {verdict.rho:g} nats is the difference that matters"
 
 
 def _confidence(verdict: Verdict) -> str:
-    if verdict.lift_better is None or verdict.full_better is None:
+    if not verdict.chances:
         return ""
+    reference, challenger = verdict.pair.labels
+    theirs, ours = (verdict.chances[arm] for arm in verdict.pair)
     return (
-        f"LIFT's test loss is lower: {_p(verdict.lift_better)}, by more than {verdict.rho:g} nats: "
-        f"{_p(verdict.lift_better_by_rho)}. Full's is lower: {_p(verdict.full_better)}, by more "
-        f"than {verdict.rho:g}: {_p(verdict.full_better_by_rho)}"
+        f"{challenger}'s test loss is lower: {_p(ours.better)}, by more than {verdict.rho:g} nats: "
+        f"{_p(ours.better_by_rho)}. {capital(reference)}'s is lower: {_p(theirs.better)}, by more "
+        f"than {verdict.rho:g}: {_p(theirs.better_by_rho)}"
     )
 
 
-def _p(probability: float | None) -> str:
-    if probability is None:
-        return MISSING
+def _p(probability: float) -> str:
     return "less than 1 %" if probability < 0.01 else percent(probability)
 
 
 def _difference(verdict: Verdict) -> str:
     if verdict.difference is None:
         return ""
-    return directed(verdict.difference, "nats lower with LIFT", "nats lower with full", ".3f", "")
+    return directed(verdict.difference, *_with(verdict, "nats lower"), ".3f", "")
+
+
+def _with(verdict: Verdict, what: str) -> tuple[str, str]:
+    """How what favours the challenger is said, and what favours the reference."""
+    reference, challenger = verdict.pair.labels
+    return f"{what} with {challenger}", f"{what} with {reference}"
 
 
 def _second_measure(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]:
@@ -156,17 +162,14 @@ def _second_measure(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]
         if verdict.accuracy is None:
             return []
         points = scaled(verdict.accuracy, 100.0)
-        text = directed(points, "points higher with LIFT", "points higher with full", ".1f", "")
+        text = directed(points, *_with(verdict, "points higher"), ".1f", "")
         return [("Accuracy", text)]
     change = verdict.perplexity_change
     if change is None:
         return []
-    return [
-        (
-            "Perplexity",
-            directed(scaled(change, 100.0), "lower with LIFT", "higher with LIFT", ".1f", " %"),
-        )
-    ]
+    challenger = verdict.pair.labels[1]
+    words = (f"lower with {challenger}", f"higher with {challenger}")
+    return [("Perplexity", directed(scaled(change, 100.0), *words, ".1f", " %"))]
 
 
 def _one_run(verdict: Verdict) -> str:
@@ -174,27 +177,29 @@ def _one_run(verdict: Verdict) -> str:
     if run is None or run.low is None or run.high is None:
         return ""
     return (
-        f"would show full minus LIFT between {run.low:+.3f} and {run.high:+.3f} nats, each arm "
-        "tuned once"
+        f"would show {verdict.pair.difference} between {run.low:+.3f} and {run.high:+.3f} nats, "
+        "each arm tuned once"
     )
 
 
 def _cost(verdict: Verdict) -> str:
+    reference, challenger = verdict.pair.labels
     parts = []
     for found, what in (
-        (verdict.cost, "device seconds of a full one, each with an empty prefix cache"),
+        (verdict.cost, f"device seconds of a {reference} one, each with an empty prefix cache"),
         (verdict.amortised_cost, "device seconds as spent inside the sweep"),
         (verdict.wall_time, "wall time"),
     ):
         if found is not None:
             parts.append(with_ratio_span(f"{found.value:.2f} times the {what}", found, _RATIO))
-    return f"a LIFT run takes {'; '.join(parts)}" if parts else ""
+    return f"a {challenger} run takes {'; '.join(parts)}" if parts else ""
 
 
 def _memory(verdict: Verdict) -> str:
     parts = []
     if verdict.memory is not None:
-        text = f"LIFT peaks at {verdict.memory.value:.2f} times full's memory"
+        reference, challenger = verdict.pair.labels
+        text = f"{challenger} peaks at {verdict.memory.value:.2f} times {reference}'s memory"
         parts.append(with_ratio_span(text, verdict.memory, _RATIO))
     parts += [f"{arm_label(arm)} {peak:.2f} GiB per device" for arm, peak in verdict.memory_gib]
     if verdict.memory_limit_gib is not None:
@@ -206,17 +211,14 @@ def _forgetting(verdict: Verdict) -> str:
     found = verdict.retention
     if found is None:
         return ""
-    text = directed(
-        found.difference, "nats less forgotten with LIFT", "nats less forgotten with full",
-        ".3f", "",
-    )  # fmt: skip
-    return f"{text}. {_matched(found)}{_trade_off(verdict, found)}"
+    text = directed(found.difference, *_with(verdict, "nats less forgotten"), ".3f", "")
+    return f"{text}. {_matched(verdict, found)}{_trade_off(verdict, found)}"
 
 
-def _matched(found: Retention) -> str:
+def _matched(verdict: Verdict, found: Retention) -> str:
     if found.matched is None:
         return "The arms' task losses do not overlap, so there is no comparison at equal task loss"
-    matched = directed(found.matched, "less with LIFT", "less with full", ".3f", " nats")
+    matched = directed(found.matched, *_with(verdict, "less"), ".3f", " nats")
     return f"At equal task loss: {matched}"
 
 
@@ -224,7 +226,7 @@ def _trade_off(verdict: Verdict, found: Retention) -> str:
     p = forgets_more(verdict)
     if p is None or verdict.arm is None:
         return ""
-    arm, other = arm_label(verdict.arm), arm_label(other_arm(verdict.arm))
+    arm, other = arm_label(verdict.arm), arm_label(verdict.pair.other(verdict.arm))
     return f". {arm} forgets more than {other} by more than {found.rho:g} nats: {percent(p)}"
 
 

@@ -51,10 +51,10 @@ def cost_table(summary: StudySummary) -> Table:
     caption = (
         "Per run: mean over complete trials that trained to their last step. Cold: what the run "
         "costs on its own, with an empty prefix cache at its start; the comparison basis is about "
-        "this. As run: what it cost inside the sweep, where LIFT trials read what others had "
-        "cached. Neither counts the writing of checkpoints. Updates per parameter: optimizer steps "
-        "that the average weight got. All device-seconds: every trial of the arm at this size, "
-        "pruned and failed ones too, checkpoints included."
+        f"this. As run: what it cost inside the sweep, where {summary.pair.labels[1]} trials read "
+        "what others had cached. Neither counts the writing of checkpoints. Updates per parameter: "
+        "optimizer steps that the average weight got. All device-seconds: every trial of the arm "
+        "at this size, pruned and failed ones too, checkpoints included."
     )
     return Table(caption, columns, rows)
 
@@ -93,12 +93,12 @@ def memory_table(summary: StudySummary) -> Table:
 
 
 def prefix_cache_section(summary: StudySummary) -> Section:
-    """What keeping hidden states below LIFT's trained blocks did; empty without LIFT trials."""
+    """What keeping hidden states below the trained blocks did; empty without such trials."""
     cache = summary.prefix_cache
     if cache is None:
         return Section("prefix-cache", "Prefix cache")
-    used = cache.trials - cache.off_trials
-    facts = [("Used by", f"{used:,} of {counted(cache.trials, 'LIFT trial')} that ended")]
+    used, arms = cache.trials - cache.off_trials, " and ".join(map(arm_label, cache.arms))
+    facts = [("Used by", f"{used:,} of {counted(cache.trials, f'{arms} trial')} that ended")]
     if used:
         share = MISSING if cache.hit_share is None else f"{cache.hit_share:.0%}"
         facts += [
@@ -113,9 +113,10 @@ def prefix_cache_section(summary: StudySummary) -> Section:
         "prefix-cache",
         "Prefix cache",
         paragraphs=(
-            "LIFT's blocks below those in training still have the base model's weights, so what "
+            f"{arms}'s blocks below those in training still have the base model's weights, so what "
             "they give for an example never changes. It is computed once, kept on each node's "
-            "disk, and read back in later epochs, phases and evaluations and by other LIFT trials. "
+            "disk, and read back in later epochs, phases and evaluations and by other "
+            f"{arms} trials. "
             "Losses are the same with and without it, up to rounding.",
         ),
         facts=tuple(facts),
@@ -125,8 +126,8 @@ def prefix_cache_section(summary: StudySummary) -> Section:
 def ratio_table(
     asked: Sequence[Verdict], grid: Sequence[Verdict], sizes: Sequence[int]
 ) -> Table | None:
-    """LIFT over full with 95 % intervals at the asked and the tested sizes; None where none is
-    known."""
+    """The challenger over the reference with 95 % intervals at the asked and the tested sizes; None
+    where none is known."""
     known = {v.dataset_size: v for v in grid if v.dataset_size in sizes}
     known |= {v.dataset_size: v for v in asked}
     told = [known[n] for n in sorted(known)]
@@ -146,9 +147,10 @@ def ratio_table(
         )
         for v in told
     )
+    reference, challenger = told[0].pair.labels
     caption = (
-        "What one LIFT run takes for each unit that a full one takes, with 95 % intervals. Below "
-        "1 LIFT takes less."
+        f"What one {challenger} run takes for each unit that a {reference} one takes, with 95 % "
+        f"intervals. Below 1 {challenger} takes less."
     )
     return Table(caption, columns, rows)
 

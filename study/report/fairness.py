@@ -11,6 +11,7 @@ from study.analysis.cells.importance import Importance, importances
 from study.analysis.cells.optimism import optimism
 from study.analysis.cells.rates import TrialShares, trial_shares
 from study.analysis.learning_rates import LearningRates, learning_rates
+from study.analysis.rules import MOST_AT_END
 from study.protocol.results import StudyResults
 from study.report.base import (
     ARM_COLUMN,
@@ -174,7 +175,7 @@ def _order_note(results: StudyResults) -> tuple[str, ...]:
 
 def _at_a_bound(rates: LearningRates) -> str:
     """A warning where more than a third of the winners lie in the tenth at one end; else empty."""
-    if 3 * max(rates.winners_low, rates.winners_high) <= rates.winners:
+    if max(rates.winners_low, rates.winners_high) <= MOST_AT_END * rates.winners:
         return ""
     label = arm_label(rates.arm)
     low = rates.winners_low > rates.winners_high

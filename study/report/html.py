@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from study.report.base import Contents, Download, Figure
 from study.report.case import lookup
+from study.strategies import STRATEGIES
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,8 +24,6 @@ _VARIABLES = {
     "#5d6977": "var(--muted)",
     "#e2e6eb": "var(--line)",
     "#fffffe": "none",
-    "#0b62a4": "var(--full)",
-    "#c8500a": "var(--lift)",
     "#5b4a8a": "var(--both)",
 }
 
@@ -43,7 +42,7 @@ def render_html(contents: Contents) -> str:
 
 
 def report_templates() -> Environment:
-    """Templates that escape every text, with the filters they use."""
+    """Templates that escape every text, with the filters they use and the arms' colours."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -51,6 +50,7 @@ def report_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["strategies"] = STRATEGIES
     environment.filters |= {
         "inline_svg": inline_svg,
         "data_uri": data_uri,
@@ -69,7 +69,8 @@ def inline_svg(figure: Figure) -> Markup:
     """The figure's SVG for a place inside HTML. It is our own drawing: its texts were escaped
     when it was drawn."""
     svg = figure.svg
-    for colour, variable in _VARIABLES.items():
+    arms = {strategy.colour: f"var(--{arm})" for arm, strategy in STRATEGIES.items()}
+    for colour, variable in (_VARIABLES | arms).items():
         svg = svg.replace(f'"{colour}"', f'"{variable}"')
     # The label of the element around it says what it shows.
     return Markup(svg[svg.index("<svg") :].replace("<svg", '<svg aria-hidden="true"', 1))

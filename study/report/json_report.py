@@ -37,7 +37,7 @@ def render_json(results: StudyResults, summary: StudySummary, contents: Contents
         "crossover": _crossover(summary),
         "rankings": [_ranking(ranking) for ranking in summary.rankings],
         "cells": [_cell(cell) for cell in summary.cells],
-        "differences": [dataclasses.asdict(d) for d in summary.differences],
+        "differences": [d.to_dict() for d in summary.differences],
         "base_model": None if results.base is None else _base(results),
         "data": None if results.data is None else results.data.to_dict(),
         "probe": None if results.probe is None else results.probe.to_dict(),
@@ -62,7 +62,7 @@ def versions_of(results: StudyResults) -> dict[str, list[str]]:
 
 def _verdict(verdict: Verdict, setting: Setting) -> dict[str, Any]:
     change = verdict.perplexity_change
-    return dataclasses.asdict(verdict) | {
+    return verdict.to_dict() | {
         "sentence": headline(verdict, setting),
         "is_claim": verdict.is_claim,
         "perplexity_change": None if change is None else dataclasses.asdict(change),
@@ -74,8 +74,7 @@ def _verdict(verdict: Verdict, setting: Setting) -> dict[str, Any]:
 def _crossover(summary: StudySummary) -> dict[str, Any] | None:
     if summary.curve is None:
         return None
-    found = summary.curve.crossover()
-    return dataclasses.asdict(found)
+    return summary.curve.crossover().to_dict(summary.pair)
 
 
 def _ranking(ranking: Ranking) -> dict[str, Any]:

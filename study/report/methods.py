@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.analysis import StudySummary
+from study.analysis import Pair, StudySummary
 from study.config.load import DecisionConfig
 from study.protocol.results import StudyResults
 from study.report.base import Section
@@ -31,7 +31,7 @@ def methods_section(results: StudyResults, summary: StudySummary) -> Section:
             "replicates are not independent, and the numbers are about this pool."
         )
     if len(config.arms.names) > 1:
-        paragraphs += _verdict_methods(config.decision)
+        paragraphs += _verdict_methods(config.decision, summary.pair)
     versions: dict[str, set[str]] = {}
     for trial in results.trials:
         for name, version in (trial.outcome.versions if trial.outcome else {}).items():
@@ -40,11 +40,13 @@ def methods_section(results: StudyResults, summary: StudySummary) -> Section:
     return Section("methods", "Methods", paragraphs=tuple(paragraphs), facts=facts)
 
 
-def _verdict_methods(decision: DecisionConfig) -> list[str]:
+def _verdict_methods(decision: DecisionConfig, pair: Pair) -> list[str]:
+    reference, challenger = pair.labels
     return [
-        "D is the test loss of full minus that of LIFT: above 0 favours LIFT. A polynomial in the "
-        "logarithm of the dataset size is fitted to the replicates' mean differences. Its variance "
-        "is HC2 with Bell-McCaffrey degrees of freedom, and the error of the test split is added. "
+        f"D is the test loss of {reference} minus that of {challenger}: above 0 favours "
+        f"{challenger}. A polynomial in the logarithm of the dataset size is fitted to the "
+        "replicates' mean differences. Its variance is HC2 with Bell-McCaffrey degrees of freedom, "
+        "and the error of the test split is added. "
         "Intervals and probabilities are those of Student's t; a crossover is claimed by a "
         "simultaneous (Scheffe) band.",
         f"Differences of less than {decision.rho:g} nats do not matter (decision.rho). The rules, "

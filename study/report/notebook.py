@@ -17,7 +17,7 @@ from study.report.base import Figure, Table, VerdictCard
 from study.report.card import verdict_card
 from study.report.figures.difference_figure import draw_difference
 from study.report.figures.loss_figures import draw_curves, draw_loss
-from study.report.html import TEMPLATES, report_templates
+from study.report.html import report_templates
 from study.report.sweep import sweep_section
 from study.report.tables import difference_table, loss_table
 from study.report.text import banner
@@ -129,7 +129,7 @@ def _page(title: str, parts: Sequence[Part]) -> str:
 
 def _style() -> str:
     """The report's style inside one element."""
-    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    css = report_templates().get_template("report.css").render()
     css = re.sub(r"(?m)^(\s*)(?::root|body) \{", r"\1& {", css)
     own = "& { max-width: 62rem; padding: 1rem 1.5rem; }\nh2 { margin-top: 1.8rem; }"
     return f".finetune-study {{\n{css}\n{own}\n}}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from study.analysis.cells.base import Interval
+from study.analysis.rules import LEANING, SURE
 from study.basics.text_format import percent
-
-VERY_LIKELY, LIKELY = 0.95, 0.80
 
 
 def likelihood(probability: float) -> str:
     """``very likely`` from 95 % on, ``likely`` from 80 % on, else ``uncertain``."""
-    if probability >= VERY_LIKELY:
+    if probability >= SURE:
         return "very likely"
-    return "likely" if probability >= LIKELY else "uncertain"
+    return "likely" if probability >= LEANING else "uncertain"
 
 
 def sure(probability: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from study.analysis import StudySummary
 from study.analysis.verdict.ranking import Ranking, to_comparison
-from study.basics.text_format import counted, metric_title
+from study.basics.text_format import capital, counted, metric_title
 from study.report.base import (
     ARM_COLUMN,
     MISSING,
@@ -12,7 +12,6 @@ from study.report.base import (
     Column,
     Section,
     Table,
-    capital,
     column_of,
     count,
     loss,
@@ -75,10 +74,10 @@ def judged_by(summary: StudySummary) -> str:
 def comparison_hint(summary: StudySummary) -> str:
     """The edit that makes the study choose between the arms."""
     change, trials = to_comparison(summary.config)
-    grows = len(summary.arms) == 2
+    grows = len(summary.arms) > 1
     how = "extend the study:" if grows else "start a study with"
     more = counted(trials, "more trial" if grows else "trial")
-    return f"To compare full and LIFT, {how} {change} ({more})."
+    return f"To compare {' and '.join(summary.pair.labels)}, {how} {change} ({more})."
 
 
 def _order(ranking: Ranking) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from study.analysis import (
     Difference,
@@ -12,7 +12,7 @@ from study.analysis import (
     score_of,
     steps_done,
 )
-from study.basics.text_format import metric_title
+from study.basics.text_format import capital, metric_title
 from study.protocol.records import TrialRecord, TrialState, base_name
 from study.report.base import (
     ARM_COLUMN,
@@ -73,17 +73,20 @@ def loss_table(summary: StudySummary) -> Table:
     return Table(caption, columns, tuple(rows))
 
 
-def difference_table(differences: Iterable[Difference]) -> Table:
-    """full - LIFT per size; the interval is of test losses only."""
+def difference_table(differences: Sequence[Difference]) -> Table:
+    """Per size, of at least one; the interval is of test losses only."""
+    pair = differences[0].pair
+    reference, challenger = pair.labels
+    ratio_of = f"{challenger}/{reference} cost"
     columns = (
         SIZE_COLUMN,
-        Column("Full minus LIFT", number=True),
+        Column(capital(pair.difference), number=True),
         Column("Range of replicates", number=True),
         Column("95 % interval", number=True),
         Column("Lower loss"),
         Column("Runs per arm"),
-        Column("LIFT/full cost, cold", number=True),
-        Column("LIFT/full cost, as run", number=True),
+        Column(f"{ratio_of}, cold", number=True),
+        Column(f"{ratio_of}, as run", number=True),
     )
     rows = tuple(
         (
@@ -99,11 +102,11 @@ def difference_table(differences: Iterable[Difference]) -> Table:
         for d in differences
     )
     caption = (
-        "Difference of the arms' losses in nats, paired over replicates. Above 0 LIFT's loss is "
-        "lower. 95 % interval: of the mean difference by a curve through all sizes (HC2 variance, "
-        "Bell-McCaffrey degrees of freedom), the test split's own error included. LIFT/full cost: "
-        "measured device-seconds of one LIFT run over one full run; cold: each with an empty "
-        "prefix cache at its start."
+        f"Difference of the arms' losses in nats, paired over replicates. Above 0 {challenger}'s "
+        "loss is lower. 95 % interval: of the mean difference by a curve through all sizes (HC2 "
+        "variance, Bell-McCaffrey degrees of freedom), the test split's own error included. "
+        f"{ratio_of}: measured device-seconds of one {challenger} run over one {reference} run; "
+        "cold: each with an empty prefix cache at its start."
     )
     return Table(caption, columns, rows)
 
@@ -111,7 +114,8 @@ def difference_table(differences: Iterable[Difference]) -> Table:
 def _lower(difference: Difference) -> str:
     if round(difference.mean, 3) == 0:
         return "equal"
-    return "LIFT" if difference.mean > 0 else "full"
+    reference, challenger = difference.pair.labels
+    return challenger if difference.mean > 0 else reference
 
 
 def forgetting_table(summary: StudySummary) -> Table:

@@ -7,21 +7,15 @@ import datetime
 import yaml
 
 from study.analysis import StudySummary, counted, spent_device_seconds_of
-from study.basics.text_format import duration, metric_title, short_count
+from study.analysis.rules import pairs_of
+from study.basics.text_format import capital, duration, metric_title, short_count
 from study.config.load import StudyConfig
 from study.protocol.records import DataSummary, base_name
 from study.protocol.results import StudyResults
-from study.report.base import MISSING, Section, Snippet, Tile, capital, loss, seconds
+from study.protocol.words import BASES
+from study.report.base import MISSING, Section, Snippet, Tile, loss, seconds
 from study.reuse.warm_start import warm_start_effect
-from study.strategies import arm_label
-
-_BASIS = {
-    "device_seconds": "device seconds: both arms are tuned and confirmed at the same measured cost "
-    "of one run that starts with an empty prefix cache",
-    "updates_per_parameter": "updates per parameter: every layer trains for as many steps in both "
-    "arms, so LIFT runs take longer overall",
-    "tokens": "tokens: both arms see the same tokens, so each LIFT layer gets fewer updates",
-}
+from study.strategies import STRATEGIES, arm_label, trains_all
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -154,17 +148,25 @@ def _arm_facts(results: StudyResults) -> Facts:
         # Of the two ways to cut the blocks, the one in use.
         options.pop("groups" if options.get("groups") is None else "group_size", None)
         told = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in options.items())
-        facts.append((f"Arm: {arm_label(arm)}", told or "updates every weight at once"))
+        facts.append((f"Arm: {arm_label(arm)}", told or _untold(arm)))
     if len(config.arms.names) > 1:
-        basis = _BASIS[config.comparison]
+        pair = pairs_of(config.arms.names)[0]
+        reference, challenger = pair.labels
+        basis = BASES[config.comparison].about.format(challenger=challenger)
         if config.comparison == "device_seconds" and results.cost_ratio is not None:
-            basis += f"; in the probe a full step took {results.cost_ratio:.2f} times a LIFT step"
-            cached = None if results.probe is None else results.probe.lift_step_cached
-            if results.probe is not None and cached:
-                times = results.probe.full_step / cached
-                basis += f" and {times:.2f} times one that reads its prefix from the cache"
+            times = f"{results.cost_ratio:.2f} times a {challenger} step"
+            basis += f"; in the probe a {reference} step took {times}"
+            costs = [results.probe.arms.get(arm) for arm in pair] if results.probe else [None, None]
+            if costs[0] and costs[1] and costs[1].step_cached:
+                ratio = costs[0].step / costs[1].step_cached
+                basis += f" and {ratio:.2f} times one that reads its prefix from the cache"
         facts.append(("Comparison basis", basis))
     return tuple(facts)
+
+
+def _untold(arm: str) -> str:
+    """Of an arm without options."""
+    return "updates every weight at once" if trains_all(arm) else STRATEGIES[arm].method
 
 
 def _search_facts(config: StudyConfig) -> Facts:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from study.analysis import BASIS_PHRASES, StudySummary, counted
+from study.analysis import StudySummary, counted
 from study.analysis.curve.fit import Crossover
-from study.analysis.verdict.records import Retention, Verdict
-from study.basics.text_format import percent, short_count
+from study.analysis.rules import SURE
+from study.analysis.verdict.records import Verdict
+from study.basics.text_format import capital, percent, short_count
 from study.protocol.results import StudyResults
-from study.report.base import capital
-from study.report.phrases import VERY_LIKELY, sure
+from study.protocol.words import ANSWERS, BASES
+from study.report.phrases import sure
 from study.strategies import arm_label
 
 
@@ -71,10 +72,6 @@ def setting_of(results: StudyResults, summary: StudySummary) -> Setting:
     )
 
 
-def other_arm(arm: str) -> str:
-    return "full" if arm == "lift" else "lift"
-
-
 def label(verdict: Verdict) -> str:
     """The answer in a few words: ``LIFT``, ``Leans to full``, ``Not enough evidence``."""
     if verdict.arm is None:
@@ -90,18 +87,14 @@ def headline(verdict: Verdict, setting: Setting) -> str:
     """The verdict in one sentence."""
     where = f"{_where(verdict, setting)},"
     if verdict.arm is None:
+        both = " and ".join(verdict.pair.labels)
         return (
-            f"{where} there is not enough evidence to choose between full and LIFT for "
+            f"{where} there is not enough evidence to choose between {both} for "
             f"{setting.model}: {_shortage(verdict)}."
         )
-    arm, other = arm_label(verdict.arm), arm_label(other_arm(verdict.arm))
+    arm, reason = arm_label(verdict.arm), _claim(verdict)
     if verdict.answer == "lean":
-        return (
-            f"{where} the evidence leans to {arm} for {setting.model}: its test loss is "
-            f"{sure(verdict.confidence or 0.0)} to be lower than {other}'s, which is too little "
-            "for a claim."
-        )
-    reason = {"memory": _memory, "better": _better, "cheaper": _cheaper}[verdict.answer](verdict)
+        return f"{where} the evidence leans to {arm} for {setting.model}: {reason}."
     return f"{where} use {arm} for {setting.model}: {reason}{_price(verdict)}."
 
 
@@ -110,8 +103,8 @@ def forgets_more(verdict: Verdict) -> float | None:
     `Retention.rho`, where it is high enough to make a win a trade-off."""
     if verdict.retention is None or verdict.arm is None:
         return None
-    p = _forgets(verdict.retention, verdict.arm)
-    return p if p >= VERY_LIKELY else None
+    p = verdict.retention.forgets[verdict.arm]
+    return p if p >= SURE else None
 
 
 def notes(verdict: Verdict) -> tuple[str, ...]:
@@ -119,9 +112,10 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
     made = []
     if (p := forgets_more(verdict)) is not None and verdict.arm is not None:
         assert verdict.retention is not None  # the probability is its
+        other = arm_label(verdict.pair.other(verdict.arm))
         made.append(
-            f"Trade-off {BASIS_PHRASES[verdict.basis]}: {arm_label(verdict.arm)} is {sure(p)} to "
-            f"forget more general text than {arm_label(other_arm(verdict.arm))} by more than "
+            f"Trade-off {BASES[verdict.basis].phrase}: {arm_label(verdict.arm)} is {sure(p)} to "
+            f"forget more general text than {other} by more than "
             f"{verdict.retention.rho:g} nats."
         )
     made += [f"{g.name}: {g.found}. {g.remedy}" for g in verdict.gates if g.status == "warn"]
@@ -129,7 +123,7 @@ def notes(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _where(verdict: Verdict, setting: Setting) -> str:
-    text = f"For {verdict.dataset_size:,} training examples, {BASIS_PHRASES[verdict.basis]}"
+    text = f"For {verdict.dataset_size:,} training examples, {BASES[verdict.basis].phrase}"
     if verdict.extrapolated:
         text += f", extrapolated from {_tested(setting)}"
     if verdict.within_range:
@@ -147,32 +141,34 @@ def _shortage(verdict: Verdict) -> str:
         return f"a condition for a verdict is not met ({failed[0].name.lower()})"
     if failed:
         return f"{counted(len(failed), 'condition')} for a verdict are not met"
-    if verdict.lift_better is None or verdict.full_better is None:
+    if not verdict.chances:
         return "there are too few confirm runs of both arms"
+    reference, challenger = verdict.pair.labels
+    theirs, ours = (percent(verdict.chances[arm].better) for arm in verdict.pair)
     return (
-        f"LIFT's test loss is lower with a probability of {percent(verdict.lift_better)}, full's "
-        f"with {percent(verdict.full_better)}"
+        f"{challenger}'s test loss is lower with a probability of {ours}, {reference}'s with "
+        f"{theirs}"
     )
 
 
-def _better(verdict: Verdict) -> str:
+def _claim(verdict: Verdict) -> str:
     assert verdict.arm is not None
-    return (
-        f"its test loss is {sure(verdict.confidence or 0.0)} to be lower than "
-        f"{arm_label(other_arm(verdict.arm))}'s by more than {verdict.rho:g} nats"
+    if verdict.answer == "memory":
+        return _memory(verdict)
+    text = ANSWERS[verdict.answer].claim.format(
+        likelihood=sure(verdict.confidence or 0.0),
+        other=arm_label(verdict.pair.other(verdict.arm)),
+        rho=verdict.rho,
     )
+    return f"{text}{_saving(verdict)}" if verdict.answer == "cheaper" else text
 
 
-def _cheaper(verdict: Verdict) -> str:
-    assert verdict.arm is not None
-    text = (
-        f"its test loss is {sure(verdict.confidence or 0.0)} not to be higher than "
-        f"{arm_label(other_arm(verdict.arm))}'s by more than {verdict.rho:g} nats"
-    )
+def _saving(verdict: Verdict) -> str:
     if verdict.cost is None:
-        return f"{text}, and it is cheaper"
-    ratio = verdict.cost.value if verdict.arm == "lift" else 1.0 / verdict.cost.value
-    return f"{text}, and a run takes {ratio:.2f} times the device seconds"
+        return ", and it is cheaper"
+    cost = verdict.cost.value
+    ratio = cost if verdict.arm == verdict.pair.challenger else 1.0 / cost
+    return f", and a run takes {ratio:.2f} times the device seconds"
 
 
 def _memory(verdict: Verdict) -> str:
@@ -185,8 +181,8 @@ def _memory(verdict: Verdict) -> str:
     peaks = dict(verdict.memory_gib)
     told = [f"{arm_label(arm)}'s {peak:.2f}" for arm, peak in peaks.items()]
     behind = [f"peaks in GiB: {', '.join(told)}"] if told else []
-    other = other_arm(verdict.arm)
-    least = dict(verdict.memory_least_gib).get(other)  # type: ignore[call-overload]
+    other = verdict.pair.other(verdict.arm)
+    least = dict(verdict.memory_least_gib).get(other)
     if other in verdict.memory_ran_out:
         behind.append(f"{arm_label(other)} ran out of memory with one example per pass")
     elif other not in peaks and least is not None:
@@ -197,9 +193,3 @@ def _memory(verdict: Verdict) -> str:
 def _price(verdict: Verdict) -> str:
     p = forgets_more(verdict)
     return "" if p is None else f"; the price is that it is {sure(p)} to forget more general text"
-
-
-def _forgets(retention: Retention, arm: str) -> float:
-    if arm == "lift":
-        return retention.probability_lift_forgets
-    return retention.probability_full_forgets

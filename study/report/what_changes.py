@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from study.analysis import BASIS_PHRASES, counted
+from study.analysis import counted
 from study.analysis.verdict.records import Verdict
+from study.protocol.words import BASES
 from study.report.verdict import Setting
 from study.strategies import arm_label
 
@@ -16,7 +17,7 @@ def what_changes(verdict: Verdict, setting: Setting) -> tuple[str, ...]:
     if verdict.failed_gates and not verdict.is_claim:
         missing = counted(len(verdict.failed_gates), "condition")
         made.append(
-            f"A verdict {BASIS_PHRASES[verdict.basis]} needs {missing} more to be met, listed "
+            f"A verdict {BASES[verdict.basis].phrase} needs {missing} more to be met, listed "
             "above with what to do."
         )
     if verdict.next_runs:
@@ -33,7 +34,7 @@ def _sizes(verdict: Verdict, setting: Setting) -> list[str]:
     larger = [v for v in setting.grid if v.dataset_size > n]
     turns = [t for t in (_first_turn(verdict, side) for side in (smaller, larger)) if t]
     if turns:
-        basis = BASIS_PHRASES[verdict.basis]
+        basis = BASES[verdict.basis].phrase
         return [f"At {turn.dataset_size:,} examples, {basis}, {_said(turn)}." for turn in turns]
     low, high = setting.grid[0].dataset_size, setting.grid[-1].dataset_size
     return [f"No dataset size from {low:,} to {high:,} examples would change it."]
@@ -55,13 +56,13 @@ def _said(verdict: Verdict) -> str:
 
 def _crossing(setting: Setting, verdict: Verdict) -> str:
     found = setting.crossover
-    if found is None or found.low is None or found.high is None or found.small is None:
+    if found is None or found.low is None or found.high is None:
         return ""
-    large = "full" if found.small == "lift" else "lift"
+    small, large = map(arm_label, found.sides(verdict.pair))
     return (
         f"The arms' test losses cross between {found.low:,.0f} and {found.high:,.0f} examples "
-        f"{BASIS_PHRASES[verdict.basis]}: below {arm_label(found.small)} is better, above "
-        f"{arm_label(large)}."
+        f"{BASES[verdict.basis].phrase}: below {small} is better, above "
+        f"{large}."
     )
 
 
@@ -74,5 +75,5 @@ def _memory(verdict: Verdict) -> str:
     return (
         f"With a memory limit from {low:.2f} to {high:.2f} GiB per device only "
         f"{arm_label(light)} fits; {arm_label(heavy)} needs {high:.2f} (in runs "
-        f"{BASIS_PHRASES[verdict.basis]})."
+        f"{BASES[verdict.basis].phrase})."
     )

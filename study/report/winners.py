@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from study.analysis import StudySummary
+from study.basics.text_format import capital
 from study.report import tables
-from study.report.base import Section, Snippet, capital, loss
+from study.report.base import Section, Snippet, loss
 from study.report.fairness import optimism_table
 from study.report.text import asked_size, to_yaml
 from study.strategies import arm_label

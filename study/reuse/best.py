@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from study.analysis import ReplicateSummary, StudySummary, decide
+from study.analysis.rules import pair_with
 from study.analysis.summary import gather_evidence, summarise
 from study.protocol.records import TrialRecord
 from study.protocol.results import StudyResults
@@ -55,7 +56,7 @@ def best_configuration(
     the tested sizes, it is that of the nearest one with results, and `notes` say why.
 
     Args:
-        arm: ``full`` or ``lift``.
+        arm: one of the study's.
         dataset_size: null: the size the study asks about (`decision.dataset_size`), or the
             largest one with results.
 
@@ -63,7 +64,9 @@ def best_configuration(
         UserError: an arm that is not in the study, or no complete trial of it; or none at a size
             that the study tests.
     """
-    summary, evidence = summarise(results, with_grid=False), gather_evidence(results)
+    pair = pair_with(results.config.arms.names, arm)
+    summary = summarise(results, with_grid=False, pair=pair)
+    evidence = gather_evidence(results, pair)
     choice = choose(results, summary, arm, dataset_size)
     warnings = unlearned(summary, choice)
     choice = replace(choice, notes=(*choice.notes, *_state_notes(summary), *warnings))

@@ -20,7 +20,7 @@ from study.config.models import (
     TrainingConfig,
     ZeroConfig,
 )
-from study.config.space.read import ARMS
+from study.strategies import STRATEGIES
 
 FORMAT = 1
 """Of the file; another one is refused."""
@@ -200,8 +200,8 @@ def _form_faults(content: Mapping[str, Any]) -> list[Fault]:
         if not isinstance(content.get(name), Mapping | None)
     }
     faults = [Fault(name, None, None, rule, _REMEDY) for name, rule in wrong.items()]
-    if content.get("arm") is not None and content["arm"] not in ARMS:
-        faults.append(Fault("arm", None, None, f"must be one of {', '.join(ARMS)}.", ""))
+    if content.get("arm") is not None and content["arm"] not in STRATEGIES:
+        faults.append(Fault("arm", None, None, f"must be one of {', '.join(STRATEGIES)}.", ""))
     run = content.get("run")
     steps = run.get("steps") if isinstance(run, Mapping) else 1
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:

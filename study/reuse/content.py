@@ -14,12 +14,13 @@ from study.protocol.steps import (
     ModelFacts,
     evaluation_steps,
     full_steps,
-    lift_strategy,
     trial_steps,
+    trial_strategy,
 )
 from study.reuse.best_file import FORMAT, Best
 from study.reuse.choose import Choice
 from study.reuse.scores import scores, verdict_facts, winner_facts
+from study.strategies import trains_all
 
 
 def best_file(
@@ -133,7 +134,7 @@ def _planned_steps(results: StudyResults, choice: Choice) -> int:
     """By the plan's own rule. Where the record is from before the model's blocks were kept, the
     trial's steps in proportion to full's."""
     config, spec, size = results.config, choice.trial.spec, choice.dataset_size
-    if results.num_blocks is None and spec.arm == "lift":
+    if results.num_blocks is None and not trains_all(spec.arm):
         return max(1, round(spec.steps * full_steps(config, size) / full_steps(config, spec.size)))
     model = ModelFacts(results.num_blocks or 1, results.probe, tied=results.tied)
     return trial_steps(config, model, spec.arm, size, choice.hyperparameters, spec.seed)
@@ -142,11 +143,11 @@ def _planned_steps(results: StudyResults, choice: Choice) -> int:
 def _planned_phases(results: StudyResults, choice: Choice, steps: int) -> list[dict[str, Any]]:
     """None where the model's blocks are not on record. The layout's blocks count as equal."""
     spec = choice.trial.spec
-    if spec.arm == "full":
+    if trains_all(spec.arm):
         return [{"name": "all parameters", "steps": steps}]
     if results.num_blocks is None:
         return []
-    strategy = lift_strategy(results.config, choice.hyperparameters)
+    strategy = trial_strategy(results.config, spec.arm, choice.hyperparameters)
     layout = abstract_layout(results.num_blocks, results.tied)
     phases = strategy.phases(layout, steps, seed=spec.seed)
     return [{"name": phase.name, "steps": phase.steps} for phase in phases]

@@ -3,9 +3,9 @@
 The optimum of a hyperparameter may move with the dataset size. That it does, and how, is read off
 the winners of all replicates at all sizes, on the scale on which the hyperparameter is searched,
 as a straight line over log2 of the size. Both winners next to the asked size must have the same
-structure, each of their sizes `FEWEST_WINNERS` winners with it, and there must be a third size, so
+structure, each of their sizes `TREND_WINNERS` winners with it, and there must be a third size, so
 that a test can reject the straight line (lack of fit, an F test against the scatter within sizes).
-Only what moves with the size is interpolated: a slope that differs from 0 at `LEVEL`, divided by
+Only what moves with the size is interpolated: a slope that differs from 0 at `TREND_P`, divided by
 the number of hyperparameters that are asked (Bonferroni). The line's value is kept between those of
 the two winners, so that nothing is proposed that lies beyond what won on either side.
 """
@@ -22,13 +22,12 @@ import numpy as np
 from scipy import special  # not scipy.stats, which takes two to three times as long to import
 
 from study.analysis import ReplicateSummary, StudySummary
+from study.analysis.curve.fit import lack_of_fit
+from study.analysis.rules import TREND_P, TREND_SIZES, TREND_WINNERS
 from study.config.space.domains import Domain, FloatDomain, IntDomain
-from study.config.space.read import LIFT_PARAMETERS
+from study.config.space.parameters import SHARED_PARAMETERS
 
-LEVEL = 0.05
 _ROUNDING = 1e-9
-FEWEST_WINNERS = 3
-FEWEST_SIZES = 3
 _GRADUAL_OF_LIFT = ("group_lr_decay", "rewarmup_ratio")
 """Parameters of LIFT that are no part of its structure."""
 
@@ -94,19 +93,19 @@ def interpolated(
             )
     winners = _winners(summary, arm, {n: below.get(n) for n in domains if n not in gradual})
     counts = {size: len(values) for size, values in winners.items()}
-    if min(counts.get(end.size, 0) for end in (low, high)) < FEWEST_WINNERS:
+    if min(counts.get(end.size, 0) for end in (low, high)) < TREND_WINNERS:
         return (
-            f"it takes {FEWEST_WINNERS} replicate winners of the same structure at {low.size:,} "
+            f"it takes {TREND_WINNERS} replicate winners of the same structure at {low.size:,} "
             f"and at {high.size:,}; there are {counts.get(low.size, 0)} and "
             f"{counts.get(high.size, 0)}."
         )
-    if len(counts) < FEWEST_SIZES:
-        return f"it takes winners at {FEWEST_SIZES} sizes to see a trend; there are {len(counts)}."
+    if len(counts) < TREND_SIZES:
+        return f"it takes winners at {TREND_SIZES} sizes to see a trend; there are {len(counts)}."
     trends = {name: _trend_of(name, d, winners) for name, d in gradual.items()}
-    bent = [n for n, t in trends.items() if t.bend_p is not None and t.bend_p < LEVEL]
+    bent = [n for n, t in trends.items() if t.bend_p is not None and t.bend_p < TREND_P]
     if bent:
         return f"no straight line fits the winners' {' and '.join(bent)} over the sizes."
-    moving = [n for n, t in trends.items() if t.slope_p < LEVEL / len(trends)]
+    moving = [n for n, t in trends.items() if t.slope_p < TREND_P / len(trends)]
     if not moving:
         return "no hyperparameter of the winners moves with the dataset size beyond their scatter."
     main_is_lower = _supports_better(low, high, asked)
@@ -139,24 +138,12 @@ def trend(sizes: Sequence[float], values: Sequence[float]) -> Trend:
         return Trend(1.0, None, center, float(y.mean()), 0.0)
     slope = float(x @ y / (x @ x))
     intercept = float(y.mean())
-    residuals = y - intercept - slope * x
-    levels = np.unique(log)
-    pure = lack = 0.0
-    for level in levels:
-        mine = log == level
-        pure += float(((y[mine] - y[mine].mean()) ** 2).sum())
-        lack += float(mine.sum() * residuals[mine].mean() ** 2)
     # What rounding leaves of no scatter at all is none.
     none = (_ROUNDING * spread) ** 2 * count
-    pure, lack = (0.0 if squares <= none else squares for squares in (pure, lack))
-    spare, within = len(levels) - 2, count - len(levels)
-    bend = None
-    if spare > 0 and within > 0:
-        ratio = (lack / spare) / (pure / within) if pure else math.inf if lack else 0.0
-        bend = float(special.fdtrc(spare, within, ratio))
-    error = math.sqrt((pure + lack) / (count - 2) / float(x @ x))
+    bend = lack_of_fit(log, y, intercept + slope * x, 2, none)
+    error = math.sqrt((bend.pure + bend.lack) / (count - 2) / float(x @ x))
     t = abs(slope) / error if error else math.inf
-    return Trend(2.0 * float(special.stdtr(count - 2, -t)), bend, center, intercept, slope)
+    return Trend(2.0 * float(special.stdtr(count - 2, -t)), bend.p, center, intercept, slope)
 
 
 def _gradual(domains: Mapping[str, Domain]) -> dict[str, FloatDomain | IntDomain]:
@@ -166,7 +153,7 @@ def _gradual(domains: Mapping[str, Domain]) -> dict[str, FloatDomain | IntDomain
         for name, domain in domains.items()
         if isinstance(domain, FloatDomain | IntDomain)
         and domain.low < domain.high
-        and (name not in LIFT_PARAMETERS or name in _GRADUAL_OF_LIFT)
+        and (name in SHARED_PARAMETERS or name in _GRADUAL_OF_LIFT)
     }
 
 

@@ -17,18 +17,13 @@ from huggingface_hub.utils import validate_repo_id
 from study.basics.text_format import metric_title, percent, short_count
 from study.basics.text_safety import printable
 from study.protocol.records import base_name
+from study.protocol.words import ANSWERS
 from study.reuse.recipe import FinalRun, Recipe
+from study.strategies import STRATEGIES, arm_noun
 
 _TASKS = {
     "causal-lm": ("text-generation", "Text generation"),
     "sequence-classification": ("text-classification", "Text classification"),
-}
-_ANSWERS = {
-    "memory": "the other arm does not fit in the memory limit",
-    "better": "better by more than {rho:g} nats",
-    "cheaper": "not worse by {rho:g} nats, and cheaper",
-    "lean": "a lean, no claim",
-    "not_enough_evidence": "not enough evidence",
 }
 
 
@@ -42,7 +37,7 @@ def model_card(recipe: Recipe, run: FinalRun) -> str:
         base_model_relation="finetune",
         library_name="transformers",
         pipeline_tag=task,
-        tags=["finetune-study", "full-fine-tuning" if run.spec.arm == "full" else "lift"],
+        tags=["finetune-study", arm_noun(run.spec.arm).lower().replace(" ", "-")],
         model_name=name,
         eval_results=_results(recipe, run),
     )
@@ -100,7 +95,7 @@ def _body(name: str, recipe: Recipe, run: FinalRun) -> str:
     outcome, base, spec = run.outcome, run.base, run.spec
     bf16 = outcome.deepspeed_config.get("bf16") or {}
     precision = "bf16" if bf16.get("enabled") else "fp32"
-    method = "full-parameter fine-tuning" if spec.arm == "full" else "LIFT (layer-wise)"
+    method = STRATEGIES[spec.arm].method
     lines = [
         f"# {_plain(name)}",
         "",
@@ -167,7 +162,7 @@ def _why(recipe: Recipe, run: FinalRun) -> list[str]:
 
 def _verdict(verdict: Mapping[str, Any]) -> str:
     arm, confidence = verdict.get("arm"), verdict.get("confidence")
-    said = _ANSWERS[verdict["answer"]].format(rho=verdict["rho"])
+    said = ANSWERS[verdict["answer"]].short.format(rho=verdict["rho"])
     told = f"{arm}, {said}" if arm else said
     sure = "" if confidence is None else f" (confidence {percent(confidence)})"
     return f"Verdict at {verdict['dataset_size']:,} examples: {told}{sure}."

@@ -21,8 +21,7 @@ from study.analysis import (
 )
 from study.analysis.cells.base import mean
 from study.analysis.cells.estimates import pooled_sd, validation_metrics_of
-from study.analysis.curve.fit import LEVEL
-from study.analysis.rules import REACH
+from study.analysis.rules import LEVEL, REACH
 from study.protocol.records import base_name
 from study.protocol.results import StudyResults
 from study.reuse.choose import Choice

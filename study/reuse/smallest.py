@@ -12,7 +12,13 @@ import yaml
 
 from study.analysis.cells.tuning import planned_trials
 from study.analysis.curve.noise import noise_on_record, split_error
-from study.analysis.rules import FEWEST_PAIRS, FEWEST_REPLICATES, FEWEST_SIZES, SMALLEST_SPAN
+from study.analysis.rules import (
+    FEWEST_PAIRS,
+    FEWEST_REPLICATES,
+    FEWEST_SIZES,
+    SMALLEST_SPAN,
+    pairs_of,
+)
 from study.analysis.summary import gather_evidence
 from study.analysis.verdict.growth import filled, grown
 from study.analysis.verdict.power import predict_power
@@ -64,7 +70,7 @@ def smallest_study(
         "task": _task(asked, known),
         "data": _data(asked, known if same_task else None),
         "dataset_sizes": sizes,
-        "arms": ["full", "lift"],
+        "arms": list(pairs_of(() if known is None else known.arms.names)[0]),
         "search": {"trials": _TRIALS, "replicates": FEWEST_REPLICATES},
         "confirm": {"seeds": -(-FEWEST_PAIRS // FEWEST_REPLICATES)},
         "decision": {"dataset_size": asked.dataset_size},

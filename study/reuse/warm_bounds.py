@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from study.config.space.domains import OUTER_SHARE, Domain, FloatDomain, IntDomain
-from study.config.space.read import LIFT_PARAMETERS, SHARED_PARAMETERS, SearchSpace
+from study.config.space.parameters import all_parameters
+from study.config.space.read import SearchSpace
 
 MARGIN = 0.25
 """Share of a range that is kept, or added, beyond the outermost earlier winner."""
@@ -90,7 +91,7 @@ def _fitted(name: str, domain: FloatDomain | IntDomain, low: float, high: float)
     if step is not None:
         low = domain.low + math.floor((low - domain.low) / step + 1e-9) * step
         high = domain.low + math.ceil((high - domain.low) / step - 1e-9) * step
-    parameter = (SHARED_PARAMETERS | LIFT_PARAMETERS)[name]
+    parameter = all_parameters()[name]
     low = _rounded(low) if parameter.allows(_rounded(low)) else domain.low
     high = _rounded(high) if parameter.allows(_rounded(high)) else domain.high
     if low >= high:

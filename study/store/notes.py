@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.storages import BaseStorage
 
+from study.basics.text_format import capital
 from study.config.load import StudyConfig
 from study.protocol.plan import Cell
 from study.protocol.records import (
@@ -21,6 +22,8 @@ from study.protocol.records import (
     TrialSpec,
     base_name,
 )
+from study.protocol.words import BASES
+from study.strategies import arm_label
 
 _METRICS, _METRIC = "study:metric_names", "validation loss"
 _NOTE_VERSION, _NOTE_PIECE = "dashboard:note_ver", "dashboard:note_str:"
@@ -29,11 +32,6 @@ _PIECE_LENGTH = 1000
 _UNITS = {
     "causal-lm": "nats per target token",
     "sequence-classification": "nats per example",
-}
-_BASES = {
-    "device_seconds": "device seconds",
-    "updates_per_parameter": "updates per parameter",
-    "tokens": "tokens",
 }
 
 
@@ -58,7 +56,7 @@ def study_note(config: StudyConfig) -> str:
     base = base_name(config.task, None)
     if base == "class prior":
         base += " (the base model itself, where it keeps a head of its own)"
-    arms = " or ".join(_arm(arm) for arm in config.arms.names)
+    arms = " or ".join(capital(arm_label(arm)) for arm in config.arms.names)
     return f"""# {_code(config.name)}
 
 {arms} fine-tuning of {_code(config.model.path)}{_basis(config)}, at
@@ -80,7 +78,7 @@ Which arm to use is not read off here: `study report` has the answer and how sur
 
 def cell_note(config: StudyConfig, cell: Cell, stage: Stage) -> str:
     """Of one search, or of its winner's confirm trials, in Markdown."""
-    what = f"{_arm(cell.arm)}, {cell.size:,} examples, replicate {cell.replicate}"
+    what = f"{capital(arm_label(cell.arm))}, {cell.size:,} examples, replicate {cell.replicate}"
     values = f"Values and curves are validation losses ({_UNITS[config.task]})"
     if stage is Stage.SEARCH:
         again = ""
@@ -136,11 +134,7 @@ def _basis(config: StudyConfig) -> str:
     """Nothing is equal to anything in a study of one arm."""
     if len(config.arms.names) < 2:
         return ""
-    return f", both arms at equal {_BASES[config.comparison]}"
-
-
-def _arm(arm: str) -> str:
-    return {"lift": "LIFT"}.get(arm, arm.capitalize())
+    return f", both arms at equal {BASES[config.comparison].noun}"
 
 
 def _code(text: str) -> str:

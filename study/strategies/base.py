@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from study.basics.errors import ModelError, UserError
+from study.basics.section import Section
 
 
 @dataclass(frozen=True)
@@ -102,20 +102,56 @@ class Phase:
             object.__setattr__(self, "learning_rate_factors", (1.0,) * len(self.parameters))
 
 
-class Strategy(ABC):
-    """Cuts a trial into phases. Subclasses are frozen dataclasses; their fields are the options.
+@dataclass(frozen=True)
+class AsText:
+    """Marks an option that is a list: as text it stands in a search space, whose values are single
+    ones.
+
+    Attributes:
+        read: what the text means; raises ConfigError where it means nothing.
+        example: such a text.
+        pattern: of every such text, as a JSON Schema has it.
+    """
+
+    read: Callable[[str], object]
+    example: str
+    pattern: str
+
+
+class Strategy(Section, ABC):
+    """Cuts a trial into phases. Its fields are the arm's section of study.yaml: with the types and
+    bounds that they have here they may be written there, and each may be searched.
 
     Attributes:
         label: how it is written for people, e.g. ``LIFT``.
         method: what it is, in a few words.
+        noun: it as a way to train, e.g. ``full fine-tuning``, of files that leave the study; empty:
+            its label.
+        ink: its colour in a page's text, on white and on black.
+        trains_all: every parameter trains in every step, so that what it holds and how often a
+            weight is updated follow from the model's size and the steps alone.
+        exports: the formats of `study best` that can express it (`study.reuse.formats`); the
+            study's own can any.
+        summary: what it does, in a sentence.
+        fewer_phases: what to ask for where its phases are too many.
         colour, shape, dash: of its marks and lines in figures (CSS, Vega).
+        exclusive: pairs of options of which at most one may be given.
+        structure: options that decide which parameters train together.
     """
 
     label: ClassVar[str]
     method: ClassVar[str]
+    summary: ClassVar[str]
+    fewer_phases: ClassVar[str] = "fewer phases"
     colour: ClassVar[str]
     shape: ClassVar[str]
     dash: ClassVar[tuple[int, int]]
+    noun: ClassVar[str] = ""
+    ink: ClassVar[tuple[str, str]] = ("#5d6977", "#9aa6b2")
+    trains_all: ClassVar[bool] = False
+    exports: ClassVar[frozenset[str]] = frozenset({"study"})
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = ()
+    structure: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:
@@ -128,10 +164,30 @@ class Strategy(ABC):
             UserError: fewer steps than phases, or options that do not fit the model.
         """
 
-    @classmethod
-    def option_names(cls) -> set[str]:
-        """Options this strategy takes from study.yaml or from the search space."""
-        return {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    def phase_count(self, blocks: int) -> int:
+        """Phases of the shortest trial, each of which needs a step."""
+        return 1
+
+    def steps_per_round(self, blocks: int) -> int:
+        """Phases, of a step each, in which every parameter gets one update."""
+        return 1
+
+    @property
+    def draws(self) -> bool:
+        """Whether its phases depend on the trial's seed."""
+        return False
+
+    def as_probed(self) -> Self:
+        """What the probe times, each phase of it: with a short list of phases where they repeat."""
+        return self
+
+    def as_priced(self) -> Self:
+        """Without options that no price of a step depends on, so that more trials share one."""
+        return self
+
+    def warning(self, layout: BlockLayout) -> str | None:
+        """What someone who chose these options for a model might not expect, in a sentence."""
+        return None
 
 
 def lowest_active_block(layout: BlockLayout, phase: Phase) -> int:

@@ -7,13 +7,18 @@ of the same name, arXiv 2506.00772). `cumulative` is gradual unfreezing (ULMFiT,
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from math import ceil
+from typing import Annotated, Any, Literal, Self
 
-from study.basics.errors import UserError
+from pydantic import Field, PlainSerializer, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+
+from study.basics.errors import ConfigError, UserError
+from study.basics.section import PositiveInt
 from study.strategies.base import (
+    AsText,
     BlockLayout,
     Phase,
     Strategy,
@@ -21,76 +26,110 @@ from study.strategies.base import (
     split_steps_proportionally,
 )
 from study.strategies.lift_options import (
-    ORDERS,
-    PHASE_STEPS,
+    ALWAYS_ACTIVE_SCHEMA,
+    ALWAYS_ACTIVE_TEXT,
+    GROUPS_SCHEMA,
+    GROUPS_TEXT,
     last_blocks,
     read_always_active,
     read_groups,
 )
 
+MAX_SWEEPS = 1000
 
-@dataclass(frozen=True)
+
+def _listed(read: Callable[[Any], tuple[Any, ...]], data: object) -> tuple[Any, ...]:
+    """What a reader of `study.strategies.lift_options` makes of `data`, its fault as pydantic's."""
+    try:
+        return read(data)
+    except ConfigError as error:
+        (fault,) = error.faults
+        raise PydanticCustomError("lift", fault.rule, {"remedy": fault.remedy}) from None
+
+
 class LiftStrategy(Strategy):
     """Trains one group of consecutive blocks after the other.
 
     The final norm and an untied head train with the top group, the embeddings (and so a tied
     head) with the bottom group, a randomly initialised head in every phase, whatever the order.
-
-    Attributes:
-        group_size: blocks per group, counted from the top, so that a smaller group is the lowest
-            one; None: a quarter of the blocks, rounded up; more than there are: one group.
-        groups: instead of `group_size`, the blocks of each group from the top, ``(2, 4, 6)`` or
-            ``"2, 4, 6"``; they add up to the model's number of blocks.
-        order: ``top-down``, ``bottom-up``, or ``random``: each sweep in a new order, drawn from
-            the trial's seed.
-        sweeps: times the whole pass is repeated.
-        cumulative: groups that trained earlier in a sweep keep training.
-        always_active: what trains in every phase: ``head``, ``final_norm``, ``last_K_blocks``.
-            A tied head is the input embedding too: with ``head`` the backward pass then runs
-            through all blocks in every phase, and no prefix stays frozen.
-        phase_steps: ``even``, or ``proportional`` to the scalars that a phase trains.
-        group_lr_decay: learning-rate factor per group below the top one, in (0, 1], whatever the
-            order: what trains in the phases of other groups too keeps its own group's.
-        rewarmup_ratio: share of a phase's steps that warms up again, in [0, 1); not in the
-            first phase, which has the trial's own warmup.
-
-    Raises:
-        UserError: an option outside its range, or both of `group_size` and `groups`.
+    Where there are fewer blocks than `group_size`, they are one group; a smaller one is the lowest.
     """
 
     label = "LIFT"
     method = "LIFT (layer-wise)"
+    ink = "#b8480a", "#f2955a"
+    exports = frozenset({"study", "deepspeed", "llamafactory"})
+    summary = "Groups of transformer blocks train one after another."
+    fewer_phases = "fewer groups"
     colour, shape, dash = "#c8500a", "triangle-up", (6, 3)
+    exclusive = (("groups", "group_size"),)
+    structure = ("group_size", "groups", "order", "cumulative", "always_active")
 
-    group_size: int | None = None
-    groups: Sequence[int] | str | None = None
-    order: str = "top-down"
-    sweeps: int = 1
+    group_size: PositiveInt | None = None
+    """Transformer blocks per group; null: a quarter of them, rounded up."""
+    groups: Annotated[
+        Annotated[tuple[PositiveInt, ...], Field(min_length=1), PlainSerializer(list)] | None,
+        AsText(read_groups, "2, 4, 6", GROUPS_TEXT),
+        WithJsonSchema(GROUPS_SCHEMA),
+    ] = None
+    """Blocks of each group from the top; instead of `group_size`, e.g. 2, 4, 6. They add up to the
+    model's number of blocks."""
+    order: Literal["top-down", "bottom-up", "random"] = "top-down"
+    """Which group trains first; the others are controls. random: another order in every sweep,
+    drawn from the trial's seed."""
+    sweeps: Annotated[int, Field(ge=1, le=MAX_SWEEPS)] = 1
+    """Times the whole pass is repeated."""
     cumulative: bool = False
-    always_active: Sequence[str] | str = ()
-    phase_steps: str = "even"
-    group_lr_decay: float = 1.0
-    rewarmup_ratio: float = 0.1
+    """Groups that trained earlier in a sweep keep training (gradual unfreezing)."""
+    always_active: Annotated[
+        tuple[str, ...],
+        PlainSerializer(list),
+        AsText(read_always_active, "head, last_2_blocks", ALWAYS_ACTIVE_TEXT),
+        WithJsonSchema(ALWAYS_ACTIVE_SCHEMA),
+    ] = ()
+    """What trains in every phase: `head`, `final_norm`, `last_K_blocks` (e.g. last_2_blocks).
+    With `head`, a model whose head is tied to its embeddings trains these in every phase too: each
+    step then goes back through all blocks, and no hidden states can be cached."""
+    phase_steps: Literal["even", "proportional"] = "even"
+    """How steps are shared among phases; proportional: to the parameters that each trains."""
+    group_lr_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning-rate factor per group below the top one."""
+    rewarmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    """Share of each phase, from the second on, that warms up again."""
 
-    def __post_init__(self) -> None:
-        self._require(self.group_size is None or self.group_size >= 1, "group_size", "at least 1")
-        self._require(self.order in ORDERS, "order", f"one of {', '.join(ORDERS)}")
-        self._require(self.sweeps >= 1, "sweeps", "at least 1")
-        self._require(self.phase_steps in PHASE_STEPS, "phase_steps", " or ".join(PHASE_STEPS))
-        self._require(0 < self.group_lr_decay <= 1, "group_lr_decay", "above 0 and at most 1")
-        self._require(0 <= self.rewarmup_ratio < 1, "rewarmup_ratio", "at least 0 and below 1")
-        if self.groups is not None:
-            if self.group_size is not None:
-                raise UserError(
-                    f"lift: groups ({self.groups}) and group_size ({self.group_size}) exclude each "
-                    "other. Keep one of them."
-                )
-            object.__setattr__(self, "groups", read_groups(self.groups))
-        object.__setattr__(self, "always_active", read_always_active(self.always_active))
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _groups_as_written(cls, data: object) -> object:
+        if isinstance(data, str):
+            return _listed(read_groups, data)
+        return tuple(data) if isinstance(data, list) else data
 
-    def _require(self, holds: bool, option: str, rule: str) -> None:
-        if not holds:
-            raise UserError(f"lift: {option} must be {rule}, found {getattr(self, option)!r}.")
+    @field_validator("always_active", mode="before")
+    @classmethod
+    def _always_active_as_written(cls, data: object) -> object:
+        words = isinstance(data, list | tuple) and all(isinstance(entry, str) for entry in data)
+        if words or isinstance(data, str):
+            return _listed(read_always_active, data)
+        return tuple(data) if isinstance(data, list) else data
+
+    @property
+    def draws(self) -> bool:
+        return self.order == "random"
+
+    def as_probed(self) -> Self:
+        # One sweep: a later one would find its prefix trained.
+        return self.model_copy(update={"sweeps": 1})
+
+    def as_priced(self) -> Self:
+        return self.model_copy(update={"group_lr_decay": 1.0, "rewarmup_ratio": 0.0})
+
+    def warning(self, layout: BlockLayout) -> str | None:
+        if not layout.tied or "head" not in self.always_active:
+            return None
+        return (
+            "always_active has head, and this model's head is tied to its embeddings: every LIFT "
+            "step goes back through all blocks, and no hidden states can be cached."
+        )
 
     def phases(self, layout: BlockLayout, total_steps: int, *, seed: int = 0) -> tuple[Phase, ...]:
         groups = self.block_groups(len(layout.blocks))
@@ -124,7 +163,7 @@ class LiftStrategy(Strategy):
         if self.groups is None:
             size = min(self.group_size or ceil(blocks / 4), blocks)
             return tuple(range(max(0, end - size), end) for end in range(blocks, 0, -size))
-        sizes = read_groups(self.groups)
+        sizes = self.groups
         if sum(sizes) != blocks:
             listed = " + ".join(map(str, sizes))
             raise UserError(
@@ -135,8 +174,10 @@ class LiftStrategy(Strategy):
         return tuple(range(end - size, end) for end, size in zip(ends, sizes, strict=True))
 
     def phase_count(self, blocks: int) -> int:
-        """Phases of a trial, each of which needs a step."""
-        return self.sweeps * len(self.block_groups(blocks))
+        return self.sweeps * self.steps_per_round(blocks)
+
+    def steps_per_round(self, blocks: int) -> int:
+        return len(self.block_groups(blocks))
 
     def _turns(self, groups: int, seed: int) -> Iterator[tuple[int, Sequence[int]]]:
         """Per phase: its sweep, from 1, and the groups that train; the last one's turn it is."""

@@ -8,15 +8,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from study.basics.errors import ConfigError, Fault
 from study.basics.yaml_source import suggestion
 
-ORDERS = ("top-down", "bottom-up", "random")
-PHASE_STEPS = ("even", "proportional")
 ALWAYS_ACTIVE = ("head", "final_norm", "last_K_blocks")
 _NUMBER = re.compile(r"[0-9]{1,5}")
 _LAST_BLOCKS = re.compile(r"last_([1-9][0-9]{0,4})_blocks?")
+
+# The same, and what a study file may have beside, as JSON Schemas.
+_GROUP, _BETWEEN = "0*[1-9][0-9]*", r"[,\s]+"
+_PART = "(head|final_norm|last_[1-9][0-9]*_blocks?)"
+GROUPS_TEXT = rf"^[,\s]*{_GROUP}({_BETWEEN}{_GROUP})*[,\s]*$"
+ALWAYS_ACTIVE_TEXT = rf"^[,\s]*(none|{_PART}({_BETWEEN}{_PART})*)?[,\s]*$"
+GROUPS_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+        {"type": "string", "pattern": GROUPS_TEXT},
+        {"type": "null"},
+    ]
+}
+ALWAYS_ACTIVE_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string", "pattern": f"^{_PART}$"},
+         "uniqueItems": True},
+        {"const": ["none"]},
+        {"type": "string", "pattern": ALWAYS_ACTIVE_TEXT},
+    ]
+}  # fmt: skip
 
 
 def read_groups(value: Sequence[int] | str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from study.protocol.records import (
     TrialOutcome,
     TrialSpec,
 )
-from study.strategies import make_strategy
+from study.protocol.steps import trial_strategy
 from study.strategies.base import Phase
 from study.training.checkpoint.checkpoint import (
     TrialCheckpoints,
@@ -148,8 +148,7 @@ class _Trial:
         seed_everything(self.spec.seed)
         self.model = self.base_model.fresh(self.spec.seed)
         self.layout = find_layout(self.model, new_head(self.model))
-        options = getattr(self.config.arms, self.spec.arm).model_dump()
-        strategy = make_strategy(self.spec.arm, options, self.spec.hyperparameters)
+        strategy = trial_strategy(self.config, self.spec.arm, self.spec.hyperparameters)
         self.phases = strategy.phases(self.layout, self.spec.steps, seed=self.spec.seed)
         subset = subset_indices(len(self.data.pool), self.spec.size, self.spec.subset_seed)
         self.batches = self.feed.train_batches(subset, self.spec.order_seed)

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from study.config.load import StudyConfig
-from study.protocol.records import StepCosts
-from study.strategies import make_strategy
+from study.protocol.records import ArmCosts, StepCosts
+from study.protocol.steps import trial_strategy
 from study.strategies.base import Phase
 from study.training.data.tokenised import StudyData
 from study.training.engine.audit import PhaseAudit
@@ -57,9 +57,8 @@ def measure_step_costs(
 ) -> StepCosts:
     """Time the study's arms on its own batches; every rank must call it, all get the same.
 
-    An arm that the study lacks costs 0. LIFT is timed in the structure of its section, one sweep
-    of it, first with the frozen prefix computed and then, where the prefix cache can be used,
-    with it kept and read.
+    Each is timed in the structure of its section, see `Strategy.as_probed`, first with the frozen
+    prefix computed and then, where the prefix cache can be used, with it kept and read.
     """
     return _Probe(config, data, placement, model).costs()
 
@@ -79,24 +78,26 @@ class _Probe:
     def costs(self) -> StepCosts:
         # Before any engine: stage 3 leaves a model partitioned, and a cache wants it whole.
         opened = {arm: self._open(arm) for arm in self.config.arms.names}
-        lift, full = (self._arm(*opened[arm]) if arm in opened else [] for arm in ("lift", "full"))
+        timed = {arm: self._arm(*opened[arm]) for arm in reversed(opened)}
+        switch = self._mean(phase.switch for phase in max(timed.values(), key=len))
+        return StepCosts({arm: self._costs(timed[arm], switch) for arm in opened})
+
+    def _costs(self, phases: Sequence[_PhaseCosts], switch: float) -> ArmCosts:
         cached = None
-        if any(phase.cached is not None for phase in lift):
-            cached = self._mean(p.step if p.cached is None else p.cached for p in lift)
-        return StepCosts(
-            full_step=self._mean(phase.step for phase in full),
-            lift_step=self._mean(phase.step for phase in lift),
-            lift_step_cached=cached,
-            full_evaluation=self._mean(phase.evaluation for phase in full),
-            lift_evaluation=self._mean(phase.evaluation for phase in lift),
-            lift_phase_switch=self._mean(phase.switch for phase in lift or full),
-            lift_fill=self._mean_of_known(phase.fill for phase in lift),
-            lift_evaluation_fill=self._mean_of_known(phase.evaluation_fill for phase in lift),
+        if any(phase.cached is not None for phase in phases):
+            cached = self._mean(p.step if p.cached is None else p.cached for p in phases)
+        return ArmCosts(
+            step=self._mean(phase.step for phase in phases),
+            step_cached=cached,
+            evaluation=self._mean(phase.evaluation for phase in phases),
+            phase_switch=switch,
+            fill=self._mean_of_known(phase.fill for phase in phases),
+            evaluation_fill=self._mean_of_known(phase.evaluation_fill for phase in phases),
         )
 
     def _mean(self, seconds: Iterable[float]) -> float:
-        """Over phases, 0 without any; the slowest rank sets the pace."""
-        return self.placement.max(statistics.fmean([*seconds] or [0.0]))
+        """Over phases; the slowest rank sets the pace."""
+        return self.placement.max(statistics.fmean(seconds))
 
     def _mean_of_known(self, seconds: Iterable[float | None]) -> float | None:
         known = [value for value in seconds if value is not None]
@@ -104,9 +105,7 @@ class _Probe:
 
     def _open(self, arm: str) -> tuple[tuple[Phase, ...], PrefixCache | None]:
         """An arm's phases, and the cache that serves them."""
-        options = getattr(self.config.arms, arm).model_dump()
-        strategy = make_strategy(arm, options, {"sweeps": 1} if arm == "lift" else {})
-        phases = strategy.phases(self.layout, _STEPS)
+        phases = trial_strategy(self.config, arm, {}).as_probed().phases(self.layout, _STEPS)
         cache, _ = open_prefix_cache(
             self.config, self.data, self.placement, self.model, self.layout, phases, self.indices
         )

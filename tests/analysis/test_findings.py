@@ -73,7 +73,7 @@ def test_the_size_asked_about_is_the_one_reported() -> None:
 
 def test_sizes_where_lift_is_lower_are_counted() -> None:
     summary = summarise(make_results())
-    lower = sum(d.full.mean > d.lift.mean for d in summary.differences)
+    lower = sum(d.arms["full"].mean > d.arms["lift"].mean for d in summary.differences)
     assert 0 < lower < 4
     assert f"the lower one at {lower} of 4 sizes" in found_sentences(summary)[0]
 

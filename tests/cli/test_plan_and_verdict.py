@@ -17,10 +17,11 @@ from study.cli.verdicts import print_verdicts
 from study.config.load import load_config
 from study.orchestration.prepare import Prepared
 from study.protocol.plan import ModelFacts, full_steps, plan_trials
-from study.protocol.records import DataSummary, StepCosts
+from study.protocol.records import DataSummary
 from study.protocol.results import StudyResults
 from study.store.study_store import StudyStore
 from tests.helpers.commands import study, too_wide
+from tests.helpers.costs import step_costs
 from tests.helpers.results import make_config, make_results
 
 DATA = DataSummary("9f86d081884c7d65", 9000, 400, 2000, 200, 0, 0, 0, 92.4, 61.8)
@@ -128,7 +129,7 @@ def test_study_plan_reckons_with_the_probe_on_record(project: Path) -> None:
     (project / "probed.yaml").write_text(yaml.safe_dump(settings | {"name": "probed"}))
     config = load_config(project / "probed.yaml")
     store = StudyStore.create(config)
-    probe = StepCosts(full_step=0.6, lift_step=0.1)
+    probe = step_costs(full_step=0.6, lift_step=0.1)
     store.set_info("probe", probe.to_dict())
     prepared_again = plan_study_of(config)
     assert prepared_again.plan.model.probe == probe, "from Python as well"

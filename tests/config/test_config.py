@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from study.basics.errors import ConfigError
-from study.config.load import ArmsConfig, LiftConfig, StudyConfig, load_config, parse_config
+from study.config.arms import read_arms
+from study.config.load import StudyConfig, load_config, parse_config
 from study.config.space.read import FixedDomain, FloatDomain, load_space
 
 MINIMAL = """
@@ -47,7 +48,7 @@ def test_an_arm_that_is_written_is_on(arms: str, names: tuple[str, ...]) -> None
 
 
 def test_an_arm_left_out_in_python_is_off() -> None:
-    assert ArmsConfig(lift=LiftConfig(sweeps=2)).names == ("lift",)
+    assert read_arms({"lift": {"sweeps": 2}}).names == ("lift",)
 
 
 def test_dataset_sizes_are_kept_ascending() -> None:

@@ -21,13 +21,13 @@ from study.protocol.records import (
     PhaseSummary,
     PrefixCacheUse,
     Stage,
-    StepCosts,
     TrialOutcome,
     TrialRecord,
     TrialSpec,
     TrialState,
 )
 from study.protocol.results import StudyResults
+from tests.helpers.costs import step_costs
 
 BASE_LOSS = 4.63
 BASE_RETENTION = 3.94
@@ -180,7 +180,7 @@ def make_results(
         trials=tuple(trials),
         base=BaseModelRecord(BASE_LOSS - 0.02, BASE_LOSS, BASE_RETENTION),
         data=DataSummary("9f86d081884c7d65", 900, 100, 120, 200, 14, 37, 2, 92.4, 61.8),
-        probe=StepCosts(0.161, 0.1) if "lift" in config.arms.names else None,
+        probe=step_costs(0.161, 0.1) if "lift" in config.arms.names else None,
         model_parameters=PARAMETERS,
         seconds=431.0,
         model_fingerprint=MODEL_FINGERPRINT,

@@ -16,12 +16,12 @@ from study.protocol.records import (
     DataSummary,
     Measurement,
     Stage,
-    StepCosts,
     TrialRecord,
     TrialSpec,
 )
 from study.protocol.results import StudyResults, winner_of
 from study.store.study_store import StudyStore
+from tests.helpers.costs import step_costs
 from tests.helpers.results import (
     DRAWN_FROM,
     MODEL_FINGERPRINT,
@@ -32,7 +32,7 @@ from tests.helpers.results import (
 
 BASE_LOSS = 4.6
 SIZES = (250, 500, 1000, 2000)
-PROBE = StepCosts(full_step=0.2, lift_step=0.1)
+PROBE = step_costs(full_step=0.2, lift_step=0.1)
 
 
 def finished_study(

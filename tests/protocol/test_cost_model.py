@@ -22,18 +22,16 @@ from study.protocol.cost_model import (
     predicted_tariff,
     price_phases,
 )
-from study.protocol.records import StepCosts
 from study.strategies.full import FullStrategy
 from study.strategies.lift import LiftStrategy
+from tests.helpers.costs import step_costs
 
 EIGHT = abstract_layout(8)
 PAIRS = LiftStrategy(group_size=2)
 # 120 full steps; the examples fill 8 steps; 5 evaluations.
 RUN = RunShape(full_steps=120, first_pass=8, evaluations=5)
 # In exact agreement with the cost model at 0.1 s per forward unit.
-PROBE = StepCosts(
-    0.3, 0.1875, 0.15, full_evaluation=2.0, lift_evaluation=1.0, lift_phase_switch=0.5
-)
+PROBE = step_costs(0.3, 0.1875, 0.15, full_evaluation=2.0, lift_evaluation=1.0, phase_switch=0.5)
 
 
 def units(strategy: LiftStrategy, tied: bool = False) -> list[tuple[float, float]]:
@@ -92,8 +90,8 @@ def test_a_cold_run_pays_for_its_first_pass_and_reads_afterwards() -> None:
     assert full_seconds(tariff, run) == pytest.approx(40 * 3 + 5 * 9 + 0.5)
 
 
-FILLS = StepCosts(
-    0.3, 0.1875, 0.15, full_evaluation=2.0, lift_evaluation=1.0, lift_phase_switch=0.5,
+FILLS = step_costs(
+    0.3, 0.1875, 0.15, full_evaluation=2.0, lift_evaluation=1.0, phase_switch=0.5,
     lift_fill=0.3, lift_evaluation_fill=4.0,
 )  # fmt: skip
 
@@ -133,15 +131,17 @@ def test_a_cache_pays_where_reading_saves_more_than_filling_costs() -> None:
     assert cache_pays(runs, tariff, 1) == (kept < computed)
     assert cache_pays(runs, tariff, 8)
     # One H200, a model of 0.95 B parameters: reading takes longer than computing.
-    fast = StepCosts(0.193, 0.098, 0.111, 0.02, 0.02, 0.06, lift_fill=0.3, lift_evaluation_fill=0.1)
+    fast = step_costs(
+        0.193, 0.098, 0.111, 0.02, 0.02, 0.06, lift_fill=0.3, lift_evaluation_fill=0.1
+    )
     assert not any(cache_pays(runs, measured_tariff(fast, probed), trials) for trials in (1, 100))
 
 
 def test_filling_costs_at_least_what_computing_does() -> None:
     prices = price_phases(PAIRS, EIGHT, 4)
-    cheap = measured_tariff(StepCosts(0.3, 0.1875, 0.15, lift_fill=0.01), prices)
+    cheap = measured_tariff(step_costs(0.3, 0.1875, 0.15, lift_fill=0.01), prices)
     assert [cheap.miss(p) for p in prices] == pytest.approx([0.15, 0.175, 0.2, 0.225])
-    unknown = measured_tariff(StepCosts(0.3, 0.1875, 0.15), prices)
+    unknown = measured_tariff(step_costs(0.3, 0.1875, 0.15), prices)
     assert [unknown.miss(p) for p in prices] == pytest.approx([0.15, 0.175, 0.2, 0.225])
 
 
@@ -161,7 +161,7 @@ def test_a_run_shorter_than_its_evaluations_has_one_per_step() -> None:
 
 
 def test_the_probes_seconds_come_back_for_the_structure_that_it_timed() -> None:
-    probe = StepCosts(0.3, 0.2, 0.19)
+    probe = step_costs(0.3, 0.2, 0.19)
     prices = price_phases(PAIRS, EIGHT, 4)
     tariff = measured_tariff(probe, prices)
     assert statistics.fmean(p.recomputed * tariff.unit for p in prices) == pytest.approx(0.2)
@@ -171,28 +171,28 @@ def test_the_probes_seconds_come_back_for_the_structure_that_it_timed() -> None:
 def test_half_the_predicted_saving_is_half_the_saving_of_every_phase() -> None:
     # Mean prefix 3/8: all blocks read save (0.1875 - 0.16875) / 0.375 = 0.05 s.
     prices = price_phases(PAIRS, EIGHT, 4)
-    tariff = measured_tariff(StepCosts(0.3, 0.1875, 0.16875), prices)
+    tariff = measured_tariff(step_costs(0.3, 0.1875, 0.16875), prices)
     assert tariff.saved == pytest.approx(0.05)
     assert [tariff.hit(p) for p in prices] == pytest.approx([0.1125, 0.15, 0.1875, 0.225])
 
 
 def test_reading_never_saves_more_than_the_forward_pass_nor_costs_more_than_computing() -> None:
     prices = price_phases(PAIRS, EIGHT, 4)
-    fast = measured_tariff(StepCosts(0.3, 0.1875, 0.01), prices)
+    fast = measured_tariff(step_costs(0.3, 0.1875, 0.01), prices)
     assert fast.hit(prices[0]) == pytest.approx(0.05)  # backward: half a unit
-    slow = measured_tariff(StepCosts(0.3, 0.1875, 0.5), prices)
+    slow = measured_tariff(step_costs(0.3, 0.1875, 0.5), prices)
     assert slow.saved == 0.0
 
 
 def test_without_a_cache_every_step_is_computed() -> None:
     prices = price_phases(PAIRS, EIGHT, 4)
-    tariff = measured_tariff(StepCosts(0.3, 0.1875, None), prices)
+    tariff = measured_tariff(step_costs(0.3, 0.1875, None), prices)
     assert [tariff.hit(p) for p in prices] == pytest.approx([0.15, 0.175, 0.2, 0.225])
 
 
 def test_a_probe_of_a_structure_without_prefix_leaves_the_saving_to_the_model() -> None:
     bottom_up = price_phases(LiftStrategy(group_size=2, order="bottom-up"), EIGHT, 4)
-    tariff = measured_tariff(StepCosts(0.3, 0.1875, 0.1875), bottom_up)
+    tariff = measured_tariff(step_costs(0.3, 0.1875, 0.1875), bottom_up)
     assert tariff.saved == pytest.approx(tariff.unit) == pytest.approx(0.1)
 
 

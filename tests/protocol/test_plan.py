@@ -19,9 +19,10 @@ from study.protocol.plan import (
     trial_steps,
     with_probe,
 )
-from study.protocol.records import DataSummary, Stage, StepCosts
+from study.protocol.records import DataSummary, Stage
 from study.protocol.state_bytes import state_bytes
 from study.protocol.steps import prefix_cache_pays
+from tests.helpers.costs import step_costs
 from tests.helpers.results import make_config
 
 FACTS = ModelFacts(num_blocks=8)
@@ -145,7 +146,7 @@ def test_lift_steps_follow_the_basis(
     basis: str, ratio: float | None, hyperparameters: dict, expected: int
 ) -> None:
     config = make_config(comparison=basis, training={"global_batch_size": 8, "steps": 120})
-    probe = None if ratio is None else StepCosts(ratio * 0.2, 0.2)
+    probe = None if ratio is None else step_costs(ratio * 0.2, 0.2)
     facts = dataclasses.replace(FACTS, probe=probe)
     assert trial_steps(config, facts, "full", 64, hyperparameters) == 120
     assert trial_steps(config, facts, "lift", 64, hyperparameters) == expected
@@ -188,26 +189,26 @@ def test_a_prefix_cache_buys_steps_and_more_so_the_more_often_examples_are_seen(
 
 def test_a_prefix_cache_that_the_probe_measured_counts_and_one_it_could_not_use_does_not() -> None:
     config = make_config(training={"global_batch_size": 8, "steps": 120})
-    facts = dataclasses.replace(FACTS, prefix_cache=True, probe=StepCosts(0.3, 0.1875, 0.15))
+    facts = dataclasses.replace(FACTS, prefix_cache=True, probe=step_costs(0.3, 0.1875, 0.15))
     assert trial_steps(config, facts, "lift", 64, {}) == 236
-    facts = dataclasses.replace(facts, probe=StepCosts(0.3, 0.1875, None))
+    facts = dataclasses.replace(facts, probe=step_costs(0.3, 0.1875, None))
     assert trial_steps(config, facts, "lift", 64, {}) == 192
 
 
 def test_a_prefix_cache_that_does_not_pay_is_not_used_and_counts_for_nothing() -> None:
     config = make_config(training={"global_batch_size": 8, "steps": 120})
-    slow = StepCosts(0.3, 0.1875, 0.2, lift_fill=0.5)
+    slow = step_costs(0.3, 0.1875, 0.2, lift_fill=0.5)
     facts = dataclasses.replace(FACTS, prefix_cache=True, probe=slow)
     assert not prefix_cache_pays(config, facts)
     assert trial_steps(config, facts, "lift", 64, {}) == 192
     unusable = dataclasses.replace(slow, lift_step_cached=None)
-    for probe in (None, unusable, StepCosts(0.3, 0.1875, 0.15)):
+    for probe in (None, unusable, step_costs(0.3, 0.1875, 0.15)):
         assert prefix_cache_pays(config, dataclasses.replace(facts, probe=probe))
 
 
 def test_the_probe_times_one_sweep_and_a_second_one_finds_no_frozen_prefix() -> None:
     config = make_config(training={"global_batch_size": 8, "steps": 120})
-    facts = dataclasses.replace(FACTS, probe=StepCosts(0.3, 0.1875, 0.15))
+    facts = dataclasses.replace(FACTS, probe=step_costs(0.3, 0.1875, 0.15))
     # n steps a phase: 6 + 6n in the first sweep, 7.5n in the second.
     expected = round(8 * (360 - 6) / 13.5)
     for twice in (with_lift(config, sweeps=2), config):
@@ -246,7 +247,7 @@ def test_a_tied_head_that_is_always_active_gets_fewer_steps() -> None:
 
 def test_planning_again_with_the_probe_changes_lift_steps_alone() -> None:
     plan = plan_trials(make_config(), FACTS)
-    probed = with_probe(plan, StepCosts(0.1, 0.1))
+    probed = with_probe(plan, step_costs(0.1, 0.1))
     for before, after in zip(plan.search, probed.search, strict=True):
         assert (before.steps == after.steps) is (before.arm == "full")
         assert before.hyperparameters == after.hyperparameters

@@ -12,10 +12,10 @@ import pytest
 
 import study.report
 from study.analysis.summary import summarise
-from study.protocol.records import StepCosts
 from study.protocol.results import StudyResults
 from study.report import headline, report_contents, setting_of
 from study.report.json_report import render_json
+from tests.helpers.costs import step_costs
 from tests.helpers.results import make_results
 
 RESULTS = make_results()
@@ -76,7 +76,7 @@ def test_cells_name_their_trials(written: dict[str, Any]) -> None:
 
 def test_what_is_not_finite_is_null() -> None:
     assert RESULTS.base is not None
-    probe = StepCosts(float("nan"), 0.1)
+    probe = step_costs(float("nan"), 0.1)
     data = _read(replace(RESULTS, probe=probe, device_seconds=float("inf")))
     assert (data["probe"]["full_step"], data["device_seconds"]) == (None, None)
     assert data["probe"]["lift_step"] == 0.1

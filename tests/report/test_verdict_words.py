@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from study.analysis import BASIS_PHRASES, Gate, Interval, Verdict
+from study.analysis import Gate, Interval, Verdict
 from study.analysis.summary import summarise
 from study.protocol.results import StudyResults
+from study.protocol.words import BASES
 from study.report import headline, verdict_card
 from study.report.base import MISSING
 from study.report.methods import methods_section
@@ -19,6 +20,7 @@ from tests.report.verdicts import (
     FAILED,
     FORGETS,
     LEAN,
+    PAIR,
     PASSED,
     RUNS,
     SHORT,
@@ -29,23 +31,23 @@ from tests.report.verdicts import (
 SETTING = make_setting()
 
 
-@pytest.mark.parametrize("basis", BASIS_PHRASES)
+@pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("verdict", ANSWERS.values(), ids=ANSWERS.keys())
 def test_one_sentence_names_size_basis_arms_and_model(verdict: Verdict, basis: str) -> None:
     text = headline(replace(verdict, basis=basis), SETTING)
-    assert text.startswith(f"For 3,000 training examples, {BASIS_PHRASES[basis]}, ")
+    assert text.startswith(f"For 3,000 training examples, {BASES[basis].phrase}, ")
     assert text.count(". ") == 0 and text.endswith(".")
     assert "LIFT" in text and "1.23 M parameters" in text
 
 
-@pytest.mark.parametrize("basis", BASIS_PHRASES)
+@pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("verdict", ANSWERS.values(), ids=ANSWERS.keys())
 def test_notes_and_changes_name_the_basis_too(verdict: Verdict, basis: str) -> None:
-    forgets = replace(FORGETS, probability_lift_forgets=0.96)
+    forgets = replace(FORGETS, forgets={"full": 0.0, "lift": 0.96})
     card = verdict_card(replace(verdict, basis=basis, retention=forgets), SETTING)
     told = [text for text in (*card.notes, *card.changes) if not text.startswith("More runs:")]
     assert len(told) >= 4
-    assert [text for text in told if BASIS_PHRASES[basis] not in text] == []
+    assert [text for text in told if BASES[basis].phrase not in text] == []
 
 
 def test_claims_carry_their_confidence_in_words_and_numbers() -> None:
@@ -89,8 +91,7 @@ def _swapped(verdict: Verdict) -> Verdict:
         verdict,
         arm=other[verdict.arm],  # type: ignore[arg-type]
         difference=Interval(-d.value, -verdict.difference.high, -verdict.difference.low),
-        lift_better=verdict.full_better,
-        full_better=verdict.lift_better,
+        chances={other[arm]: found for arm, found in verdict.chances.items()},
         cost=Interval(1 / verdict.cost.value),
         memory_gib=tuple((str(other[arm]), gib) for arm, gib in verdict.memory_gib),
     )
@@ -127,7 +128,7 @@ def test_not_enough_evidence_has_reasons_probabilities_and_the_next_runs() -> No
 
 
 def test_unknown_numbers_are_left_out_not_invented() -> None:
-    bare = Verdict(3000, "tokens", "not_enough_evidence", None, None, 0.01)
+    bare = Verdict(3000, "tokens", "not_enough_evidence", None, None, 0.01, PAIR)
     card = verdict_card(bare, make_setting(model_parameters=None, task_loss=None, crossover=None))
     assert "too few confirm runs of both arms" in card.sentence and "this model:" in card.sentence
     assert [name for name, _ in card.facts] == ["Dataset size", "Comparison"]
@@ -158,7 +159,9 @@ def test_a_win_that_forgets_more_is_a_trade_off_from_95_percent_on() -> None:
     card = verdict_card(full, SETTING)
     assert card.label == "Full, with a trade-off"
     assert "it is very likely (97 %) to forget more general text" in card.sentence
-    less = make_verdict(arm="full", retention=replace(FORGETS, probability_full_forgets=0.949))
+    less = make_verdict(
+        arm="full", retention=replace(FORGETS, forgets={"full": 0.949, "lift": 0.0})
+    )
     assert verdict_card(less, SETTING).label == "Full"
     assert "forget" not in headline(less, SETTING)
     other = verdict_card(make_verdict(retention=FORGETS), SETTING)

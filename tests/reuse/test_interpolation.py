@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.protocol.records import Stage, StepCosts, TrialRecord
+from study.protocol.records import Stage, TrialRecord
 from study.protocol.results import StudyResults
 from study.reuse import best_configuration
 from study.reuse.interpolate import trend
 from tests.helpers.best_files import written
+from tests.helpers.costs import step_costs
 from tests.helpers.results import DRAWN_FROM, make_config, make_trial
 
 SIZES = (250, 500, 1000, 2000)
@@ -49,7 +50,7 @@ def study_of(
         arms=["full", "lift"], sizes=sizes, trials=1, replicates=replicates,
         overrides=DRAWN_FROM | (searched or {}), **config,
     )  # fmt: skip
-    probe = StepCosts(full_step=0.2, lift_step=0.1)
+    probe = step_costs(full_step=0.2, lift_step=0.1)
     return StudyResults(shape, tuple(trials), probe=probe, num_blocks=4)
 
 

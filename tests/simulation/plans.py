@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from study.config.space.read import load_space
 from study.protocol.plan import Cell, ModelFacts, StudyPlan, cell_of, plan_trials
-from study.protocol.records import StepCosts, TrialRecord, TrialSpec
+from study.protocol.records import TrialRecord, TrialSpec
+from tests.helpers.costs import step_costs
 from tests.helpers.results import make_config
 from tests.simulation.landscape import RHO, Floats, as_point
 from tests.simulation.scenarios import PlanShape
 
 BLOCKS = 8
-MODEL = ModelFacts(BLOCKS, StepCosts(0.161, 0.1, 0.09, 0.4, 0.4, 0.3))
+MODEL = ModelFacts(BLOCKS, step_costs(0.161, 0.1, 0.09, 0.4, 0.4, 0.3))
 
 
 @dataclass(eq=False)

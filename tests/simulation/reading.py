@@ -60,19 +60,23 @@ def read_evidence(evidence: Evidence, sizes: Sequence[int]) -> Reading:
         differences=tuple(_of(v.difference.value if v.difference else None) for v in verdicts),
         low=tuple(_of(v.difference.low if v.difference else None) for v in verdicts),
         high=tuple(_of(v.difference.high if v.difference else None) for v in verdicts),
-        lift_better=tuple(_of(v.lift_better) for v in verdicts),
-        lift_better_by_rho=tuple(_of(v.lift_better_by_rho) for v in verdicts),
-        full_better=tuple(_of(v.full_better) for v in verdicts),
-        full_better_by_rho=tuple(_of(v.full_better_by_rho) for v in verdicts),
+        lift_better=tuple(_chance(v, "lift", "better") for v in verdicts),
+        lift_better_by_rho=tuple(_chance(v, "lift", "better_by_rho") for v in verdicts),
+        full_better=tuple(_chance(v, "full", "better") for v in verdicts),
+        full_better_by_rho=tuple(_chance(v, "full", "better_by_rho") for v in verdicts),
         answers=tuple(map(_answer, verdicts)),
         failed=tuple(dict.fromkeys(g.name for v in verdicts for g in v.failed_gates)),
-        crossover="unidentified" if found is None else found.kind,
+        crossover="unidentified" if found is None else found.to_dict(evidence.pair)["kind"],
         crossover_range=(found.low, found.high) if crossed else None,  # type: ignore[arg-type, union-attr]
     )
 
 
 def _of(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _chance(verdict: Verdict, arm: str, name: str) -> float:
+    return float(getattr(verdict.chances[arm], name)) if verdict.chances else float("nan")
 
 
 def _answer(verdict: Verdict) -> str:

@@ -14,10 +14,11 @@ from study.basics.errors import StoreError
 from study.config.load import StorageConfig
 from study.orchestration.ledger.sampling import begin_trial
 from study.protocol.plan import ModelFacts, StudyPlan, cell_of, plan_trials
-from study.protocol.records import BaseModelRecord, Stage, StepCosts, TrialOutcome, TrialState
+from study.protocol.records import BaseModelRecord, Stage, TrialOutcome, TrialState
 from study.protocol.results import winner_of
 from study.store.connect import connect, make_parent
 from study.store.study_store import StudyStore
+from tests.helpers.costs import step_costs
 from tests.helpers.results import make_config, make_trial
 from tests.helpers.stores import measurement
 
@@ -163,10 +164,10 @@ def test_a_study_of_somebody_else_is_not_taken_over(plan: StudyPlan) -> None:
 
 def test_facts_about_the_study_survive(store: StudyStore, plan: StudyPlan) -> None:
     store.set_info("base", BaseModelRecord(1.0, 2.0, None, (1.5, 2.5)).to_dict())
-    store.set_info("probe", StepCosts(0.3, 0.2, 0.1, 2.0, 1.5, 0.05).to_dict())
+    store.set_info("probe", step_costs(0.3, 0.2, 0.1, 2.0, 1.5, 0.05).to_dict())
     results = StudyStore.open(plan.resolved.database_url).results()
     assert results.base == BaseModelRecord(1.0, 2.0, None, (1.5, 2.5))
-    assert results.probe == StepCosts(0.3, 0.2, 0.1, 2.0, 1.5, 0.05)
+    assert results.probe == step_costs(0.3, 0.2, 0.1, 2.0, 1.5, 0.05)
     assert results.cost_ratio == pytest.approx(1.5)
     place = StorageConfig(database=plan.resolved.database_url)
     assert results.config == plan.resolved.at(place), "a database alone says nothing of files"

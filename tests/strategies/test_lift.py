@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from study.basics.errors import UserError
+from study.strategies import make_strategy
 from study.strategies.base import BlockLayout, Phase, frozen_prefix, lowest_active_block
 from study.strategies.full import FullStrategy
 from study.strategies.lift import LiftStrategy
@@ -164,7 +165,7 @@ def test_groups_that_do_not_add_up_are_refused_with_both_numbers() -> None:
 
 def test_groups_and_group_size_exclude_each_other() -> None:
     with pytest.raises(UserError, match="exclude each other"):
-        LiftStrategy(groups=[2, 4], group_size=2)
+        make_strategy("lift", {"groups": [2, 4]}, {"group_size": 2})
 
 
 def test_bottom_up_is_top_down_backwards_and_groups_keep_names_parts_and_factors() -> None:
@@ -233,11 +234,12 @@ def test_a_part_that_the_model_lacks_is_refused() -> None:
 def test_always_active_is_checked_entry_by_entry(
     written: str | list[str], telling: str | None
 ) -> None:
+    options = {"always_active": written}
     if telling is None:
-        assert LiftStrategy(always_active=written) == LiftStrategy()
+        assert make_strategy("lift", options, {}) == LiftStrategy()
         return
     with pytest.raises(UserError, match=telling):
-        LiftStrategy(always_active=written)
+        make_strategy("lift", options, {})
 
 
 def test_proportional_steps_follow_the_parameters_that_train() -> None:
@@ -264,4 +266,4 @@ def test_fewer_steps_than_phases_is_refused_with_the_numbers() -> None:
 def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(UserError, match=f"lift: {name} must be"):
-        LiftStrategy(**options)
+        make_strategy("lift", options, {})

@@ -8,7 +8,7 @@ import pytest
 
 from study.basics.errors import ConfigError
 from study.config.load import StudyConfig, parse_config
-from study.protocol.steps import lift_strategy
+from study.protocol.steps import trial_strategy
 from study.strategies.lift import LiftStrategy
 from study.strategies.lift_options import last_blocks, read_always_active, read_groups
 
@@ -61,6 +61,12 @@ def test_a_studys_structure_reaches_the_strategy_and_survives_the_store() -> Non
     expected = LiftStrategy(
         groups=(1, 3), order="random", always_active=("final_norm",), phase_steps="proportional"
     )
-    assert lift_strategy(config, {}) == expected
-    assert lift_strategy(StudyConfig.from_dict(config.to_dict()), {"order": "random"}) == expected
-    assert lift_strategy(config, {"groups": "2, 2"}).block_groups(4) == (range(2, 4), range(2))
+    assert trial_strategy(config, "lift", {}) == expected
+    assert (
+        trial_strategy(StudyConfig.from_dict(config.to_dict()), "lift", {"order": "random"})
+        == expected
+    )
+    assert trial_strategy(config, "lift", {"groups": "2, 2"}).block_groups(4) == (
+        range(2, 4),
+        range(2),
+    )

@@ -110,22 +110,24 @@ def test_the_probe_times_both_arms_on_every_stage(
 ) -> None:
     assert found[0][stage]["probe"] == found[1][stage]["probe"]
     probe = StepCosts.from_dict(found[0][stage]["probe"])
-    assert probe.lift_step_cached is not None  # the cache was on
+    full, lift = probe.arms["full"], probe.arms["lift"]
+    assert lift.step_cached is not None  # the cache was on
+    assert full.step_cached is full.fill is None  # it has no prefix
     assert 0.2 < probe.cost_ratio < 5
-    times = (probe.full_step, probe.lift_step, probe.lift_step_cached, probe.lift_phase_switch)
-    assert min(*times, probe.full_evaluation, probe.lift_evaluation) > 0
+    times = (full.step, lift.step, lift.step_cached, lift.phase_switch)
+    assert min(*times, full.evaluation, lift.evaluation) > 0
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_probe_times_the_filling_of_an_empty_cache(
     found: list[dict[int, dict[str, Any]]], stage: int
 ) -> None:
-    probe = StepCosts.from_dict(found[0][stage]["probe"])
-    assert probe.lift_fill and probe.lift_fill > 0
-    assert probe.lift_evaluation_fill is not None
+    lift = StepCosts.from_dict(found[0][stage]["probe"]).arms["lift"]
+    assert lift.fill and lift.fill > 0
+    assert lift.evaluation_fill is not None
     # The second probe finds everything there, and says so.
-    again = StepCosts.from_dict(found[0][stage]["probe again"])
-    assert (again.lift_fill, again.lift_evaluation_fill) == (None, None)
+    again = StepCosts.from_dict(found[0][stage]["probe again"]).arms["lift"]
+    assert (again.fill, again.evaluation_fill) == (None, None)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from study.analysis.cells.cost_records import CellCost
+from study.analysis.rules import Pair
 from study.basics.text_format import counted
 from study.protocol.records import TrialRecord
-
-if TYPE_CHECKING:  # it reads cells
-    pass
+from study.strategies import arm_label
 
 Split = Literal["test", "validation"]
 
@@ -188,27 +188,29 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class Difference:
-    """full - LIFT at one dataset size, paired over replicates: above 0 favours LIFT.
+    """Of two arms at one dataset size, paired over replicates: above 0 favours the challenger.
 
     Attributes:
+        pair: which is compared with which.
         split: ``test`` (confirm runs) or ``validation`` (winners' search scores).
         mean: nats, mean over the paired replicates.
         low, high: nats, lowest and highest replicate.
-        full, lift: the arms' mean losses over the same replicates.
-        cold_cost_ratio: device-seconds of one LIFT run over one full run, each with an empty
-            prefix cache at its start; None when either arm has no run that went to its last step.
+        arms: each arm's mean loss over the same replicates.
+        cold_cost_ratio: device-seconds of one run of the challenger over one of the reference,
+            each with an empty prefix cache at its start; None when either arm has no run that went
+            to its last step.
         spent_cost_ratio: the same as really spent.
         interval: nats, ends of the 95 % interval of the mean difference by the study's curve; None
             on the validation split, and without a curve.
     """
 
+    pair: Pair
     size: int
     split: Split
     mean: float
     low: float
     high: float
-    full: Estimate
-    lift: Estimate
+    arms: dict[str, Estimate]
     cold_cost_ratio: float | None
     spent_cost_ratio: float | None
     interval: tuple[float, float] | None = None
@@ -216,9 +218,22 @@ class Difference:
     @property
     def extent(self) -> str:
         """How many runs per arm, e.g. ``3 replicates x 2 seeds``."""
-        if self.full.runs == self.lift.runs and self.full.equal_runs == self.lift.equal_runs:
-            return self.full.extent
-        return f"{self.full.extent} (full), {self.lift.extent} (LIFT)"
+        first, second = (self.arms[arm] for arm in self.pair)
+        if first.runs == second.runs and first.equal_runs == second.equal_runs:
+            return first.extent
+        return ", ".join(f"{self.arms[arm].extent} ({arm_label(arm)})" for arm in self.pair)
+
+    @property
+    def replicates(self) -> int:
+        """How many are paired."""
+        return self.arms[self.pair.reference].replicates
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; an arm's mean loss is named by it."""
+        found = dataclasses.asdict(self)
+        del found["pair"]
+        told = [found["arms"] if name == "arms" else {name: found[name]} for name in found]
+        return {name: value for part in told for name, value in part.items()}
 
 
 def mean(values: Sequence[float]) -> float | None:

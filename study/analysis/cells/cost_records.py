@@ -41,10 +41,11 @@ class CellCost:
 
 @dataclass(frozen=True)
 class PrefixCacheSummary:
-    """What kept hidden states did for a study's LIFT trials.
+    """What kept hidden states did for a study's trials that leave blocks untrained.
 
     Attributes:
-        trials: LIFT trials that have ended and say what they did with the cache.
+        arms: theirs, as in the study file.
+        trials: those that have ended and say what they did with the cache.
         off: (why, how many) of those that ran without it, most frequent first.
         hits, misses: examples, counted each time they were needed, whose hidden states were read,
             or computed.
@@ -54,6 +55,7 @@ class PrefixCacheSummary:
         saved_device_seconds: what the hits would have cost to compute, less reading them.
     """
 
+    arms: tuple[str, ...]
     trials: int
     off: tuple[tuple[str, int], ...]
     hits: int

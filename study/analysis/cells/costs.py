@@ -8,6 +8,7 @@ from study.analysis.cells.base import mean
 from study.analysis.cells.cost_records import CellCost
 from study.protocol.records import OutcomeStatus, PhaseSummary, TrialRecord, TrialState
 from study.protocol.results import device_seconds_of, spent_device_seconds_of
+from study.strategies import trains_all
 
 
 def cold_device_seconds_of(trial: TrialRecord) -> float:
@@ -29,20 +30,20 @@ def steps_done(trial: TrialRecord) -> int:
 
 
 def updates_per_parameter(trial: TrialRecord, model_parameters: int | None) -> float | None:
-    """Optimizer steps that the average scalar of the model got: in full all steps, in LIFT with G
-    equal groups a G-th of them.
+    """Optimizer steps that the average scalar of the model got: all steps where every parameter
+    trains in each, a G-th of them with G equal groups in turn.
 
     Args:
         model_parameters: scalars in the model.
 
     Returns:
-        None where it cannot be known: no phases on record, or a LIFT trial of a model of unknown
-        size.
+        None where it cannot be known: no phases on record, or a trial that trains parts of a
+        model of unknown size.
     """
     phases = _phases(trial)
     if not phases:
         return None
-    if trial.spec.arm == "full":
+    if trains_all(trial.spec.arm):
         return float(sum(p.steps for p in phases))
     if not model_parameters:
         return None

@@ -17,6 +17,7 @@ from study.analysis.cells.base import (
     StateCounts,
     score_of,
 )
+from study.analysis.rules import Pair
 from study.protocol.records import BaseModelRecord, OutcomeStatus, Stage, TrialRecord, TrialState
 from study.protocol.results import winner_of
 
@@ -179,31 +180,32 @@ def cell_metrics(replicates: Sequence[ReplicateSummary], split: Split) -> dict[s
     return mean_metrics(validation_metrics_of(r.winner) for r in replicates if r.winner)
 
 
-def paired_difference(full: CellSummary, lift: CellSummary, split: Split) -> Difference | None:
-    """full - LIFT over the replicates that both arms have; None if there is none.
+def paired_difference(
+    reference: CellSummary, challenger: CellSummary, split: Split
+) -> Difference | None:
+    """reference - challenger over the replicates that both arms have; None if there is none.
 
     Replicates of one number share their data subset in both arms, hence the pairs.
     """
-    left = {r.replicate: runs for r in full.replicates if (runs := _losses(r, split))}
-    right = {r.replicate: runs for r in lift.replicates if (runs := _losses(r, split))}
+    left = {r.replicate: runs for r in reference.replicates if (runs := _losses(r, split))}
+    right = {r.replicate: runs for r in challenger.replicates if (runs := _losses(r, split))}
     pairs = sorted(left.keys() & right.keys())
     ours = estimate(left[p] for p in pairs)
     theirs = estimate(right[p] for p in pairs)
     if ours is None or theirs is None:
         return None
     gaps = [float(np.mean(left[p]) - np.mean(right[p])) for p in pairs]
+    above, below = challenger.cost, reference.cost
     return Difference(
-        size=full.size,
+        pair=Pair(reference.arm, challenger.arm),
+        size=reference.size,
         split=split,
         mean=float(np.mean(gaps)),
         low=min(gaps),
         high=max(gaps),
-        full=ours,
-        lift=theirs,
-        cold_cost_ratio=_ratio(
-            lift.cost.run_cold_device_seconds, full.cost.run_cold_device_seconds
-        ),
-        spent_cost_ratio=_ratio(lift.cost.run_device_seconds, full.cost.run_device_seconds),
+        arms={reference.arm: ours, challenger.arm: theirs},
+        cold_cost_ratio=_ratio(above.run_cold_device_seconds, below.run_cold_device_seconds),
+        spent_cost_ratio=_ratio(above.run_device_seconds, below.run_device_seconds),
     )
 
 

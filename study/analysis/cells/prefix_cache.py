@@ -7,21 +7,25 @@ from collections.abc import Iterable
 
 from study.analysis.cells.cost_records import PrefixCacheSummary
 from study.protocol.records import TrialRecord
+from study.strategies import trains_all
 
 _OFF = "off: "
 
 
 def summarise_prefix_cache(trials: Iterable[TrialRecord]) -> PrefixCacheSummary | None:
-    """Over the LIFT trials that have ended; None while there is none."""
-    uses = [
-        t.outcome.prefix_cache
+    """Over the trials that have ended, of arms with blocks that do not train; None while there is
+    none."""
+    found = [
+        (t.spec.arm, t.outcome.prefix_cache)
         for t in trials
-        if t.spec.arm == "lift" and t.outcome is not None and t.outcome.prefix_cache is not None
+        if not trains_all(t.spec.arm) and t.outcome is not None and t.outcome.prefix_cache
     ]
-    if not uses:
+    if not found:
         return None
+    uses = [use for _, use in found]
     reasons = Counter(u.status.removeprefix(_OFF) for u in uses if u.status.startswith(_OFF))
     return PrefixCacheSummary(
+        arms=tuple(dict.fromkeys(arm for arm, _ in found)),
         trials=len(uses),
         off=tuple(sorted(reasons.items(), key=lambda found: (-found[1], found[0]))),
         hits=sum(u.hits for u in uses),

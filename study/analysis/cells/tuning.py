@@ -78,14 +78,20 @@ def search_trials(config: StudyConfig, tuning: Sequence[BestOfK], sizes: Collect
     return max(planned + 1, trials_needed(wide, rho))
 
 
-def tuning_gate(config: StudyConfig, tuning: Sequence[BestOfK], sizes: Collection[int]) -> Gate:
-    """Judges what the second half of the search trials brought, in each arm and at each size.
+def tuning_gate(
+    config: StudyConfig,
+    tuning: Sequence[BestOfK],
+    sizes: Collection[int],
+    arms: Sequence[str],
+) -> Gate:
+    """Judges what the second half of the search trials brought, in each of the arms and at each
+    size.
 
     Args:
         sizes: next to the asked one.
     """
     rho, told, short, known = config.decision.rho, [], False, True
-    for arm in config.arms.names:
+    for arm in arms:
         gain, found = _largest_gain(config, arm, tuning, sizes)
         if gain is None:
             known = False

@@ -14,7 +14,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from study.analysis.curve.fit import LEVEL, Curve, Floats, PairedLosses
+from study.analysis.curve.fit import Curve, Floats, PairedLosses
+from study.analysis.rules import LEVEL
 
 _PATTERNS, _RADII = 24, 12
 """Draws of the residuals' pattern, and quantiles of their common scale."""

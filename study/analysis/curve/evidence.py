@@ -22,37 +22,39 @@ from study.analysis.curve.pairing import (
     paired_losses,
     single_losses,
 )
-from study.analysis.rules import ARMS, Arm
+from study.analysis.rules import Pair, pairs_of
 from study.config.load import StudyConfig
 from study.protocol.records import BaseModelRecord, TrialRecord
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Curves are None where the runs are too few for one.
+    """On one pair of arms. Curves are None where the runs are too few for one.
 
     Attributes:
-        cells: of all arms.
+        pair: which is compared with which; signs and ratios are as it says.
+        cells: of these arms.
         points: the replicates that both arms confirmed.
         tuning: what more search trials brought.
         least_gib, ran_out: see `Verdict.memory_least_gib` and `memory_ran_out`.
-        curve: test loss, full - LIFT, nats: above 0 favours LIFT.
+        curve: difference in test loss, nats.
         gains: of each arm, the base model's test loss less its own, nats.
-        retention: retention loss, full - LIFT, nats: above 0, LIFT forgets less.
+        retention: difference in retention loss, nats: above 0, the challenger forgets less.
         matched_retention: the same at equal task loss.
-        accuracy: LIFT - full, 0 to 1 (classification).
-        cold_cost, spent_cost, wall_time, peak_memory: log of LIFT / full, of a confirm run's
+        accuracy: challenger - reference, 0 to 1 (classification).
+        cold_cost, spent_cost, wall_time, peak_memory: log of the ratio of a confirm run's
             device-seconds with an empty prefix cache, as spent, its wall seconds with start-up and
             checkpoints, and its peak bytes.
     """
 
     config: StudyConfig
     base: BaseModelRecord | None
+    pair: Pair
     cells: tuple[CellSummary, ...]
     points: tuple[PairedPoint, ...]
     tuning: tuple[BestOfK, ...]
     curve: Curve | None
-    gains: dict[Arm, Curve | None]
+    gains: dict[str, Curve | None]
     retention: Curve | None
     matched_retention: Curve | None
     accuracy: Curve | None
@@ -60,8 +62,13 @@ class Evidence:
     spent_cost: Curve | None
     wall_time: Curve | None
     peak_memory: Curve | None
-    least_gib: tuple[tuple[Arm, float], ...] = ()
-    ran_out: tuple[Arm, ...] = ()
+    least_gib: tuple[tuple[str, float], ...] = ()
+    ran_out: tuple[str, ...] = ()
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Those of the pair that the study has."""
+        return tuple(arm for arm in self.config.arms.names if arm in self.pair)
 
 
 def evidence_of(
@@ -69,18 +76,26 @@ def evidence_of(
     cells: Sequence[CellSummary],
     base: BaseModelRecord | None,
     tuning: Sequence[BestOfK] = (),
+    pair: Pair | None = None,
 ) -> Evidence:
-    """From the cells of a study in any state."""
-    points = pair_runs(cells)
+    """From the cells of a study in any state.
+
+    Args:
+        pair: None: the study's first.
+    """
+    pair = pair or pairs_of(config.arms.names)[0]
+    cells = [cell for cell in cells if cell.arm in pair]
+    points = pair_runs(cells, pair)
     retention, matched = forgetting_curves(cells, points)
     return Evidence(
         config=config,
         base=base,
+        pair=pair,
         cells=tuple(cells),
         points=points,
-        tuning=tuple(tuning),
+        tuning=tuple(curve for curve in tuning if curve.arm in pair),
         curve=_loss_curve(points, base),
-        gains={arm: _gain(cells, arm, base) for arm in ARMS},
+        gains={arm: _gain(cells, arm, base) for arm in pair},
         retention=retention,
         matched_retention=matched,
         accuracy=_accuracy_curve(points),
@@ -101,7 +116,7 @@ def _loss_curve(points: Sequence[PairedPoint], base: BaseModelRecord | None) -> 
     return curve_of(paired_losses(points, _test_loss, split_error))
 
 
-def _gain(cells: Sequence[CellSummary], arm: Arm, base: BaseModelRecord | None) -> Curve | None:
+def _gain(cells: Sequence[CellSummary], arm: str, base: BaseModelRecord | None) -> Curve | None:
     if base is None:
         return None
     before = base.test_losses

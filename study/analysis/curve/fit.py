@@ -1,6 +1,6 @@
-"""D(n), full minus LIFT by dataset size: the fitted curve, its intervals, where it crosses zero.
+"""D(n), the arms' difference by dataset size: the fitted curve, its intervals, where it crosses 0.
 
-D(n) is the test loss of full less that of LIFT, so above 0 favours LIFT. A polynomial in log2 n is
+D(n) is the reference's test loss less the challenger's (see `Pair`). A polynomial in log2 n is
 fitted to the means of the replicates. Its variance is HC2 (MacKinnon and White 1985), since noise
 is larger at small sizes, with the degrees of freedom of Bell and McCaffrey (2002): the fewer of
 those under equal noise and under the noise found at each size, as the first are too many where
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special  # not scipy.stats, which takes two to three times as long to import
 
-LEVEL = 0.95
+from study.analysis.rules import LEVEL, Pair
+
 _BEND_FROM = 8
 """Points from which the curve may bend: degree 2 instead of 1."""
 _PRIOR_POINTS = 2.0
@@ -26,6 +27,7 @@ _GRID = 201
 """Sizes at which the band is looked at, evenly spaced in log n over the tested range."""
 
 Floats = NDArray[np.float64]
+Side = Literal["reference", "challenger"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class PairedLosses:
 
     Attributes:
         sizes: (points,) training examples.
-        differences: (points,) nats, full - LIFT, mean over the point's confirm pairs.
+        differences: (points,) nats, reference - challenger, mean over the point's confirm pairs.
         pairs: (points,) confirm pairs, R in the formulas.
         scatter: (points,) squared deviations of the pairs' differences from their mean, summed.
         test_covariance: (points, points) covariance of the differences that is due to which
@@ -99,19 +101,37 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Crossover:
-    """Where LIFT's advantage ends, or begins, inside the tested sizes.
+    """Where the challenger's advantage ends, or begins, inside the tested sizes.
 
     Attributes:
-        kind: ``crossover``, ``lift`` or ``full`` (that arm is better throughout), or
+        kind: ``crossover``, ``challenger`` or ``reference`` (it is better throughout), or
             ``unidentified``.
         low, high: for ``crossover``: between which sizes D is 0, by the simultaneous band.
-        small: for ``crossover``: the arm that is better below it.
+        small: for ``crossover``: which is better below it.
     """
 
-    kind: Literal["crossover", "lift", "full", "unidentified"]
+    kind: Literal["crossover", "unidentified"] | Side
     low: float | None = None
     high: float | None = None
-    small: Literal["lift", "full"] | None = None
+    small: Side | None = None
+
+    def sides(self, pair: Pair) -> tuple[str, str]:
+        """For ``crossover``: the arm that is better below it, and the one above it."""
+        small = pair.challenger if self.small == "challenger" else pair.reference
+        return small, pair.other(small)
+
+    def throughout(self, pair: Pair) -> str | None:
+        """The arm that is better at every tested size; None where that is not shown."""
+        return {"challenger": pair.challenger, "reference": pair.reference}.get(self.kind)
+
+    def to_dict(self, pair: Pair) -> dict[str, Any]:
+        """Plain values, with arms by their names."""
+        return {
+            "kind": self.throughout(pair) or self.kind,
+            "low": self.low,
+            "high": self.high,
+            "small": None if self.small is None else self.sides(pair)[0],
+        }
 
 
 class Curve:
@@ -191,39 +211,25 @@ class Curve:
         band = self.band(sizes)
         above, below = band.low > 0, band.high < 0
         if above.all():
-            return Crossover("lift")
+            return Crossover("challenger")
         if below.all():
-            return Crossover("full")
+            return Crossover("reference")
         if not (above.any() and below.any()):
             return Crossover("unidentified")
         first_above, first_below = int(above.argmax()), int(below.argmax())
-        small: Literal["lift", "full"] = "lift" if first_above < first_below else "full"
+        small: Side = "challenger" if first_above < first_below else "reference"
         # From the last size before the other side is reached, to the first one on it.
         end = max(first_above, first_below)
-        start = int(np.flatnonzero((above if small == "lift" else below)[:end])[-1])
+        start = int(np.flatnonzero((above if small == "challenger" else below)[:end])[-1])
         return Crossover("crossover", float(sizes[start]), float(sizes[end]), small)
 
     def lack_of_fit(self) -> tuple[float, float] | None:
         """How far the sizes' means lie from the curve: (largest distance in nats, p value of the F
         test against the scatter within sizes); None where the sizes leave nothing to test."""
-        levels = np.unique(self.paired.sizes)
-        spare = len(levels) - self.degree - 1
-        pure_freedom = len(self.paired.sizes) - len(levels)
-        if spare < 1 or pure_freedom < 1:
-            return None
-        fitted = self.paired.differences - self._make_residuals @ self.paired.differences
-        lack = pure = worst = 0.0
-        for level in levels:
-            mine = self.paired.sizes == level
-            values = self.paired.differences[mine]
-            distance = float(values.mean() - fitted[mine][0])
-            worst = max(worst, abs(distance))
-            lack += len(values) * distance**2
-            pure += float(((values - values.mean()) ** 2).sum())
-        if pure == 0.0:
-            return worst, 1.0 if lack == 0.0 else 0.0
-        ratio = (lack / spare) / (pure / pure_freedom)
-        return worst, float(special.fdtrc(spare, pure_freedom, ratio))
+        values = self.paired.differences
+        fitted = values - self._make_residuals @ values
+        found = lack_of_fit(self.paired.sizes, values, fitted, self.degree + 1)
+        return None if found.p is None else (found.worst, found.p)
 
     def _terms(self, log_sizes: Floats) -> Floats:
         # Centred and scaled: the same curve, better conditioned.
@@ -253,6 +259,50 @@ class Curve:
         return difference, scatter + test, _combine((scatter, freedom), (test, test_freedom))
 
 
+@dataclass(frozen=True)
+class LackOfFit:
+    """How far the means at each size lie from a fitted line, against the scatter within sizes.
+
+    Attributes:
+        worst: the largest distance of a mean.
+        lack, pure: sums of squares, of the means' distances and within sizes.
+        p: p value of the F test; None where the sizes leave nothing to test.
+    """
+
+    worst: float
+    lack: float
+    pure: float
+    p: float | None
+
+
+def lack_of_fit(
+    sizes: Floats, values: Floats, fitted: Floats, terms: int, none: float = 0.0
+) -> LackOfFit:
+    """Of a line through `values`.
+
+    Args:
+        sizes, values, fitted: of each point; equal sizes have equal fitted values.
+        terms: of the line.
+        none: sums of squares up to this are rounding, and taken for 0.
+    """
+    levels = np.unique(sizes)
+    lack = pure = worst = 0.0
+    for level in levels:
+        mine = sizes == level
+        distance = float(values[mine].mean() - fitted[mine][0])
+        worst = max(worst, abs(distance))
+        lack += int(mine.sum()) * distance**2
+        pure += float(((values[mine] - values[mine].mean()) ** 2).sum())
+    lack, pure = (0.0 if squares <= none else squares for squares in (lack, pure))
+    spare, within = len(levels) - terms, len(sizes) - len(levels)
+    if spare < 1 or within < 1:
+        return LackOfFit(worst, lack, pure, None)
+    if pure == 0.0:
+        return LackOfFit(worst, lack, pure, 1.0 if lack == 0.0 else 0.0)
+    ratio = (lack / spare) / (pure / within)
+    return LackOfFit(worst, lack, pure, float(special.fdtrc(spare, within, ratio)))
+
+
 def degree_for(sizes: Sequence[float] | Floats) -> int:
     """Of the polynomial: 2 from eight points and three sizes on, else 1; 0 at one size."""
     levels = len(np.unique(np.asarray(sizes)))
@@ -268,7 +318,7 @@ def split_covariance(
     the linearised ratio (Cochran 1977, 6.4).
 
     Args:
-        differences: (points, test examples) full - LIFT of each example, nats per target.
+        differences: (points, test examples) the difference of each example, nats per target.
         weights: (test examples,) targets of each example.
         sources: where each example comes from; those of one source count as one (a cluster).
 

@@ -29,9 +29,10 @@ def retention_loss(trial: TrialRecord) -> float | None:
 def forgetting_curves(
     cells: Sequence[CellSummary], points: Sequence[PairedPoint]
 ) -> tuple[Curve | None, Curve | None]:
-    """full - LIFT in nats of retention loss by dataset size: (as measured, at equal task loss).
+    """Nats of retention loss by dataset size: (as measured, at equal task loss).
 
-    Above 0: LIFT forgets less. The second is None where the arms' task losses do not overlap.
+    Above 0: the challenger forgets less. The second is None where the arms' task losses do not
+    overlap.
     """
     raw = paired_losses(points, retention_loss)
     return curve_of(raw), curve_of(None if raw is None else _matched(cells, points, raw))

@@ -10,6 +10,7 @@ import numpy as np
 
 from study.analysis.cells.base import CellSummary, ReplicateSummary
 from study.analysis.curve.fit import Curve, Floats, PairedLosses, split_covariance
+from study.analysis.rules import Pair
 from study.protocol.records import TrialRecord
 
 Quantity = Callable[[TrialRecord], float | None]
@@ -24,7 +25,7 @@ class PairedPoint:
     """A replicate that both arms confirmed.
 
     Attributes:
-        pairs: (full, LIFT) runs with the same subset and the same order of examples.
+        pairs: (reference, challenger) runs with the same subset and the same order of examples.
     """
 
     size: int
@@ -32,15 +33,15 @@ class PairedPoint:
     pairs: tuple[tuple[TrialRecord, TrialRecord], ...]
 
 
-def pair_runs(cells: Iterable[CellSummary]) -> tuple[PairedPoint, ...]:
+def pair_runs(cells: Iterable[CellSummary], pair: Pair) -> tuple[PairedPoint, ...]:
     """By ascending size and replicate; runs without a counterpart are left out."""
-    arms: dict[str, dict[tuple[int, int], ReplicateSummary]] = {"full": {}, "lift": {}}
+    arms: dict[str, dict[tuple[int, int], ReplicateSummary]] = {arm: {} for arm in pair}
     for cell in cells:
         arms[cell.arm] |= {(cell.size, r.replicate): r for r in cell.replicates}
     points = []
-    for size, replicate in sorted(arms["full"].keys() & arms["lift"].keys()):
-        full, lift = (_by_index(arms[arm][size, replicate]) for arm in ("full", "lift"))
-        pairs = tuple((full[i], lift[i]) for i in sorted(full.keys() & lift.keys()))
+    for size, replicate in sorted(arms[pair.reference].keys() & arms[pair.challenger].keys()):
+        left, right = (_by_index(arms[arm][size, replicate]) for arm in pair)
+        pairs = tuple((left[i], right[i]) for i in sorted(left.keys() & right.keys()))
         if pairs:
             points.append(PairedPoint(size, replicate, pairs))
     return tuple(points)
@@ -49,7 +50,7 @@ def pair_runs(cells: Iterable[CellSummary]) -> tuple[PairedPoint, ...]:
 def paired_losses(
     points: Iterable[PairedPoint], quantity: Quantity, split_error: SplitNoise | None = None
 ) -> PairedLosses | None:
-    """full - LIFT of a quantity; None if no pair has it in both arms.
+    """reference - challenger of a quantity; None if no pair has it in both arms.
 
     Args:
         split_error: what to add for the split that the quantity was measured on; None: nothing.

@@ -1,4 +1,4 @@
-"""Full or LIFT, at one dataset size: the decision rule.
+"""Which of two arms, at one dataset size: the decision rule.
 
 In order: memory forces an arm; a gate fails, so there is not enough evidence; an arm is better by
 more than rho with .95 probability; it is not worse by rho at .95 and at least 10 % cheaper; it is
@@ -14,11 +14,11 @@ from study.analysis.cells.base import Interval
 from study.analysis.cells.tuning import search_trials
 from study.analysis.curve.evidence import Evidence
 from study.analysis.curve.fit import Curve
-from study.analysis.rules import CHEAPER, LEANING, MAX_CONFIDENCE, SURE, Arm
+from study.analysis.rules import CHEAPER, LEANING, MAX_CONFIDENCE, SURE
 from study.analysis.verdict.gates import bracket, has_learned, outcome_gates
 from study.analysis.verdict.memory import memory_gate, only_arm, peaks_gib
 from study.analysis.verdict.next_runs import next_runs
-from study.analysis.verdict.records import Answer, Retention, Verdict
+from study.analysis.verdict.records import Answer, Chances, Retention, Verdict
 
 
 def decide(
@@ -57,6 +57,7 @@ def decide(
             dataset_size,
             verdict.failed_gates,
             search_trials(evidence.config, evidence.tuning, _near(evidence, dataset_size)),
+            evidence.pair,
         )
         verdict = dataclasses.replace(verdict, next_runs=runs)
     return verdict
@@ -76,12 +77,13 @@ def _described(evidence: Evidence, size: int, limit: float | None) -> Verdict:
         arm=None,
         confidence=None,
         rho=rho,
+        pair=evidence.pair,
         accuracy=_interval(evidence.accuracy, size),
         cost=_ratio(evidence.cold_cost, size),
         amortised_cost=_ratio(evidence.spent_cost, size),
         wall_time=_ratio(evidence.wall_time, size),
         memory=_ratio(evidence.peak_memory, size),
-        memory_gib=peaks_gib(evidence.cells, _near(evidence, size)),
+        memory_gib=peaks_gib(evidence.cells, _near(evidence, size), evidence.pair),
         memory_least_gib=evidence.least_gib,
         memory_ran_out=evidence.ran_out,
         memory_limit_gib=limit,
@@ -97,43 +99,46 @@ def _described(evidence: Evidence, size: int, limit: float | None) -> Verdict:
     return dataclasses.replace(
         described,
         difference=_interval(curve, size),
-        lift_better=float(at.probability_above(0.0)[0]),
-        lift_better_by_rho=float(at.probability_above(rho)[0]),
-        full_better=float(at.probability_below(0.0)[0]),
-        full_better_by_rho=float(at.probability_below(-rho)[0]),
-        lift_not_worse=float(at.probability_above(-rho)[0]),
-        full_not_worse=float(at.probability_below(rho)[0]),
+        chances={
+            evidence.pair.reference: Chances(
+                better=float(at.probability_below(0.0)[0]),
+                better_by_rho=float(at.probability_below(-rho)[0]),
+                not_worse=float(at.probability_below(rho)[0]),
+            ),
+            evidence.pair.challenger: Chances(
+                better=float(at.probability_above(0.0)[0]),
+                better_by_rho=float(at.probability_above(rho)[0]),
+                not_worse=float(at.probability_above(-rho)[0]),
+            ),
+        },
         one_run=Interval(float(one.difference[0]), float(one.low[0]), float(one.high[0])),
     )
 
 
-def _ruled(evidence: Evidence, found: Verdict) -> tuple[Answer, Arm | None, float | None]:
+def _ruled(evidence: Evidence, found: Verdict) -> tuple[Answer, str | None, float | None]:
     only = only_arm(found)
     if only is not None and has_learned(evidence, only, found.dataset_size):
         return "memory", only, None
     if found.failed_gates or found.difference is None:
         return "not_enough_evidence", None, None
-    assert found.lift_better is not None and found.full_better is not None  # with the difference
-    rules: list[tuple[Answer, Arm, float | None, float]] = [
-        ("better", "lift", found.lift_better_by_rho, SURE),
-        ("better", "full", found.full_better_by_rho, SURE),
-        ("cheaper", "lift", found.lift_not_worse if _is_cheaper(found, "lift") else None, SURE),
-        ("cheaper", "full", found.full_not_worse if _is_cheaper(found, "full") else None, SURE),
-        ("lean", "lift", found.lift_better, LEANING),
-        ("lean", "full", found.full_better, LEANING),
+    chances = [(arm, found.chances[arm]) for arm in (found.pair.challenger, found.pair.reference)]
+    rules: list[tuple[Answer, str, float, float]] = [
+        *(("better", arm, of.better_by_rho, SURE) for arm, of in chances),
+        *(("cheaper", arm, of.not_worse, SURE) for arm, of in chances if _is_cheaper(found, arm)),
+        *(("lean", arm, of.better, LEANING) for arm, of in chances),
     ]
     for answer, arm, probability, level in rules:
-        if probability is not None and probability >= level:
+        if probability >= level:
             return answer, arm, probability
     return "not_enough_evidence", None, None
 
 
-def _is_cheaper(found: Verdict, arm: Arm) -> bool:
-    """By its whole interval, which is of LIFT over full."""
+def _is_cheaper(found: Verdict, arm: str) -> bool:
+    """By its whole interval."""
     cost = found.cost
     if cost is None or cost.low is None or cost.high is None:
         return False
-    return cost.high <= CHEAPER if arm == "lift" else cost.low >= 1 / CHEAPER
+    return cost.high <= CHEAPER if arm == found.pair.challenger else cost.low >= 1 / CHEAPER
 
 
 def _near(evidence: Evidence, size: int) -> tuple[int, ...]:
@@ -151,8 +156,10 @@ def _retention(evidence: Evidence, size: int) -> Retention | None:
         difference=difference,
         matched=_interval(evidence.matched_retention, size),
         rho=rho,
-        probability_full_forgets=float(at.probability_above(rho)[0]),
-        probability_lift_forgets=float(at.probability_below(-rho)[0]),
+        forgets={
+            evidence.pair.reference: float(at.probability_above(rho)[0]),
+            evidence.pair.challenger: float(at.probability_below(-rho)[0]),
+        },
     )
 
 

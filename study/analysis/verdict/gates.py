@@ -19,10 +19,13 @@ from study.analysis.rules import (
     FEWEST_PAIRS,
     FEWEST_REPLICATES,
     FEWEST_SIZES,
+    MOST_AT_END,
     REACH,
     SMALLEST_SPAN,
+    SPLIT_LIMIT,
     SURE,
-    Arm,
+    Pair,
+    pairs_of,
 )
 from study.config.load import StudyConfig
 from study.protocol.records import TrialRecord, TrialState, base_name
@@ -31,7 +34,6 @@ from study.strategies import arm_label
 if TYPE_CHECKING:
     from study.analysis.curve.evidence import Evidence
 
-_MOST_AT_END = 1 / 3
 _RUNS_FAILED = (
     "Runs that the study file has failed: the report says why. Mend that, then raise "
     "`search.replicates` or `confirm.seeds`."
@@ -40,12 +42,16 @@ _LAST = 0.1
 """Share of a run's steps in which its loss should not fall any more."""
 
 
-def plan_gates(config: StudyConfig, size: int) -> tuple[Gate, ...]:
-    """Those that the study file decides, for an asked dataset size."""
+def plan_gates(config: StudyConfig, size: int, pair: Pair | None = None) -> tuple[Gate, ...]:
+    """Those that the study file decides, for an asked dataset size.
+
+    Args:
+        pair: what is compared; None: the study's first two arms.
+    """
     sizes, replicates = config.dataset_sizes, config.search.replicates
     pairs = replicates * config.confirm.seeds
     return (
-        _arms_gate(config),
+        _arms_gate(config, pair or pairs_of(config.arms.names)[0]),
         _sizes_gate(sizes),
         _asked_gate(sizes, size),
         _pairs_gate({n: (replicates, pairs) for n in bracket(sizes, size)}),
@@ -58,7 +64,7 @@ def outcome_gates(evidence: Evidence, size: int) -> tuple[Gate, ...]:
     What the study file decides is judged by what there is: a study in any state has some. What
     such a gate needs that the file has already, is no edit of it.
     """
-    plan = {gate.name: gate for gate in plan_gates(evidence.config, size)}
+    plan = {gate.name: gate for gate in plan_gates(evidence.config, size, evidence.pair)}
     waiting = any(cell.counts.planned > cell.counts.ended for cell in evidence.cells)
     mend = "Let the study go on: `study run` continues it." if waiting else _RUNS_FAILED
     return tuple(
@@ -96,7 +102,7 @@ def _found_gates(evidence: Evidence, size: int) -> tuple[Gate, ...]:
 def _gates_at_any_size(evidence: Evidence) -> tuple[Gate, Gate, Gate, Gate, Gate]:
     """A grid of sizes asks for the same ones again and again."""
     return (
-        _arms_gate(evidence.config),
+        _arms_gate(evidence.config, evidence.pair),
         _sizes_gate(sorted({point.size for point in evidence.points})),
         _ends_gate(evidence),
         _fit_gate(evidence),
@@ -107,7 +113,7 @@ def _gates_at_any_size(evidence: Evidence) -> tuple[Gate, Gate, Gate, Gate, Gate
 @lru_cache(maxsize=1)
 def _search_gate(evidence: Evidence, near: tuple[int, ...]) -> Gate:
     """Many sizes of a grid lie between the same two."""
-    return tuning_gate(evidence.config, evidence.tuning, near)
+    return tuning_gate(evidence.config, evidence.tuning, near, evidence.arms)
 
 
 def bracket(sizes: Sequence[int], size: int) -> tuple[int, ...]:
@@ -130,14 +136,14 @@ def _gate(
     return Gate(name, status, found, needed, "" if status == "pass" else remedy, from_plan)
 
 
-def _arms_gate(config: StudyConfig) -> Gate:
-    names = config.arms.names
+def _arms_gate(config: StudyConfig, pair: Pair) -> Gate:
+    names = [arm for arm in config.arms.names if arm in pair]
     return _gate(
         "Arms",
         len(names) == 2,
         " and ".join(map(arm_label, names)),
-        "both full and LIFT",
-        "Write `arms: [full, lift]` into the study file.",
+        f"both {' and '.join(pair.labels)}",
+        f"Write `arms: [{', '.join(pair)}]` into the study file.",
         from_plan=True,
     )
 
@@ -196,18 +202,20 @@ def _pairs_gate(counts: dict[int, tuple[int, int]]) -> Gate:
 
 
 def _trials_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
-    counts: dict[str, int] = {"full": 0, "lift": 0}
+    counts = dict.fromkeys(evidence.pair, 0)
     waiting = 0
     for cell in evidence.cells:
         if cell.size in sizes:
             counts[cell.arm] += sum(r.search_planned for r in cell.replicates)
             waiting += cell.counts.planned - cell.counts.ended
-    found = f"{counts['full']} search trials of full, {counts['lift']} of LIFT"
+    first, second = counts.values()
+    left, right = evidence.pair.labels
+    found = f"{first} search trials of {left}, {second} of {right}"
     if waiting:
         found += f"; {counted(waiting, 'trial')} not ended"
     return _gate(
         "Trial counts",
-        counts["full"] == counts["lift"] > 0 and not waiting,
+        first == second > 0 and not waiting,
         found,
         "as many search trials in both arms next to the asked size, all of them ended",
         "Let the study go on: `study run` continues it.",
@@ -235,7 +243,7 @@ def _learned_gate(evidence: Evidence, size: int) -> Gate:
     return _gate("Learning", len(learned) == 2 and all(learned), "; ".join(told), needed, remedy)
 
 
-def has_learned(evidence: Evidence, arm: Arm, size: int) -> bool:
+def has_learned(evidence: Evidence, arm: str, size: int) -> bool:
     """Whether an arm is known to beat the base model on test by more than rho."""
     curve = evidence.gains[arm]
     if curve is None:
@@ -246,7 +254,7 @@ def has_learned(evidence: Evidence, arm: Arm, size: int) -> bool:
 
 def _ends_gate(evidence: Evidence) -> Gate:
     told, at_end = [], []
-    for arm in evidence.config.arms.names:
+    for arm in evidence.arms:
         found = winners_at_ends(evidence, arm)
         if found is None:
             told.append(f"{arm_label(arm)}: not searched")
@@ -254,7 +262,7 @@ def _ends_gate(evidence: Evidence) -> Gate:
         winners, low, high = found
         worst, end = max((low, "lowest"), (high, "highest"))
         told.append(f"{arm_label(arm)}: {worst} of {winners} winners in the {end} tenth")
-        if worst > _MOST_AT_END * winners:
+        if worst > MOST_AT_END * winners:
             at_end.append(arm)
     status: GateStatus = ("pass", "fail", "warn")[len(at_end)]
     return _gate(
@@ -288,7 +296,7 @@ def winners_at_ends(evidence: Evidence, arm: str) -> tuple[int, int, int] | None
 def _falling_gate(evidence: Evidence, sizes: Iterable[int]) -> Gate:
     rho = evidence.config.decision.rho
     told, worst, known = [], [], True
-    for arm in evidence.config.arms.names:
+    for arm in evidence.arms:
         falls = {size: _mean_fall(evidence, arm, size) for size in sizes}
         found = [(fall, size) for size, fall in falls.items() if fall is not None]
         known = known and len(found) == len(falls) > 0
@@ -359,7 +367,7 @@ def _fit_gate(evidence: Evidence) -> Gate:
 
 def _divergence_gate(evidence: Evidence) -> Gate:
     shares = {}
-    for arm in evidence.config.arms.names:
+    for arm in evidence.arms:
         cells = [cell for cell in evidence.cells if cell.arm == arm]
         ended = sum(cell.counts.ended for cell in cells)
         shares[arm] = wilson(sum(cell.counts.diverged for cell in cells), ended), ended
@@ -392,9 +400,9 @@ def _split_gate(evidence: Evidence, size: int) -> tuple[Gate, ...]:
     return (
         _gate(
             "Test split",
-            "pass" if error <= rho / 4 else "warn",
+            "pass" if error <= SPLIT_LIMIT * rho else "warn",
             f"standard error {error:.4f} nats from {counted(examples, 'example')}",
-            f"at most {rho / 4:g} nats (a quarter of rho)",
+            f"at most {SPLIT_LIMIT * rho:g} nats (a quarter of rho)",
             "A larger test split (`data.test_size`) in a new study would narrow the interval.",
         ),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from study.analysis.cells.base import CellSummary, Gate
 from study.analysis.curve.fit import Curve
-from study.analysis.rules import ENOUGH
+from study.analysis.rules import ENOUGH, Pair
 from study.analysis.verdict.growth import Growth, grown, mended, nearest_gap
 from study.analysis.verdict.outlook import Outlook
 from study.analysis.verdict.records import NextRuns
@@ -27,6 +27,7 @@ def next_runs(
     dataset_size: int,
     failed_gates: Sequence[Gate] = (),
     trials: int = 0,
+    pair: Pair | None = None,
 ) -> tuple[NextRuns, ...]:
     """The cheapest runs that would shorten the interval at a size, at most three.
 
@@ -41,10 +42,11 @@ def next_runs(
         cells: of both arms.
         failed_gates: at `dataset_size`.
         trials: of each search, that it needs to be long enough.
+        pair: what is compared; None: the study's first two arms.
     """
     if len(config.arms.names) < 2:
         return ()
-    outlook = Outlook(config, curve, cells, dataset_size)
+    outlook = Outlook(config, curve, cells, dataset_size, pair)
     if (rest := outlook.finished()) is not None:
         return (rest,)
     if curve is not None and any(not gate.from_plan for gate in failed_gates):

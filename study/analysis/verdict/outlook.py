@@ -9,7 +9,7 @@ from study.analysis.cells.base import CellSummary, mean
 from study.analysis.curve.design import precision_at, replicated
 from study.analysis.curve.fit import Curve
 from study.analysis.curve.noise import SplitNoise, noise_on_record
-from study.analysis.rules import CHEAPER, SPLIT_LIMIT, SURE
+from study.analysis.rules import CHEAPER, SPLIT_LIMIT, SURE, Pair, pairs_of
 from study.analysis.verdict.growth import Growth, planned_runs
 from study.analysis.verdict.records import NextRuns
 from study.config.load import StudyConfig
@@ -26,11 +26,18 @@ class Outlook:
         curve: of its confirm runs; None: too few.
         cells: of both arms.
         size: training examples.
+        pair: what is compared; None: the study's first two arms.
     """
 
     def __init__(
-        self, config: StudyConfig, curve: Curve | None, cells: Sequence[CellSummary], size: int
+        self,
+        config: StudyConfig,
+        curve: Curve | None,
+        cells: Sequence[CellSummary],
+        size: int,
+        pair: Pair | None = None,
     ) -> None:
+        self._pair = pair or pairs_of(config.arms.names)[0]
         self.config, self._cells, self._size = config, tuple(cells), size
         self._rho = config.decision.rho
         self._noise = noise_on_record(config.search.trials, curve)
@@ -144,20 +151,21 @@ class Outlook:
         return half_width, found.chance(gap, SURE, point, split.variance)
 
     def _margins(self) -> list[tuple[int, float]]:
-        """For LIFT (1) and full (-1): what is added to its advantage before it must be above 0:
-        -rho where it has to be better, rho where it is cheap enough not to be worse."""
+        """For the challenger (1) and the reference (-1): what is added to its advantage before it
+        must be above 0: -rho where it has to be better, rho where it is cheap enough not to be
+        worse."""
         ratio = self._cost_ratio()
-        lift = self._rho if ratio is not None and ratio <= CHEAPER else -self._rho
-        full = self._rho if ratio is not None and ratio >= 1 / CHEAPER else -self._rho
-        return [(1, lift), (-1, full)]
+        cheap = ratio is not None and ratio <= CHEAPER, ratio is not None and ratio >= 1 / CHEAPER
+        challenger, reference = (self._rho if found else -self._rho for found in cheap)
+        return [(1, challenger), (-1, reference)]
 
     def _cost_ratio(self) -> float | None:
-        """LIFT / full, device-seconds of a run with an empty prefix cache, at the nearest size."""
+        """Of device-seconds of a run with an empty prefix cache, at the nearest size."""
         known = {(c.arm, c.size): c.cost.run_cold_device_seconds for c in self._cells}
         for size in sorted({c.size for c in self._cells}, key=self._distance):
-            full, lift = known.get(("full", size)), known.get(("lift", size))
-            if full and lift:
-                return lift / full
+            reference, challenger = (known.get((arm, size)) for arm in self._pair)
+            if reference and challenger:
+                return challenger / reference
         return None
 
     def _distance(self, size: int) -> float:

@@ -13,14 +13,12 @@ from study.analysis.cells.base import CellSummary, score_of
 from study.analysis.cells.best_of_k import best_of_k
 from study.analysis.cells.estimates import mean_metrics, pooled_sd, validation_metrics_of
 from study.analysis.curve.noise import assumed_noise
+from study.analysis.rules import LEVEL, pairs_of
 from study.analysis.verdict.growth import Growth, mended, planned_runs
-from study.config.load import ArmsConfig, StudyConfig
-from study.config.space.read import ARMS
+from study.config.arms import read_arms
+from study.config.load import StudyConfig
 from study.protocol.records import Stage, TrialRecord, TrialState
 from study.protocol.results import StudyResults
-
-_LEVEL = 0.95
-"""Of all differences that seeds alone make, so many are smaller than what tells losses apart."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,14 @@ def rankings(results: StudyResults, cells: Sequence[CellSummary]) -> tuple[Ranki
 def to_comparison(config: StudyConfig) -> tuple[str, int]:
     """What makes a sweep a study that can choose between the arms at its size: the lines to change
     in its file, and how many trials that adds, all of them where an arm is added."""
-    both = config.model_copy(update={"arms": ArmsConfig.model_validate(list(ARMS))})
+    names, pair = config.arms.names, pairs_of(config.arms.names)[0]
+    both = config
+    if len(names) < 2:
+        both = config.model_copy(update={"arms": read_arms(list(pair))})
     growth = Growth(both, mended(both, config.decision.dataset_size or config.dataset_sizes[-1]))
-    if len(config.arms.names) == 2:
+    if len(names) > 1:
         return growth.change, growth.trials
-    lines = ["arms: [full, lift]", *([growth.change] if growth.change else [])]
+    lines = [f"arms: [{', '.join(pair)}]", *([growth.change] if growth.change else [])]
     return ", ".join(lines), sum(planned_runs(growth.after).values())
 
 
@@ -124,8 +125,9 @@ def _ranking(
 
 
 def _reach(sd: float, freedom: int, one: Ranked, other: Ranked) -> float:
-    """By Student's t, or the normal distribution where the deviation is assumed."""
-    side = 0.5 + _LEVEL / 2
+    """Nats below which `LEVEL` of the differences that seeds alone make lie: by Student's t, or the
+    normal distribution where the deviation is assumed."""
+    side = 0.5 + LEVEL / 2
     quantile = float(special.stdtrit(freedom, side) if freedom else special.ndtri(side))
     return quantile * sd * math.sqrt(1 / max(one.runs, 1) + 1 / max(other.runs, 1))
 

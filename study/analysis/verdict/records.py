@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from study.analysis.cells.base import Gate, Interval
-from study.analysis.rules import Arm
+from study.analysis.rules import Pair
 
+_BETTER = ("better", "better_by_rho")
 Answer = Literal["memory", "better", "cheaper", "lean", "not_enough_evidence"]
 
 
@@ -37,22 +39,35 @@ class NextRuns:
 
 @dataclass(frozen=True)
 class Retention:
-    """Forgetting at a dataset size: rise of the loss on general text, full - LIFT.
+    """Forgetting at a dataset size: rise of the loss on general text, reference - challenger.
 
     Attributes:
-        difference: nats; above 0: LIFT forgets less.
+        difference: nats; above 0: the challenger forgets less.
         matched: the same at equal task loss: what is left of it when less learning is taken into
             account; None where the arms' task losses do not overlap.
         rho: nats, the difference in forgetting that matters (`decision.retention_rho`).
-        probability_full_forgets, probability_lift_forgets: that this arm forgets more than the
-            other by more than `rho`.
+        forgets: of each arm, the probability that it forgets more than the other by more than
+            `rho`.
     """
 
     difference: Interval
     matched: Interval | None
     rho: float
-    probability_full_forgets: float
-    probability_lift_forgets: float
+    forgets: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Chances:
+    """Of one arm's test loss against the other's, uncapped.
+
+    Attributes:
+        better, better_by_rho, not_worse: probabilities that it is lower, lower by more than rho,
+            and not higher by rho.
+    """
+
+    better: float
+    better_by_rho: float
+    not_worse: float
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class Verdict:
     Attributes:
         dataset_size: training examples that were asked about.
         basis: the comparison basis, as in the study file.
+        pair: the arms; signs and ratios below are as it says.
         answer: the rule that decided: ``memory`` (the other arm does not fit), ``better`` (by
             more than rho), ``cheaper`` (not worse by rho, and cheaper), ``lean`` (no claim) or
             ``not_enough_evidence``.
@@ -69,19 +85,17 @@ class Verdict:
         confidence: of the statement that `answer` makes, 0 to `MAX_CONFIDENCE`; None where none
             is made.
         rho: nats, the difference in test loss that matters.
-        difference: test loss of full - LIFT in nats: above 0 favours LIFT; None without a curve.
-        lift_better, lift_better_by_rho, full_better, full_better_by_rho, lift_not_worse,
-            full_not_worse: probabilities that D > 0, D > rho, D < 0, D < -rho, D > -rho and
-            D < rho, uncapped; None without a curve.
+        difference: in test loss, nats; None without a curve.
+        chances: of each arm; empty without a curve.
         one_run: the difference that one more pair of runs would show, each tuned once.
-        accuracy: classification: accuracy of LIFT - full; None otherwise.
-        cost: LIFT / full, device-seconds of a run with an empty prefix cache.
+        accuracy: classification: that of challenger - reference; None otherwise.
+        cost: ratio of the device-seconds of a run with an empty prefix cache.
         amortised_cost: the same as spent inside a sweep.
-        wall_time: LIFT / full, wall seconds of such a run as spent.
-        memory: LIFT / full, peak bytes.
+        wall_time: ratio of the wall seconds of such a run as spent.
+        memory: ratio of peak bytes.
         memory_gib: each arm's peak per device, GiB; empty where it was not measured.
-        memory_least_gib: what an arm holds per device at least, GiB, by formula; of full alone, and
-            empty where the model's size is not known.
+        memory_least_gib: what an arm holds per device at least, GiB, by formula; of one that
+            trains everything alone, and empty where the model's size is not known.
         memory_ran_out: arms that had not enough memory for a single example in this study.
         memory_limit_gib: what was asked; None: no limit.
         retention: None where it was not measured.
@@ -94,25 +108,21 @@ class Verdict:
     dataset_size: int
     basis: str
     answer: Answer
-    arm: Arm | None
+    arm: str | None
     confidence: float | None
     rho: float
+    pair: Pair
     difference: Interval | None = None
-    lift_better: float | None = None
-    lift_better_by_rho: float | None = None
-    full_better: float | None = None
-    full_better_by_rho: float | None = None
-    lift_not_worse: float | None = None
-    full_not_worse: float | None = None
+    chances: dict[str, Chances] = field(default_factory=dict)
     one_run: Interval | None = None
     accuracy: Interval | None = None
     cost: Interval | None = None
     amortised_cost: Interval | None = None
     wall_time: Interval | None = None
     memory: Interval | None = None
-    memory_gib: tuple[tuple[Arm, float], ...] = ()
-    memory_least_gib: tuple[tuple[Arm, float], ...] = ()
-    memory_ran_out: tuple[Arm, ...] = ()
+    memory_gib: tuple[tuple[str, float], ...] = ()
+    memory_least_gib: tuple[tuple[str, float], ...] = ()
+    memory_ran_out: tuple[str, ...] = ()
     memory_limit_gib: float | None = None
     retention: Retention | None = None
     extrapolated: bool = False
@@ -127,8 +137,8 @@ class Verdict:
 
     @property
     def perplexity_change(self) -> Interval | None:
-        """The difference as LIFT's perplexity against full's, 0.01: LIFT's is 1 % lower. For a
-        loss of D nats less it is 1 - exp(-D)."""
+        """The difference as the challenger's perplexity against the reference's, 0.01: it is 1 %
+        lower. For a loss of D nats less it is 1 - exp(-D)."""
         if self.difference is None:
             return None
         value, low, high = self.difference.value, self.difference.low, self.difference.high
@@ -137,6 +147,28 @@ class Verdict:
             None if low is None else 1.0 - math.exp(-low),
             None if high is None else 1.0 - math.exp(-high),
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; what is an arm's is named by it, e.g. ``lift_better``."""
+        told: dict[str, Any] = {}
+        for name, value in dataclasses.asdict(self).items():
+            if name == "chances":
+                told |= self._named_chances()
+            elif name != "pair":
+                told[name] = value
+        if told["retention"] is not None:
+            forgets = told["retention"].pop("forgets")
+            told["retention"] |= {f"probability_{arm}_forgets": p for arm, p in forgets.items()}
+        return told
+
+    def _named_chances(self) -> dict[str, float | None]:
+        reference, challenger = self.pair
+        names = [(arm, chance) for arm in (challenger, reference) for chance in _BETTER]
+        names += [(arm, "not_worse") for arm in (challenger, reference)]
+        return {
+            f"{arm}_{chance}": getattr(self.chances[arm], chance) if self.chances else None
+            for arm, chance in names
+        }
 
     @property
     def failed_gates(self) -> tuple[Gate, ...]:

@@ -8,18 +8,17 @@ from typing import Any
 
 from study.config.schema.search_space import Schema
 from study.config.schema.study_file import study_schema
+from study.strategies import STRATEGIES
 
 # Where the schema's alternatives are too many to list, what they come to.
 VALUES = {
     "dataset_sizes": "a number, or a list",
     "tracking": "`tensorboard`, `mlflow`, `wandb`, or a list",
-    "arms": "`full`, `lift`, a list of them, or a section",
+    "arms": f"{', '.join(f'`{arm}`' for arm in STRATEGIES)}, a list of them, or a section",
     "data.train": "text, or a list",
     "data.validation": "text, or a list",
     "data.test": "text, or a list",
     "data.retention": "text, or a list",
-    "arms.lift.groups": 'a list, or text: "2, 4, 6"',
-    "arms.lift.always_active": "a list, or text",
     "search.space": "a name, a path, or a section",
     "search.overrides": "a section",
     "zero.overrides": "a section",
@@ -42,7 +41,10 @@ def _sections(schema: Schema) -> Iterator[tuple[str, Schema]]:
     for key, field in schema["properties"].items():
         section = _section_of(field, schema)
         if key == "arms":
-            yield "arms.lift", schema["$defs"]["LiftConfig"]
+            for arm, strategy in STRATEGIES.items():
+                options = schema["$defs"][strategy.__name__]
+                if options["properties"]:
+                    yield f"arms.{arm}", options
         elif section is not None:
             yield key, section
 
@@ -83,6 +85,8 @@ def _default(field: Schema) -> str:
 def _values(field: Schema) -> str:
     """What a key may be, in words; that null leaves it out, its default says."""
     forms = [form for form in field.get("anyOf", [field]) if form.get("type") != "null"]
+    if len(forms) > 1 and forms[0].get("type") == "array":
+        return "a list, or text"
     return ", or ".join(_form(form) for form in forms)
 
 

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from study.config.space.parameters import Parameter
-from study.config.space.read import LIFT_PARAMETERS, SHARED_PARAMETERS
-from study.strategies.lift_options import ORDERS, PHASE_STEPS
+from study.config.space.parameters import SHARED, SHARED_PARAMETERS, Parameter, arm_parameters
+from study.strategies import STRATEGIES
 
 Schema = dict[str, Any]
 
 # The newest that editors know in full.
 DRAFT = "http://json-schema.org/draft-07/schema#"
-_GROUP, _BETWEEN = "0*[1-9][0-9]*", r"[,\s]+"
-_PART = "(head|final_norm|last_[1-9][0-9]*_blocks?)"
-PART = f"^{_PART}$"
-# What `study.strategies.lift_options` reads.
-TEXTS = {
-    "groups": rf"^[,\s]*{_GROUP}({_BETWEEN}{_GROUP})*[,\s]*$",
-    "always_active": rf"^[,\s]*(none|{_PART}({_BETWEEN}{_PART})*)?[,\s]*$",
-}
-MEANINGS = {
-    "learning_rate": "Highest learning rate, after the warmup.",
-    "warmup_ratio": "Share of a trial's steps over which the learning rate rises from 0.",
-    "max_grad_norm": "Gradients with a larger norm are scaled down to this one.",
-    "weight_decay": "Instead of training.weight_decay.",
-    "beta2": "AdamW's second decay rate, instead of that in training.betas.",
-    "group_size": "Transformer blocks per group.",
-    "groups": 'Blocks of each group from the top, as text: "2, 4, 6".',
-    "order": f"Which group trains first: {', '.join(ORDERS)}.",
-    "sweeps": "Times the whole pass over the groups is repeated.",
-    "cumulative": "Groups that trained earlier in a sweep keep training.",
-    "always_active": 'What trains in every phase, as text: "head, last_2_blocks", or none.',
-    "phase_steps": f"How steps are shared among phases: {', '.join(PHASE_STEPS)}.",
-    "group_lr_decay": "Learning-rate factor per group below the top one.",
-    "rewarmup_ratio": "Share of each phase, from the second on, that warms up again.",
-}
 
 
 def space_schema() -> Schema:
@@ -52,47 +27,58 @@ def space_schema() -> Schema:
 def space_definitions() -> dict[str, Schema]:
     """``SearchSpace``, ``SpaceOverrides``, and a domain of each parameter for either."""
     definitions: dict[str, Schema] = {"SearchSpace": _space(), "SpaceOverrides": _overrides()}
-    for name, parameter in _parameters().items():
-        definitions[name] = _domain(name, parameter, whole=True)
-        definitions[f"{name}.override"] = _domain(name, parameter, whole=False)
+    for definition, parameter in _definitions().items():
+        definitions[definition] = _domain(parameter, whole=True)
+        definitions[f"{definition}.override"] = _domain(parameter, whole=False)
     return definitions
 
 
-def _parameters() -> dict[str, Parameter]:
-    return SHARED_PARAMETERS | LIFT_PARAMETERS
+def _parameters_of(section: str) -> dict[str, Parameter]:
+    return SHARED_PARAMETERS | ({} if section == SHARED else arm_parameters(section))
+
+
+def _definitions() -> dict[str, Parameter]:
+    found: dict[str, Parameter] = {}
+    for section in (SHARED, *STRATEGIES):
+        for name, parameter in _parameters_of(section).items():
+            found[_definition_of(section, name)] = parameter
+    return found
+
+
+def _definition_of(section: str, name: str) -> str:
+    """A parameter's name, and before it an arm whose own of that name is another one."""
+    parameter = _parameters_of(section)[name]
+    sections = (SHARED, *STRATEGIES)
+    first = next(p[name] for s in sections if name in (p := _parameters_of(s)))
+    return name if parameter == first else f"{section}.{name}"
 
 
 def _space() -> Schema:
     name = {"type": "string", "description": "For people; the file's name without one."}
-    return _closed({"name": name} | _sections(lambda parameter: parameter))
+    return _closed({"name": name} | _sections(""))
 
 
 def _overrides() -> Schema:
-    def overridden(parameter: str) -> str:
-        return f"{parameter}.override"
-
-    return _closed(
-        {name: _reference(overridden(name)) for name in SHARED_PARAMETERS} | _sections(overridden)
-    )
+    flat = {name: _reference(f"{name}.override") for name in SHARED_PARAMETERS}
+    return _closed(flat | _sections(".override"))
 
 
-def _sections(definition_of: Callable[[str], str]) -> dict[str, Schema]:
-    texts = {
-        "shared": "Searched in both arms, separately.",
-        "full": "Of full alone, beside the shared ones or in their place.",
-        "lift": "Of LIFT alone, beside the shared ones or in their place.",
+def _sections(kind: str) -> dict[str, Schema]:
+    texts = {SHARED: "Searched in all arms, separately."} | {
+        arm: f"Of {strategy.label} alone, beside the shared ones or in their place."
+        for arm, strategy in STRATEGIES.items()
     }
     sections = {}
     for section, text in texts.items():
-        names = _parameters() if section == "lift" else SHARED_PARAMETERS
-        section_schema = _closed({name: _reference(definition_of(name)) for name in names})
-        sections[section] = section_schema | {"type": ["object", "null"], "description": text}
+        names = _parameters_of(section)
+        known = {name: _reference(_definition_of(section, name) + kind) for name in names}
+        sections[section] = _closed(known) | {"type": ["object", "null"], "description": text}
     return sections
 
 
-def _domain(name: str, parameter: Parameter, whole: bool) -> Schema:
+def _domain(parameter: Parameter, whole: bool) -> Schema:
     """One line of a space; without `whole` a range may leave out what it does not change."""
-    value = _value(name, parameter)
+    value = _value(parameter)
     choices = _closed(
         {"choices": {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}},
         required=["choices"],
@@ -100,7 +86,7 @@ def _domain(name: str, parameter: Parameter, whole: bool) -> Schema:
     forms = [value, choices]
     if parameter.kind in ("int", "float"):
         forms.append(_range(value, parameter, whole))
-    return {"description": MEANINGS[name], "anyOf": forms}
+    return {"description": parameter.meaning, "anyOf": forms}
 
 
 def _range(value: Schema, parameter: Parameter, whole: bool) -> Schema:
@@ -121,13 +107,13 @@ def _range(value: Schema, parameter: Parameter, whole: bool) -> Schema:
     return schema | {"if": logarithmic, "then": {"properties": rules}}
 
 
-def _value(name: str, parameter: Parameter) -> Schema:
+def _value(parameter: Parameter) -> Schema:
     """A single value that the parameter allows."""
     if parameter.kind == "bool":
         return {"type": "boolean"}
     if parameter.kind == "text":
-        known = {"enum": list(parameter.words)} if parameter.words else {"pattern": TEXTS[name]}
-        return {"type": "string", **known}
+        words, pattern = list(parameter.words), parameter.pattern
+        return {"type": "string"} | ({"enum": words} if words else {"pattern": pattern})
     schema: Schema = {"type": "integer" if parameter.kind == "int" else "number"}
     if parameter.low > -float("inf"):
         schema["exclusiveMinimum" if parameter.open_low else "minimum"] = parameter.low

@@ -9,13 +9,13 @@ loader's alone: `study plan` says what is wrong with them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from study.config.arms import arms_model
 from study.config.checks import OWNED_KEYS
 from study.config.models import StudyConfig
-from study.config.schema.search_space import DRAFT, PART, TEXTS, Schema, space_definitions
-from study.config.space.read import ARMS
+from study.config.schema.search_space import DRAFT, Schema, space_definitions
+from study.strategies import STRATEGIES
 
 WHOLE: Schema = {"type": "integer", "minimum": 1}
 TEXT: Schema = {"type": "string"}
@@ -47,19 +47,16 @@ def study_schema() -> Schema:
     return {"$schema": DRAFT, "title": title, **schema, "description": "One declared comparison."}
 
 
-def _correct_arms(field: Schema, definitions: Mapping[str, Schema]) -> None:
-    arms, lift = definitions["ArmsConfig"], definitions["LiftConfig"]
-    names: Schema = {"enum": list(ARMS)}
+def _correct_arms(field: Schema, definitions: Schema) -> None:
+    arms = _tidy(arms_model().model_json_schema())
+    for name, strategy in arms.pop("$defs").items():
+        del strategy["description"]  # for who writes one; the arm has one for who uses it
+        definitions[name] = strategy
+    names: Schema = {"enum": list(STRATEGIES)}
     field["anyOf"] = [names, _list(names, uniqueItems=True), {"$ref": field.pop("$ref")}]
-    arms |= {"type": "object", "minProperties": 1}
     for arm in arms["properties"].values():
         del arm["default"]  # an arm without options is on
-    groups = {"type": "string", "pattern": TEXTS["groups"]}
-    _write(lift, "groups", anyOf=[_list(WHOLE), groups, NULL])
-    part = {"type": "string", "pattern": PART}
-    parts = {"type": "array", "items": part, "uniqueItems": True}
-    text = {"type": "string", "pattern": TEXTS["always_active"]}
-    _write(lift, "always_active", anyOf=[parts, {"const": ["none"]}, text])
+    definitions["ArmsConfig"] = arms | {"type": "object", "minProperties": 1}
 
 
 def _write(section: Schema, key: str, **form: Any) -> None:

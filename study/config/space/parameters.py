@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal, TypeGuard
 
 from study.basics.errors import ConfigError, Fault
@@ -17,13 +19,17 @@ from study.config.space.domains import (
     FloatDomain,
     IntDomain,
 )
-from study.strategies.lift_options import ORDERS, PHASE_STEPS, read_always_active, read_groups
+from study.strategies import STRATEGIES, Strategy, arm_label
+from study.strategies.base import AsText
 
-ARMS = ("full", "lift")
+SHARED = "shared"
 RANGE_KEYS = ("low", "high", "log", "step", "type")
 MAX_STEPS = 1_000_000
-MAX_SWEEPS = 1000
 EXAMPLE = "Write `{low: ..., high: ...}`, `{choices: [...]}`, or a single value to fix it."
+
+
+Kind = Literal["float", "int", "bool", "text"]
+_KINDS: Mapping[str, Kind] = {"number": "float", "integer": "int", "boolean": "bool"}
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,11 @@ class Parameter:
         words: the values of a text.
         read: for a text that lists something; raises ConfigError for one that it cannot read.
         example: such a text.
+        pattern: of all such texts, as a JSON Schema has it.
+        meaning: what it is, for people.
     """
 
-    kind: Literal["float", "int", "bool", "text"]
+    kind: Kind
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
@@ -46,6 +54,8 @@ class Parameter:
     words: tuple[str, ...] = ()
     read: Callable[[str], object] | None = None
     example: str = ""
+    pattern: str = ""
+    meaning: str = field(default="", compare=False)
 
     def allows(self, value: object) -> bool:
         """Whether `value` is of this kind and inside the interval."""
@@ -82,23 +92,80 @@ class Parameter:
 
 
 SHARED_PARAMETERS = {
-    "learning_rate": Parameter("float", 0, open_low=True),
-    "warmup_ratio": Parameter("float", 0, 1, open_high=True),
-    "max_grad_norm": Parameter("float", 0, open_low=True),
-    "weight_decay": Parameter("float", 0),
-    "beta2": Parameter("float", 0, 1, open_high=True),
-}
-LIFT_PARAMETERS = {
-    "group_size": Parameter("int", 1),
-    "groups": Parameter("text", read=read_groups, example="2, 4, 6"),
-    "order": Parameter("text", words=ORDERS),
-    "sweeps": Parameter("int", 1, MAX_SWEEPS),
-    "cumulative": Parameter("bool"),
-    "always_active": Parameter("text", read=read_always_active, example="head, last_2_blocks"),
-    "phase_steps": Parameter("text", words=PHASE_STEPS),
-    "group_lr_decay": Parameter("float", 0, 1, open_low=True),
-    "rewarmup_ratio": Parameter("float", 0, 1, open_high=True),
-}
+    "learning_rate": Parameter(
+        "float", 0, open_low=True, meaning="Highest learning rate, after the warmup."
+    ),
+    "warmup_ratio": Parameter(
+        "float", 0, 1, open_high=True,
+        meaning="Share of a trial's steps over which the learning rate rises from 0.",
+    ),
+    "max_grad_norm": Parameter(
+        "float", 0, open_low=True,
+        meaning="Gradients with a larger norm are scaled down to this one.",
+    ),
+    "weight_decay": Parameter("float", 0, meaning="Instead of training.weight_decay."),
+    "beta2": Parameter(
+        "float", 0, 1, open_high=True,
+        meaning="AdamW's second decay rate, instead of that in training.betas.",
+    ),
+}  # fmt: skip
+
+
+def arm_parameters(arm: str) -> dict[str, Parameter]:
+    """What can be searched in one arm alone: its strategy's options."""
+    return _options_of(STRATEGIES[arm])
+
+
+def all_parameters() -> dict[str, Parameter]:
+    """Those of every arm, by name."""
+    found = dict(SHARED_PARAMETERS)
+    for arm in STRATEGIES:
+        found = found | arm_parameters(arm) | found  # what an earlier one has stays
+    return found
+
+
+def section_of(name: str) -> str | None:
+    """Where a parameter stands in a search space; None for what is no parameter."""
+    if name in SHARED_PARAMETERS:
+        return SHARED
+    return next((arm for arm in STRATEGIES if name in arm_parameters(arm)), None)
+
+
+@lru_cache
+def _options_of(strategy: type[Strategy]) -> dict[str, Parameter]:
+    schemas = strategy.model_json_schema()["properties"]
+    return {
+        name: parameter
+        for name, option in strategy.model_fields.items()
+        if (parameter := _parameter(schemas[name], option.metadata)) is not None
+    }
+
+
+def _parameter(schema: Mapping[str, Any], metadata: list[Any]) -> Parameter | None:
+    """An option as its strategy declares it; None for one that a search space cannot hold."""
+    # Its meaning in a study file, without what is said there of values and null.
+    meaning = re.split(r"[.:;] |[.:;]$", " ".join(schema["description"].split()))[0]
+    for text in metadata:
+        if isinstance(text, AsText):
+            meaning = f'{meaning}, as text: "{text.example}".'
+            return Parameter(
+                "text", read=text.read, example=text.example, pattern=text.pattern, meaning=meaning
+            )
+    form = next(f for f in schema.get("anyOf", [schema]) if f.get("type") != "null")
+    words = form.get("enum", [form["const"]] if "const" in form else [])
+    if words:
+        return Parameter("text", words=tuple(words), meaning=f"{meaning}.")
+    kind = _KINDS.get(form["type"])
+    if kind is None:
+        return None
+    return Parameter(
+        kind,
+        form.get("minimum", form.get("exclusiveMinimum", -math.inf)),
+        form.get("maximum", form.get("exclusiveMaximum", math.inf)),
+        open_low="exclusiveMinimum" in form,
+        open_high="exclusiveMaximum" in form,
+        meaning=f"{meaning}.",
+    )
 
 
 def read_domain(
@@ -119,14 +186,15 @@ def read_domain(
 
 
 def _find_parameter(section: str, name: str, path: str, faults: list[Fault]) -> Parameter | None:
-    known = SHARED_PARAMETERS | (LIFT_PARAMETERS if section == "lift" else {})
+    known = SHARED_PARAMETERS | ({} if section == SHARED else arm_parameters(section))
     if name in known:
         return known[name]
-    if name in LIFT_PARAMETERS:
-        rule, remedy = "only LIFT has this parameter.", "Move it below `lift:`."
+    owner = section_of(name)
+    if owner is not None:
+        rule, remedy = f"only {arm_label(owner)} has this parameter.", f"Move it below `{owner}:`."
     else:
         rule = "unknown parameter."
-        remedy = suggestion(name, SHARED_PARAMETERS | LIFT_PARAMETERS)
+        remedy = suggestion(name, all_parameters())
     faults.append(Fault(path, None, None, rule, remedy))
     return None
 

@@ -1,12 +1,12 @@
 """Search spaces: which hyperparameters a study searches, within what bounds, and their YAML.
 
-A space has parameters shared by both arms and parameters of one arm; the latter add to the
+A space has parameters shared by all arms and parameters of one arm; the latter add to the
 shared ones or replace them. `search_spaces/README.md` describes the file format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -23,11 +23,12 @@ from study.config.space.domains import (
     FloatDomain,
     IntDomain,
 )
-from study.config.space.parameters import ARMS, LIFT_PARAMETERS, SHARED_PARAMETERS, read_domain
+from study.config.space.parameters import SHARED, read_domain, section_of
+from study.strategies import STRATEGIES
 
 __all__ = [
-    "ARMS", "LIFT_PARAMETERS", "SHARED_PARAMETERS", "CategoricalDomain", "Domain", "FixedDomain",
-    "FloatDomain", "IntDomain", "SearchSpace", "load_space", "space_names",
+    "CategoricalDomain", "Domain", "FixedDomain", "FloatDomain", "IntDomain", "SearchSpace",
+    "load_space", "space_names",
 ]  # fmt: skip
 
 SPACES = "search_spaces"
@@ -40,7 +41,7 @@ class SearchSpace:
 
     Attributes:
         name: for people; a file's stem, or ``inline``.
-        shared: domains of both arms.
+        shared: domains of all arms.
         arms: by arm, what it adds to the shared domains or has instead of them.
     """
 
@@ -92,14 +93,14 @@ class SearchSpace:
 def load_space(
     spec: str | Mapping[str, Any],
     base_dir: Path | None = None,
-    arms: Sequence[str] = ARMS,
+    arms: Sequence[str] | None = None,
 ) -> SearchSpace:
     """Read a search space.
 
     Args:
         spec: a name in ``search_spaces/``, the path of a YAML file, or the space itself.
         base_dir: what a relative path is relative to; null: the working directory.
-        arms: the arms that need a learning rate, a warmup and a clipping norm in it.
+        arms: the arms that need a learning rate, a warmup and a clipping norm in it; None: all.
 
     Raises:
         ConfigError: all faults of the space, with the file's lines.
@@ -109,7 +110,7 @@ def load_space(
     default_name = "inline" if isinstance(spec, Mapping) else Path(source.name).stem
     space = read_space(source.data, default_name, "", faults)
     if not faults:
-        faults = missing_parameters(space, arms, "")
+        faults = missing_parameters(space, STRATEGIES if arms is None else arms, "")
     if faults:
         raise ConfigError(source.name, source.locate(faults))
     return space
@@ -136,7 +137,7 @@ def read_space(data: object, name: str, prefix: str, faults: list[Fault]) -> Sea
         path = f"{prefix}{section}"
         if section == "name" and isinstance(domains, str):
             name = domains
-        elif section in ("shared", *ARMS):
+        elif section in (SHARED, *STRATEGIES):
             sections[section] = _read_section(section, domains, path, faults)
         else:
             faults.append(_unknown_section(str(section), path))
@@ -149,9 +150,9 @@ def override_space(
     """`space` with overrides; what is wrong is added to `faults` under `prefix`."""
     shared = dict(space.shared)
     arms = {arm: dict(domains) for arm, domains in space.arms.items()}
-    own = {key: value for key, value in overrides.items() if key not in ("shared", *ARMS)}
+    own = {key: value for key, value in overrides.items() if key not in (SHARED, *STRATEGIES)}
     flat = {"shared": {**_section_of(overrides, "shared", prefix, faults), **own}}
-    for arm in ARMS:
+    for arm in STRATEGIES:
         if arm in overrides:
             flat[arm] = _section_of(overrides, arm, prefix, faults)
     for section, domains in flat.items():
@@ -166,7 +167,7 @@ def override_space(
     return SearchSpace(space.name, shared, arms)
 
 
-def missing_parameters(space: SearchSpace, arms: Sequence[str], path: str) -> list[Fault]:
+def missing_parameters(space: SearchSpace, arms: Iterable[str], path: str) -> list[Fault]:
     """A fault for each parameter that every trial needs and an arm's domains lack."""
     faults = []
     for name in REQUIRED:
@@ -216,11 +217,11 @@ def _merge(base: Domain | None, spec: object) -> object:
 
 
 def _unknown_section(section: str, path: str) -> Fault:
-    if section in SHARED_PARAMETERS or section in LIFT_PARAMETERS:
-        below = "shared" if section in SHARED_PARAMETERS else "lift"
+    below = section_of(section)
+    if below is not None:
         rule = "a parameter belongs inside a section."
         return Fault(path, None, None, rule, f"Indent it below `{below}:`.")
-    return Fault(path, None, None, "unknown section.", suggestion(section, ("shared", *ARMS)))
+    return Fault(path, None, None, "unknown section.", suggestion(section, (SHARED, *STRATEGIES)))
 
 
 def _find_space(spec: str | Mapping[str, Any], base_dir: Path) -> YamlSource:

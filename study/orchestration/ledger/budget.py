@@ -85,10 +85,8 @@ class Predictor:
 
 
 def _probed_seconds(probe: StepCosts, spec: TrialSpec) -> float:
-    lift = spec.arm == "lift"
-    step = probe.lift_step if lift else probe.full_step
-    evaluation = probe.lift_evaluation if lift else probe.full_evaluation
-    return spec.steps * step + len(spec.evaluation_steps) * evaluation
+    costs = probe.arms[spec.arm]
+    return spec.steps * costs.step + len(spec.evaluation_steps) * costs.evaluation
 
 
 class Budget:

@@ -20,7 +20,7 @@ from study.orchestration.preflight.memory import (
     Devices,
     NodeRoom,
     check_memory,
-    or_lift_alone,
+    or_without_it,
 )
 from study.orchestration.preflight.node_task import (
     Question,
@@ -234,7 +234,7 @@ def _memory(facts: Examination, found: _Cluster, arm: str) -> Finding:
     finding, facts.footprints[arm] = check_memory(
         facts.config, facts.shape, facts.phases[arm], devices, facts.data.longest
     )
-    return or_lift_alone(finding, facts.config, arm)
+    return or_without_it(finding, facts.config, arm)
 
 
 def _rooms(facts: Examination, found: _Cluster) -> Sequence[NodeRoom]:

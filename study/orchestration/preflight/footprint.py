@@ -23,10 +23,9 @@ from typing import Any
 from study.config.load import StudyConfig
 from study.protocol.plan import StudyPlan
 from study.protocol.state_bytes import StateBytes, state_bytes
-from study.protocol.steps import lift_strategy
-from study.strategies import make_strategy
+from study.protocol.steps import trial_strategy
+from study.strategies import STRATEGIES
 from study.strategies.base import Phase, Strategy, lowest_active_block
-from study.strategies.lift import LiftStrategy
 from study.training.data.batches import AUTOMATIC_MICRO_BATCH_SIZE
 from study.training.engine.zero import bucket_numel, resolve_micro_batch_size
 from study.training.model.shape import ModelShape
@@ -36,9 +35,6 @@ _LOSS_CHUNKS = 2 * 64 * 2**20
 """What the loss holds in fp32 at once, see `study.training.losses`."""
 _PROCESS = {"cpu": 0.6 * _GIB, "cuda": 1.0 * _GIB}
 """A worker's libraries; on a GPU its context and the collectives' buffers."""
-
-_STRUCTURE = ("group_size", "groups", "order", "cumulative", "always_active")
-"""LIFT's options that decide which parameters train together."""
 
 
 @dataclass(frozen=True)
@@ -154,26 +150,21 @@ def possible_phases(plan: StudyPlan, shape: ModelShape, arm: str) -> list[Phase]
     nothing."""
     found: dict[tuple[str, ...], Phase] = {}
     for strategy in _strategies(plan, arm):
-        count = 1
-        if isinstance(strategy, LiftStrategy):
-            count = strategy.phase_count(len(shape.layout.blocks))
+        count = strategy.phase_count(len(shape.layout.blocks))
         for phase in strategy.phases(shape.layout, count):
             found.setdefault(phase.parameters, phase)
     return list(found.values())
 
 
 def _strategies(plan: StudyPlan, arm: str) -> list[Strategy]:
-    config = plan.resolved
-    if arm != "lift":
-        return [make_strategy(arm, getattr(config.arms, arm).model_dump(), {})]
     chosen: Sequence[Mapping[str, Any]]
     chosen = [s.hyperparameters for s in plan.search if s.arm == arm and s.hyperparameters]
     if not chosen:  # a sampler will choose: every choice, and both ends of every range
-        space = config.space().for_arm(arm)
-        searched = {n: list(space[n].values()) for n in space if n in _STRUCTURE}
+        space, structure = plan.resolved.space().for_arm(arm), STRATEGIES[arm].structure
+        searched = {n: list(space[n].values()) for n in space if n in structure}
         combined = itertools.product(*searched.values())
         chosen = [dict(zip(searched, values, strict=True)) for values in combined]
-    return list(dict.fromkeys(lift_strategy(config, values) for values in chosen))
+    return list(dict.fromkeys(trial_strategy(plan.resolved, arm, values) for values in chosen))
 
 
 def checkpoint_bytes(config: StudyConfig, shape: ModelShape, phases: Iterable[Phase]) -> int:

@@ -13,17 +13,10 @@ from dataclasses import dataclass, field
 
 from study.orchestration.groups.switchboard import STARTUP_SHARE
 from study.orchestration.preflight.spread import spread
-from study.protocol.cost_model import (
-    RunShape,
-    Tariff,
-    abstract_layout,
-    cold_seconds,
-    full_seconds,
-    price_phases,
-)
+from study.protocol.cost_model import RunShape, Tariff
 from study.protocol.plan import Cell, StudyPlan, cell_of
 from study.protocol.records import DataSummary, Stage, TrialRecord, TrialSpec, TrialState
-from study.protocol.steps import full_steps, lift_strategy, study_tariff
+from study.protocol.steps import arm_tariff, trial_seconds
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -136,29 +129,23 @@ def trial_cost(plan: StudyPlan, data: DataSummary, spec: TrialSpec) -> float:
     """Seconds of a trial by the probe; without one, its steps."""
     if plan.model.probe is None:
         return float(spec.steps)
-    config, tariff = plan.resolved, study_tariff(plan.resolved, plan.model)
-    # The first LIFT trial of a subset fills the prefix cache for the others.
+    config = plan.resolved
+    # The first trial of a subset fills the prefix cache for the others.
     first = spec.stage is Stage.SEARCH and spec.index == 0
     run = RunShape(
-        full_steps=spec.steps if spec.arm == "full" else full_steps(config, spec.size),
         first_pass=math.ceil(spec.size / config.training.global_batch_size) if first else 0,
         evaluations=config.training.evaluations,
     )
-    if spec.arm == "full":
-        seconds = full_seconds(tariff, run)
-    else:
-        layout = abstract_layout(plan.model.num_blocks, plan.model.tied)
-        strategy = lift_strategy(config, spec.hyperparameters)
-        seconds = cold_seconds(price_phases(strategy, layout, spec.steps, spec.seed), tariff, run)
-    return seconds + _final_scores(tariff, data, spec)
+    known = (config, plan.model, spec.arm)
+    seconds = trial_seconds(*known, spec.hyperparameters, spec.steps, run, spec.seed)
+    return seconds + _final_scores(arm_tariff(*known), data, spec)
 
 
 def _final_scores(tariff: Tariff, data: DataSummary, spec: TrialSpec) -> float:
     """Confirm trials score the test split and the retention text once."""
     if spec.stage is not Stage.CONFIRM:
         return 0.0
-    once = tariff.full_evaluation if spec.arm == "full" else tariff.lift_evaluation
-    return once * (data.test + data.retention) / max(1, data.validation)
+    return tariff.evaluation * (data.test + data.retention) / max(1, data.validation)
 
 
 def _is_whole(record: TrialRecord) -> bool:

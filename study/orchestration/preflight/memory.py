@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from study.basics.text_format import byte_size
+from study.basics.text_format import byte_size, listed
 from study.config.load import StudyConfig
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.node_task import Gpu
+from study.strategies import arm_label
 from study.strategies.base import Phase
 
 if TYPE_CHECKING:
@@ -91,13 +92,15 @@ def check_memory(
     return judge(demand, devices), demand.footprint
 
 
-def or_lift_alone(finding: Finding, config: StudyConfig, arm: str) -> Finding:
-    """That full does not fit may be the answer, which needs no run of it."""
-    if finding.status is not Status.FAIL or arm != "full" or len(config.arms.names) == 1:
+def or_without_it(finding: Finding, config: StudyConfig, arm: str) -> Finding:
+    """That the first arm does not fit may be the answer, which needs no run of it."""
+    first, *others = config.arms.names
+    if finding.status is not Status.FAIL or arm != first or not others:
         return finding
     alone = (
-        "Or run LIFT alone (arms: [lift]) with your device's memory as decision.memory_limit_gib: "
-        "the report then says whether memory decides."
+        f"Or run {listed([arm_label(other) for other in others])} alone (arms: "
+        f"[{', '.join(others)}]) with your device's memory as decision.memory_limit_gib: the "
+        "report then says whether memory decides."
     )
     return replace(finding, remedy=f"{finding.remedy} {alone}")
 

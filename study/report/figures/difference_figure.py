@@ -1,4 +1,4 @@
-"""The figure that the comparison is about: full minus LIFT over dataset size."""
+"""The figure that the comparison is about: the arms' difference over dataset size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from study.analysis import Curve, StudySummary, crossover_sentence
+from study.analysis import Curve, Pair, StudySummary, crossover_sentence
+from study.basics.text_format import capital
 from study.report.base import SIZE_COLUMN, Column, Figure, Table, between, count, loss
 from study.report.figures.figures import (
     HEIGHT,
@@ -30,7 +31,7 @@ _POINTS = 60
 def draw_difference(summary: StudySummary, asked: Sequence[int]) -> Figure | None:
     """Replicates, curve, interval and band, the strip of differences that do not matter, where the
     curve crosses zero, and the asked sizes; None without a curve over at least two sizes."""
-    curve = summary.curve
+    curve, pair = summary.curve, summary.pair
     if curve is None or len(np.unique(curve.paired.sizes)) < 2:
         return None
     rho = summary.config.decision.rho
@@ -48,10 +49,11 @@ def draw_difference(summary: StudySummary, asked: Sequence[int]) -> Figure | Non
         zero.mark_rule(color=INK, strokeWidth=1.1).encode(y="value:Q"),
         line.mark_line(color=CURVE, strokeWidth=2.2).encode(x=x, y="value:Q"),
         points.mark_point(filled=True, size=34, opacity=0.75, color=CURVE).encode(
-            x=x, y=alt.Y("value:Q", title="full minus LIFT (nats)")
+            x=x, y=alt.Y("value:Q", title=f"{pair.difference} (nats)")
         ),
     ]
-    layers += _beyond(curve, sizes, asked, x) + _crossing(curve, x) + _sides() + _asked(asked, x)
+    layers += _beyond(curve, sizes, asked, x) + _crossing(curve, x)
+    layers += _sides(pair) + _asked(asked, x)
     at = curve.at(tested)
     told = "; ".join(
         f"{loss(d, sign=True)} ({between(low, high, sign=True)}) at {n:,.0f}"
@@ -62,18 +64,18 @@ def draw_difference(summary: StudySummary, asked: Sequence[int]) -> Figure | Non
     return make_figure(
         "difference",
         alt.layer(*layers).properties(width=WIDTH, height=HEIGHT),
-        f"Mean test loss of full minus that of LIFT, with 95 % intervals: {told}.",
-        _caption(curve, rho, asked),
+        f"Mean test loss of {' minus that of '.join(pair.labels)}, with 95 % intervals: {told}.",
+        _caption(curve, pair, rho, asked),
         crossover_sentence(summary),
-        _table(curve, sorted({*sizes, *asked})),
+        _table(curve, pair, sorted({*sizes, *asked})),
     )
 
 
-def _caption(curve: Curve, rho: float, asked: Sequence[int]) -> str:
+def _caption(curve: Curve, pair: Pair, rho: float, asked: Sequence[int]) -> str:
     text = (
-        "Test loss of full minus that of LIFT. Marks: one replicate each. Dark area: 95 % "
-        "interval at a size; light area: 95 % band for all sizes at once. Grey strip: differences "
-        f"of less than {rho:g} nats, which do not matter to you (decision.rho)."
+        f"Test loss of {' minus that of '.join(pair.labels)}. Marks: one replicate each. Dark "
+        "area: 95 % interval at a size; light area: 95 % band for all sizes at once. Grey strip: "
+        f"differences of less than {rho:g} nats, which do not matter to you (decision.rho)."
     )
     if curve.crossover().kind == "crossover":
         text += " Thick bar on the zero line: where the arms' losses cross."
@@ -89,11 +91,11 @@ def _is_beyond(curve: Curve, asked: Sequence[int]) -> bool:
     return any(not sizes.min() <= n <= sizes.max() for n in asked)
 
 
-def _table(curve: Curve, sizes: Sequence[int]) -> Table:
+def _table(curve: Curve, pair: Pair, sizes: Sequence[int]) -> Table:
     at, band = curve.at(sizes), curve.band(sizes)
     columns = (
         SIZE_COLUMN,
-        Column("Full minus LIFT", number=True),
+        Column(capital(pair.difference), number=True),
         Column("95 % interval", number=True),
         Column("95 % band", number=True),
         Column("Replicates", number=True),
@@ -172,9 +174,10 @@ def _asked(asked: Sequence[int], x: alt.X) -> list[Any]:
     ]
 
 
-def _sides() -> list[Any]:
+def _sides(pair: Pair) -> list[Any]:
     """Whose is the upper side, whose the lower; in pixels from the top."""
-    sides = (("LIFT is better", 10), ("full is better", HEIGHT - 10))
+    reference, challenger = pair.labels
+    sides = ((f"{challenger} is better", 10), (f"{reference} is better", HEIGHT - 10))
     return [
         alt.Chart(inline([{"label": label}]))
         .mark_text(align="left", baseline="middle", color=MUTED, fontSize=12)

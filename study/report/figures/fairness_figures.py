@@ -11,6 +11,7 @@ import altair as alt
 from study.analysis import StudySummary, counted
 from study.analysis.cells.best_of_k import BestOfK
 from study.analysis.learning_rates import LearningRates
+from study.basics.text_format import capital
 from study.protocol.records import base_name
 from study.report.base import (
     ARM_COLUMN,
@@ -19,13 +20,11 @@ from study.report.base import (
     Figure,
     Table,
     between,
-    capital,
     count,
     loss,
     seconds,
 )
 from study.report.figures.figures import (
-    ARM_COLOURS,
     HALF_WIDTH,
     INK,
     MUTED,
@@ -35,7 +34,7 @@ from study.report.figures.figures import (
     inline,
     make_figure,
 )
-from study.strategies import arm_label
+from study.strategies import STRATEGIES, arm_label
 
 _MAX_PANELS = 4
 _PANEL_HEIGHT = 170
@@ -235,8 +234,7 @@ def _rates_panel(rates: LearningRates, domain: list[float], top: float) -> Any:
         scale=alt.Scale(type="sqrt", domain=[0, top or 1.0], nice=True),
         axis=alt.Axis(tickCount=4),
     )
-    colour = ARM_COLOURS[rates.arm]
-    shape = "circle" if rates.arm == "full" else "triangle-up"
+    colour, shape = STRATEGIES[rates.arm].colour, STRATEGIES[rates.arm].shape
     points = [
         {"rate": t.learning_rate, "excess": t.excess, "winner": t.winner} for t in rates.trials
     ]

@@ -13,14 +13,11 @@ from altair.utils import schemapi
 
 from study.analysis import CellSummary, StudySummary
 from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count
-from study.strategies import arm_label
+from study.strategies import STRATEGIES, arm_label
 
 INK, MUTED, GRID, PAPER = "#1c2733", "#5d6977", "#e2e6eb", "#fffffe"
-# Blue and vermilion stay apart in every common colour blindness; shape and dash say it again.
-ARM_COLOURS = {"full": "#0b62a4", "lift": "#c8500a"}
-_SHAPES = {"full": "circle", "lift": "triangle-up"}
-_DASHES = {"full": [1, 0], "lift": [6, 3]}
-_DODGE = {"full": 0.965, "lift": 1.035}
+_APART = 0.07
+"""By what share of a size the arms' small marks stand beside one another."""
 # Browsers set the font a little wider than the room that the drawing was given for it.
 _PADDING = {"left": 6, "top": 6, "right": 16, "bottom": 6}
 _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
@@ -78,7 +75,9 @@ def by_size(
         layers += _rule(rule, rule_label, size_range(sizes)[0])
     joined = alt.Chart(inline(means)).encode(x=x, y=y, color=colour)
     layers.append(joined.mark_line(strokeWidth=2).encode(strokeDash=dash))
-    dodged = [row | {"size": row["size"] * _DODGE.get(row["key"], 1.0)} for row in rows]
+    middle = (len(summary.arms) - 1) / 2
+    dodge = {arm: 1 + _APART * (k - middle) for k, arm in enumerate(summary.arms)}
+    dodged = [row | {"size": row["size"] * dodge[row["key"]]} for row in rows]
     if dodged:
         points = alt.Chart(inline(dodged)).mark_point(filled=True, size=26, opacity=0.45)
         layers.append(points.encode(x=x, y=y, color=colour, shape=shape))
@@ -119,10 +118,11 @@ def points_table(caption: str, title: str, points: Iterable[Row], form: str = ".
 
 def encodings(summary: StudySummary) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
     """Colour, shape and dash by arm, merged into one legend; no legend for a single arm."""
-    labels = [arm_label(arm) for arm in summary.arms]
+    drawn = [STRATEGIES[arm] for arm in summary.arms]
+    labels = [strategy.label for strategy in drawn]
 
-    def scale(values: dict[str, Any]) -> alt.Scale:
-        return alt.Scale(domain=labels, range=[values[arm] for arm in summary.arms])
+    def scale(values: Iterable[Any]) -> alt.Scale:
+        return alt.Scale(domain=labels, range=list(values))
 
     legend = (
         alt.Legend(orient="top", title=None, symbolSize=90, symbolOpacity=1, symbolStrokeWidth=0)
@@ -130,9 +130,9 @@ def encodings(summary: StudySummary) -> tuple[alt.Color, alt.Shape, alt.StrokeDa
         else None
     )
     return (
-        alt.Color("arm:N", scale=scale(ARM_COLOURS), legend=legend),
-        alt.Shape("arm:N", scale=scale(_SHAPES), legend=legend),
-        alt.StrokeDash("arm:N", scale=scale(_DASHES), legend=None),
+        alt.Color("arm:N", scale=scale(s.colour for s in drawn), legend=legend),
+        alt.Shape("arm:N", scale=scale(s.shape for s in drawn), legend=legend),
+        alt.StrokeDash("arm:N", scale=scale(list(s.dash) for s in drawn), legend=None),
     )
 
 

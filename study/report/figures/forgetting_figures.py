@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import altair as alt
 
-from study.analysis import BASIS_PHRASES, CellSummary, StudySummary
+from study.analysis import CellSummary, StudySummary
 from study.analysis.verdict.records import Verdict
+from study.protocol.words import BASES
 from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, loss
 from study.report.figures.figures import (
     HEIGHT,
@@ -105,9 +106,10 @@ def _means(summary: StudySummary) -> str:
 
 def _takeaway(summary: StudySummary, verdict: Verdict | None) -> str:
     if verdict is not None and verdict.retention is not None:
-        found, basis = verdict.retention, BASIS_PHRASES[verdict.basis]
+        found, basis = verdict.retention, BASES[verdict.basis].phrase
         where = f"At {verdict.dataset_size:,} examples, {basis},"
-        words = ("nats less with LIFT", "nats less with full", ".3f", "")
+        reference, challenger = verdict.pair.labels
+        words = (f"nats less with {challenger}", f"nats less with {reference}", ".3f", "")
         plain = f"{where} the loss on general text rises by {directed(found.difference, *words)}"
         if found.matched is None:
             return f"{plain}; the arms' test losses do not overlap for a comparison at equal loss."

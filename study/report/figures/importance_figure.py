@@ -9,8 +9,8 @@ import altair as alt
 
 from study.analysis.cells.importance import Importance
 from study.report.base import ARM_COLUMN, Column, Figure, Table
-from study.report.figures.figures import ARM_COLOURS, INK, inline, make_figure
-from study.strategies import arm_label
+from study.report.figures.figures import INK, inline, make_figure
+from study.strategies import STRATEGIES, arm_label
 
 
 def draw_importance(found: Sequence[Importance]) -> Figure | None:
@@ -56,7 +56,7 @@ def _importance_panel(found: Importance, width: int) -> Any:
         ),
     )
     return alt.layer(
-        base.mark_bar(color=ARM_COLOURS[found.arm], height=16),
+        base.mark_bar(color=STRATEGIES[found.arm].colour, height=16),
         base.mark_text(align="left", dx=4, color=INK, fontSize=12).encode(text="told:N"),
     ).properties(width=width, height=alt.Step(26))
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from study.basics.errors import UserError
 from study.basics.yaml_source import dump_yaml
 from study.reuse.best_file import Best
-from study.reuse.formats.axolotl import to_axolotl
+from study.reuse.formats import axolotl, deepspeed, llamafactory, transformers
 from study.reuse.formats.base import CannotExpressError, Export, comments
-from study.reuse.formats.deepspeed import to_deepspeed
-from study.reuse.formats.llamafactory import to_llamafactory
 from study.reuse.formats.provenance import provenance
-from study.reuse.formats.transformers import to_transformers
+from study.strategies import STRATEGIES, Strategy, arm_label
 
 __all__ = ["FORMATS", "Export", "export"]
 
@@ -26,14 +25,27 @@ def _to_study(best: Best) -> Export:
     return Export(comments(head) + dump_yaml(best.to_dict()), "best.yaml")
 
 
-FORMATS: dict[str, Callable[[Best], Export]] = {
-    "study": _to_study,
-    "deepspeed": to_deepspeed,
-    "transformers": to_transformers,
-    "axolotl": to_axolotl,
-    "llamafactory": to_llamafactory,
+@dataclass(frozen=True)
+class Format:
+    """How a format is written.
+
+    Attributes:
+        write: the configuration of a strategy that names the format in its `exports`.
+        beside: what it has, said to whoever wants another strategy; empty where it has all.
+    """
+
+    write: Callable[[Best], Export]
+    beside: str = ""
+
+
+FORMATS = {
+    "study": Format(_to_study),
+    "deepspeed": Format(deepspeed.to_deepspeed, deepspeed.BESIDE),
+    "transformers": Format(transformers.to_transformers, transformers.BESIDE),
+    "axolotl": Format(axolotl.to_axolotl, axolotl.BESIDE),
+    "llamafactory": Format(llamafactory.to_llamafactory, llamafactory.BESIDE),
 }
-"""Exporters by the name of the format."""
+"""By their names."""
 
 
 def export(best: Best, format: str) -> Export:
@@ -50,10 +62,23 @@ def export(best: Best, format: str) -> Export:
     if format not in FORMATS:
         raise UserError(f"--format {format}: unknown. Use one of: {', '.join(FORMATS)}.")
     try:
-        return FORMATS[format](best)
+        return _written(format, best)
     except CannotExpressError as error:
         told = f"--format {format}: {error} {_instead(best, format)}"
         raise UserError(told) from None
+
+
+def _written(format: str, best: Best) -> Export:
+    """Only for a strategy that names the format: no other is written as if it were one that does.
+
+    Raises:
+        CannotExpressError: that, or what the format lacks.
+    """
+    able = STRATEGIES[best.arm].exports if best.arm in STRATEGIES else Strategy.exports
+    if format not in able:
+        beside = FORMATS[format].beside
+        raise CannotExpressError(f"{beside}, so it cannot express {arm_label(best.arm)}.")
+    return FORMATS[format].write(best)
 
 
 def _instead(best: Best, format: str) -> str:
@@ -62,15 +87,18 @@ def _instead(best: Best, format: str) -> str:
     named = [f"{name} (with `study train`)" if name == "study" else name for name in able]
     *others, last = named
     text = f"Use --format {', '.join(others)} or {last}" if others else f"Use --format {last}"
-    both = {"full", "lift"} <= set(best.study.arms)
-    if best.arm == "lift" and both and _expresses(format, best.model_copy(update={"arm": "full"})):
-        text += ", or --arm full"
+    others = [arm for arm in best.study.arms if arm != best.arm]
+    text += "".join(
+        f", or --arm {arm}"
+        for arm in others
+        if _expresses(format, best.model_copy(update={"arm": arm}))
+    )
     return f"{text}."
 
 
 def _expresses(format: str, best: Best) -> bool:
     try:
-        FORMATS[format](best)
+        _written(format, best)
     except CannotExpressError:
         return False
     return True

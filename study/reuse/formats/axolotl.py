@@ -21,6 +21,11 @@ from study.reuse.formats.sources import (
 )
 from study.reuse.formats.trainer import deepspeed_section, training_arguments, training_notes
 
+BESIDE = (
+    "axolotl can train a fixed set of layers (unfrozen_parameters) or layers drawn at random "
+    "(LISA), but no groups of layers in turn"
+)
+"""Why there are strategies that it cannot express."""
 _RENAMED = {
     "lr_scheduler_type": "lr_scheduler",
     "optim": "optimizer",
@@ -35,7 +40,7 @@ def to_axolotl(best: Best) -> Export:
     """What `axolotl train` reads.
 
     Raises:
-        CannotExpressError: LIFT or a classification task.
+        CannotExpressError: a classification task.
     """
     run = Run(best)
     _refuse(run)
@@ -84,11 +89,6 @@ def _refuse(run: Run) -> None:
         raise CannotExpressError(
             "axolotl fine-tunes language models and has no dataset type for sequence "
             "classification."
-        )
-    if run.arm == "lift":
-        raise CannotExpressError(
-            "axolotl can train a fixed set of layers (unfrozen_parameters) or layers drawn at "
-            "random (LISA), but no groups of layers in turn, so it cannot express LIFT."
         )
 
 

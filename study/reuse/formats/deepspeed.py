@@ -7,6 +7,10 @@ import json
 from study.reuse.best_file import Best
 from study.reuse.formats.base import CannotExpressError, Export, Run, class_notes, loading
 from study.reuse.formats.provenance import provenance
+from study.strategies import arm_label, trains_all
+
+BESIDE = "DeepSpeed's configuration is that of an engine and says nothing of what trains when"
+"""Why there are strategies that it cannot express."""
 
 
 def to_deepspeed(best: Best) -> Export:
@@ -60,13 +64,13 @@ def _notes(run: Run) -> list[str]:
         f"It loads the model with {loading(run, 'bfloat16' if run.bf16 else 'float32')}.",
         *class_notes(run),
     ]
-    if run.arm == "lift":
+    if not trains_all(run.arm):
         named = [f"{p.name}: {p.steps}" for p in run.best.run.phases or ()]
         phases = ", ".join(named) or "not on record"
         notes += [
-            "LIFT builds an engine of its own in each phase, with an optimizer over that phase's "
-            "parameters only and all others frozen; switching requires_grad in a live ZeRO engine "
-            "trains the wrong ones.",
+            f"{arm_label(run.arm)} builds an engine of its own in each phase, with an optimizer "
+            "over that phase's parameters only and all others frozen; switching requires_grad in a "
+            "live ZeRO engine trains the wrong ones.",
             "The buckets are sized for the first phase and work in all.",
             f"The phases and their steps: {phases}.",
             "`study train` does all of this with --format study.",

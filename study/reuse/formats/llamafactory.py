@@ -20,7 +20,13 @@ from study.reuse.formats.sources import (
     split_notes,
 )
 from study.reuse.formats.trainer import deepspeed_section, training_arguments, training_notes
+from study.strategies import trains_all
 
+BESIDE = (
+    "LLaMA-Factory trains all parameters or, with BAdam, one layer after another, all for equally "
+    "many steps"
+)
+"""Why there are strategies that it cannot express."""
 _ATTENTION = {"sdpa": "sdpa", "eager": "disabled", "flash_attention_2": "fa2"}
 _FILE = "rendered.jsonl"
 
@@ -36,12 +42,12 @@ def to_llamafactory(best: Best) -> Export:
         raise CannotExpressError(
             "LLaMA-Factory fine-tunes language models and has no stage for sequence classification."
         )
-    lift = run.arm == "lift"
+    in_turn = not trains_all(run.arm)
     entries, data_notes = _datasets(run)
-    trained = badam_run(run) if lift else run
+    trained = badam_run(run) if in_turn else run
     arguments = training_arguments(trained)
     deepspeed = deepspeed_section(run)
-    if lift:
+    if in_turn:
         arguments |= badam_arguments(run)
         # BAdam knows ZeRO 3 and no other stage.
         deepspeed = deepspeed if zero_3(run) else None
@@ -57,7 +63,7 @@ def to_llamafactory(best: Best) -> Export:
     }
     notes = [
         *training_notes(trained),
-        *(badam_notes(run) if lift else ()),
+        *(badam_notes(run) if in_turn else ()),
         *data_notes,
         *split_notes(run),
         *_notes(run, deepspeed is not None),
@@ -178,6 +184,6 @@ def _notes(run: Run, deepspeed: bool) -> list[str]:
         notes.append("optim_args holds SGD's momentum, which needs transformers 5 or later.")
     if deepspeed:
         notes.append("DeepSpeed on one device needs FORCE_TORCHRUN=1 before the command.")
-    elif run.bf16 and run.arm == "full":
+    elif run.bf16 and trains_all(run.arm):
         notes.append("bf16 is autocast over fp32 weights; the study keeps bf16 and fp32 weights.")
     return notes

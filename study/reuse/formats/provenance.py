@@ -7,21 +7,10 @@ from typing import Any
 
 from study.basics.text_format import percent
 from study.protocol.records import base_name
+from study.protocol.words import ANSWERS, BASES
 from study.reuse.best_file import Best
+from study.strategies import arm_noun
 
-_ARMS = {"full": "full fine-tuning", "lift": "LIFT"}
-_BASES = {
-    "device_seconds": "equal device-seconds",
-    "updates_per_parameter": "equal updates per parameter",
-    "tokens": "equal tokens",
-}
-_ANSWERS = {
-    "memory": "is the only one that fits",
-    "better": "is better",
-    "cheaper": "is not worse and cheaper",
-    "lean": "may be better, which is no claim",
-    "not_enough_evidence": "not enough evidence",
-}
 _SCORES = {
     "search_validation_loss": "validation loss in the search",
     "confirm_validation_loss": "validation loss of the confirm runs",
@@ -41,11 +30,11 @@ def provenance(best: Best) -> list[str]:
     study, chosen, model = best.study, best.chosen, best.model
     size = f"{best.dataset_size:,} examples"
     lines = [
-        f"Best configuration of {_ARMS.get(best.arm, best.arm)} at {size}, study {study.name}.",
+        f"Best configuration of {arm_noun(best.arm)} at {size}, study {study.name}.",
         *([chosen.rule] if chosen.rule else []),
         *chosen.notes,
         f"From {_listed('trial', chosen.trials)} of a study at "
-        f"{_BASES.get(study.comparison or '', study.comparison)}, seed "
+        f"{_basis(study.comparison)}, seed "
         f"{study.seed}, results in {study.results}.",
     ]
     if chosen.interpolated:
@@ -62,6 +51,12 @@ def provenance(best: Best) -> list[str]:
     if best.versions:
         lines.append(f"Versions: {', '.join(f'{k} {v}' for k, v in best.versions.items())}.")
     return lines
+
+
+def _basis(comparison: str | None) -> str:
+    """Of a file that another version may have written."""
+    known = BASES.get(comparison or "")
+    return f"equal {known.compound}" if known is not None else str(comparison)
 
 
 def _scores(scores: Mapping[str, Any], base: str) -> str:
@@ -81,9 +76,10 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
     if not verdict:
         return []
     arm, confidence = verdict.get("arm"), verdict.get("confidence")
-    said = _ANSWERS.get(str(verdict.get("answer")), str(verdict.get("answer")))
+    answer = str(verdict.get("answer"))
+    said = ANSWERS[answer].predicate if answer in ANSWERS else answer
     sure = f", confidence {percent(confidence)}" if confidence is not None else ""
-    about = f"{_ARMS.get(str(arm), arm)} " if arm else ""
+    about = f"{arm_noun(str(arm))} " if arm else ""
     return [f"The study's answer at {verdict['dataset_size']:,} examples: {about}{said}{sure}."]
 
 

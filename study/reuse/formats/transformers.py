@@ -6,7 +6,6 @@ import yaml
 
 from study.reuse.best_file import Best
 from study.reuse.formats.base import (
-    CannotExpressError,
     Export,
     Run,
     class_notes,
@@ -16,6 +15,11 @@ from study.reuse.formats.base import (
 from study.reuse.formats.provenance import provenance
 from study.reuse.formats.trainer import deepspeed_section, training_arguments, training_notes
 
+BESIDE = (
+    "Trainer trains one set of parameters from the first step to the last and has no option to "
+    "train groups of layers in turn"
+)
+"""Why there are strategies that it cannot express."""
 _EXACT_LOSS = (
     "Give Trainer compute_loss_func=lambda outputs, labels, num_items_in_batch: "
     "torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction='sum') / "
@@ -25,17 +29,8 @@ _EXACT_LOSS = (
 
 
 def to_transformers(best: Best) -> Export:
-    """Arguments for a script around `Trainer`.
-
-    Raises:
-        CannotExpressError: LIFT.
-    """
+    """Arguments for a script around `Trainer`."""
     run = Run(best)
-    if run.arm == "lift":
-        raise CannotExpressError(
-            "Trainer trains one set of parameters from the first step to the last and has no "
-            "option to train groups of layers in turn, so it cannot express LIFT."
-        )
     deepspeed = deepspeed_section(run)
     settings = {
         "output_dir": f"{best.study.name}-{run.arm}",

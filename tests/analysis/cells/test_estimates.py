@@ -120,8 +120,8 @@ def test_a_replicate_of_one_arm_alone_enters_no_difference() -> None:
     trials = tuple(t for t in two_arms() if t.spec.arm == "full" or t.spec.replicate == 0)
     (found,) = summary_of(trials).differences
     assert found.mean == pytest.approx(0.1)
-    assert found.full.mean == pytest.approx(4.0)
-    assert found.full.replicates == 1
+    assert found.arms["full"].mean == pytest.approx(4.0)
+    assert found.replicates == 1
 
 
 def test_confirm_runs_of_a_former_winner_are_left_out_and_said() -> None:

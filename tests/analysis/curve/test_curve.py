@@ -113,14 +113,14 @@ def test_swapped_arms_turn_everything_round() -> None:
     )
     here, there = ours.crossover(), theirs.crossover()
     assert here.kind == there.kind == "crossover"
-    assert (here.small, there.small) == ("lift", "full")
+    assert (here.small, there.small) == ("challenger", "reference")
     assert (here.low, here.high) == pytest.approx((there.low, there.high))
     assert here.low is not None and here.high is not None and here.low < 256 < here.high
 
 
 def test_the_band_decides_who_is_better_throughout() -> None:
-    assert Curve(make_paired(noisy(2, lambda n: 0.1))).crossover().kind == "lift"
-    assert Curve(make_paired(noisy(2, lambda n: -0.1))).crossover().kind == "full"
+    assert Curve(make_paired(noisy(2, lambda n: 0.1))).crossover().kind == "challenger"
+    assert Curve(make_paired(noisy(2, lambda n: -0.1))).crossover().kind == "reference"
     assert Curve(make_paired(noisy(2))).crossover().kind == "unidentified"
 
 

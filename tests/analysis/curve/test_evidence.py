@@ -11,6 +11,7 @@ from study.analysis import CellSummary
 from study.analysis.curve.evidence import evidence_of
 from study.analysis.curve.fit import Curve, PairedLosses, split_covariance
 from study.analysis.curve.pairing import pair_runs, paired_losses
+from study.analysis.rules import Pair
 from study.analysis.summary import summarise
 from study.protocol.records import BaseModelRecord, Stage, TrialRecord
 from study.protocol.results import StudyResults
@@ -91,7 +92,7 @@ def test_a_run_without_its_counterpart_is_left_out() -> None:
 
 def test_nothing_to_pair_is_no_evidence() -> None:
     cells = tuple(c for c in make_cells() if c.arm == "full")
-    assert pair_runs(cells) == ()
+    assert pair_runs(cells, Pair("full", "lift")) == ()
     assert paired_losses((), lambda trial: 1.0) is None
 
 

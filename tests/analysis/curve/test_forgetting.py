@@ -35,7 +35,7 @@ def test_less_learning_is_not_less_forgetting() -> None:
     found = decide(evidence, 400).retention
     assert found is not None and found.matched is not None
     assert found.difference.value == pytest.approx(SLOPE * 0.1 * math.log2(1.5), abs=1e-3)
-    assert found.probability_lift_forgets > 0.99
+    assert found.forgets["lift"] > 0.99
     assert found.matched.value == pytest.approx(0.0, abs=1e-3)
 
 
@@ -49,7 +49,7 @@ def test_forgetting_has_a_difference_that_matters_of_its_own() -> None:
         )
         found = decide(gather_evidence(results), 400).retention
         assert found is not None and found.rho == rho
-        assert (found.probability_full_forgets > 0.99) is sure
+        assert (found.forgets["full"] > 0.99) is sure
 
 
 def test_what_is_left_at_equal_task_loss_is_told() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from study.analysis import Verdict, decide
+from study.analysis.rules import Pair
 from study.analysis.summary import gather_evidence, summarise
 from study.analysis.verdict.memory import least_gib
 from study.protocol.records import OUT_OF_MEMORY, Stage, TrialState
@@ -15,6 +16,8 @@ from study.protocol.state_bytes import state_bytes
 from study.report import headline, setting_of
 from tests.analysis.comparisons import compare, full_minus_lift
 from tests.helpers.results import make_config
+
+PAIR = Pair("full", "lift")
 
 PARAMETERS = 100_000_000
 FULL_GIB = 16 * PARAMETERS / 2**30
@@ -117,7 +120,7 @@ def test_a_measured_peak_counts_more_than_the_formula() -> None:
 
 def test_what_full_holds_is_the_formula_at_its_lowest() -> None:
     def least(**changes: object) -> float:
-        return dict(least_gib(make_config(**changes), PARAMETERS))["full"] * 2**30  # type: ignore[arg-type]
+        return dict(least_gib(make_config(**changes), PARAMETERS, PAIR))["full"] * 2**30  # type: ignore[arg-type]
 
     two = {"workers_per_trial": 2}
     for stage in (0, 1, 2, 3):
@@ -130,6 +133,6 @@ def test_what_full_holds_is_the_formula_at_its_lowest() -> None:
     on_host = {"stage": 3, "offload_optimizer": "cpu", "offload_parameters": "cpu"}
     held = state_bytes(PARAMETERS, PARAMETERS, 2, 3, "bf16", offload=True)
     assert least(zero=on_host, resources=two) == pytest.approx(held.peak)
-    assert least_gib(make_config(), None) == ()
+    assert least_gib(make_config(), None, PAIR) == ()
     told = {"stage": 2, "overrides": {"zero_optimization": {"stage": 3}}}
-    assert least_gib(make_config(zero=told), PARAMETERS) == (), "DeepSpeed was told otherwise"
+    assert least_gib(make_config(zero=told), PARAMETERS, PAIR) == (), "DeepSpeed was told otherwise"

@@ -38,8 +38,8 @@ def test_the_answer_may_change_with_the_size() -> None:
     assert decide(evidence, 100).arm == "lift"
     assert decide(evidence, 1600).arm == "full"
     assert decide(evidence, 400).answer == "not_enough_evidence"  # they cross near 390
-    assert decide(evidence, 1600).lift_better == pytest.approx(
-        1 - decide(evidence, 1600).full_better
+    assert decide(evidence, 1600).chances["lift"].better == pytest.approx(
+        1 - decide(evidence, 1600).chances["full"].better
     )
 
 
@@ -147,8 +147,8 @@ def test_forgetting_stands_beside_the_verdict_in_either_direction() -> None:
     found = verdict(results)
     assert found.arm == "full" and found.retention is not None
     assert found.retention.difference.value == pytest.approx(0.2)
-    assert found.retention.probability_full_forgets == pytest.approx(1.0)
-    assert found.retention.probability_lift_forgets == pytest.approx(0.0)
+    assert found.retention.forgets["full"] == pytest.approx(1.0)
+    assert found.retention.forgets["lift"] == pytest.approx(0.0)
 
 
 def test_classification_has_accuracy_too() -> None:

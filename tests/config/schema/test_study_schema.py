@@ -15,11 +15,12 @@ import yaml
 from study.basics.errors import ConfigError
 from study.basics.yaml_source import parse_yaml
 from study.cli.examples.templates import TEMPLATES, render_template
-from study.config.arms import LiftConfig
 from study.config.load import parse_config
 from study.config.models import StudyConfig
 from study.config.schema import SPACE_FILE, STUDY_FILE, space_schema, study_schema
-from study.config.space.read import LIFT_PARAMETERS, SHARED_PARAMETERS, load_space
+from study.config.space.parameters import all_parameters
+from study.config.space.read import load_space
+from study.strategies.lift import LiftStrategy
 from tests.helpers.data import DEMO_PATHS
 from tests.helpers.forms import (
     DOMAINS,
@@ -41,7 +42,7 @@ SECTIONS = {
           if not hasattr(field.annotation, "model_fields")),
         "arms", "arms.full", "arms.lift",
     ],
-    "arms.lift": [f"arms.lift.{key}" for key in LiftConfig.model_fields],
+    "arms.lift": [f"arms.lift.{key}" for key in LiftStrategy.model_fields],
 } | {
     section: [section, *(f"{section}.{key}" for key in field.annotation.model_fields)]
     for section, field in StudyConfig.model_fields.items()
@@ -120,7 +121,7 @@ def _does_not_divide(domain: Any) -> bool:
 
 @pytest.mark.parametrize("section", ["shared", "full", "lift"])
 def test_a_domain_is_taken_by_the_schema_if_and_only_if_the_loader_takes_it(section: str) -> None:
-    for name in SHARED_PARAMETERS | LIFT_PARAMETERS:
+    for name in all_parameters():
         for domain in DOMAINS[:: 1 if section == "lift" else 5]:
             space = replaced(f"{section}.{name}", domain, GOOD_SPACE)
             by_loader, by_schema = loader_takes_space(space), schema_takes(space, "space")
@@ -133,7 +134,7 @@ def test_an_override_that_the_loader_takes_is_taken_by_the_schema(section: str |
     ranges = {"learning_rate": {"low": 0.1, "high": 2.0}, "beta2": {"low": 0.0, "high": 0.5}}
     data = {"shared": GOOD_SPACE["shared"] | ranges, "lift": {"sweeps": {"low": 1, "high": 3}}}
     space, taken = load_space(data), 0
-    for name in SHARED_PARAMETERS | LIFT_PARAMETERS:
+    for name in all_parameters():
         for domain in DOMAINS[::5]:
             overrides = {section: {name: domain}} if section else {name: domain}
             if schema_takes({**GOOD, "search": {"space": data, "overrides": overrides}}):

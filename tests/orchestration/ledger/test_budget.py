@@ -23,6 +23,7 @@ from study.protocol.records import (
     TrialState,
 )
 from study.store.study_store import StudyStore
+from tests.helpers.costs import step_costs
 from tests.helpers.results import make_config, make_trial
 from tests.helpers.stores import measurement
 from tests.orchestration.ledgers import (
@@ -87,7 +88,7 @@ def test_without_its_like_another_size_is_scaled_by_the_steps() -> None:
 
 
 def test_before_any_trial_the_probe_tells_steps_and_evaluations() -> None:
-    probe = StepCosts(0.3, 0.2, None, 2.0, 1.5, 0.05)
+    probe = step_costs(0.3, 0.2, None, 2.0, 1.5, 0.05)
     lift = dataclasses.replace(FULL, arm="lift")
     # 100 steps, 5 evaluations, 2 workers.
     assert predictor(probe=probe).predict(FULL) == Cost(2 * 40.0, 40.0)

@@ -16,11 +16,12 @@ from study.orchestration.preflight.forecast import (
 )
 from study.protocol.plan import ModelFacts, StudyPlan, plan_trials
 from study.protocol.records import DataSummary, StepCosts, TrialRecord, TrialState
+from tests.helpers.costs import step_costs
 from tests.helpers.results import STARTED, make_config, make_trial
 
 DATA = DataSummary("f", 900, 100, 300, 200, 0, 0, 0, 90.0, 60.0)
-PROBE = StepCosts(
-    full_step=0.5, lift_step=0.4, full_evaluation=2.0, lift_evaluation=1.5, lift_phase_switch=3.0
+PROBE = step_costs(
+    full_step=0.5, lift_step=0.4, full_evaluation=2.0, lift_evaluation=1.5, phase_switch=3.0
 )
 ALONE = Cluster(trials_at_once=1, devices_per_trial=4, workers_per_trial=4, startup_seconds=10)
 

@@ -14,7 +14,7 @@ from study.orchestration.preflight.memory import (
     Devices,
     NodeRoom,
     check_memory,
-    or_lift_alone,
+    or_without_it,
 )
 from study.orchestration.preflight.node_task import Gpu
 from study.strategies import make_strategy
@@ -140,10 +140,10 @@ def test_too_many_trials_at_once_are_a_warning_with_how_many_fit(shape: ModelSha
 def test_that_full_does_not_fit_may_be_the_answer() -> None:
     fails = Finding("full needs more", Status.FAIL, "Buy more.")
     both, alone = make_config(), make_config(arms=["full"])
-    told = or_lift_alone(fails, both, "full").remedy
+    told = or_without_it(fails, both, "full").remedy
     assert told.startswith("Buy more. Or run LIFT alone (arms: [lift])")
     assert "decision.memory_limit_gib" in told
     for config, arm in ((both, "lift"), (alone, "full")):
-        assert or_lift_alone(fails, config, arm) == fails
+        assert or_without_it(fails, config, arm) == fails
     warns = Finding("full is tight", Status.WARN, "Watch it.")
-    assert or_lift_alone(warns, both, "full") == warns
+    assert or_without_it(warns, both, "full") == warns

@@ -1,4 +1,4 @@
-"""What every section of `study.yaml` has in common."""
+"""What every section of `study.yaml` has in common, a strategy's options among them."""
 
 from __future__ import annotations
 
