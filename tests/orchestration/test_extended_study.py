@@ -121,7 +121,7 @@ def test_a_new_winner_is_confirmed_and_the_old_ones_confirm_trials_stay_on_recor
 ) -> None:
     small = make_plan(tmp_path)
     run_all(make_ledger(small))
-    old = {r.spec.trial_id: r for r in StudyStore.open(small.config.database_url).results().trials}
+    old = {r.spec.trial_id: r for r in StudyStore.open(small.resolved.database_url).results().trials}
     large = make_plan(tmp_path, trials=8)
     ledger = make_ledger(large)
     started = run_all(ledger)

@@ -63,6 +63,6 @@ def test_a_trained_model_is_put_there_and_known_again(
         with pytest.raises(UserError, match="something else is there"):
             is_trained(recipe, place, **asked)
     assert is_trained(recipe, place, dataset_size=run.spec.size)
-    other = replace(recipe, content={**recipe.content, "arm": "full"})
+    other = replace(recipe, best=recipe.best.model_copy(update={"arm": "full"}))
     with pytest.raises(UserError, match="something else is there"):
         is_trained(other, place)
