@@ -3,7 +3,6 @@ each arm costs."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +41,10 @@ class Baseline:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        probe = None if self.probe is None else self.probe.to_dict()
+        return {
+            "base": self.base.to_dict(), "model_parameters": self.model_parameters, "probe": probe,
+        }  # fmt: skip
 
 
 def measure_baseline(

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from study.config.load import TrainingConfig, ZeroConfig
+from study.protocol.records import OutcomeStatus
 from study.strategies.base import BlockLayout, Phase
 from study.training.engine.audit import PhaseAudit
 from study.training.engine.engine import PhaseEngine, StepResult
@@ -49,7 +50,8 @@ def run_workers(
             # The server may have asked the CUDA driver something: its forks cannot use CUDA.
             start_method="spawn" if backend == "nccl" else METHOD,
         )
-        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
+        with torch.serialization.safe_globals([OutcomeStatus]):
+            return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
 
 
 def _worker(

@@ -121,7 +121,9 @@ def test_a_new_winner_is_confirmed_and_the_old_ones_confirm_trials_stay_on_recor
 ) -> None:
     small = make_plan(tmp_path)
     run_all(make_ledger(small))
-    old = {r.spec.trial_id: r for r in StudyStore.open(small.resolved.database_url).results().trials}
+    old = {
+        r.spec.trial_id: r for r in StudyStore.open(small.resolved.database_url).results().trials
+    }
     large = make_plan(tmp_path, trials=8)
     ledger = make_ledger(large)
     started = run_all(ledger)
@@ -138,7 +140,7 @@ def test_a_new_winner_is_confirmed_and_the_old_ones_confirm_trials_stay_on_recor
     spec = replaced[0].spec
     study = optuna.load_study(
         study_name=f"synthetic/{spec.arm}/n{spec.size}/r0/confirm",
-        storage=large.config.database_url,
+        storage=large.resolved.database_url,
     )
     assert [t.state.name for t in study.trials] == ["COMPLETE"] * 4
     assert {r.state for r in results} == {TrialState.COMPLETE}

@@ -54,7 +54,8 @@ def test_a_full_trial_costs_its_steps_evaluations_and_one_phase() -> None:
 
 
 def test_only_the_first_lift_trial_of_a_subset_fills_the_cache() -> None:
-    probe = dataclasses.replace(PROBE, lift_step_cached=0.2)
+    lift = dataclasses.replace(PROBE.arms["lift"], step_cached=0.2)
+    probe = StepCosts(PROBE.arms | {"lift": lift})
     first, second = make_plan(probe, arms=("lift",)).search[:2]
     plan = make_plan(probe, arms=("lift",))
     assert trial_cost(plan, DATA, second) < trial_cost(plan, DATA, first)
