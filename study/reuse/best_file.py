@@ -200,7 +200,7 @@ def _form_faults(content: Mapping[str, Any]) -> list[Fault]:
         if not isinstance(content.get(name), Mapping | None)
     }
     faults = [Fault(name, None, None, rule, _REMEDY) for name, rule in wrong.items()]
-    if content.get("arm") is not None and content["arm"] not in STRATEGIES:
+    if content.get("arm") is not None and str(content["arm"]) not in STRATEGIES:
         faults.append(Fault("arm", None, None, f"must be one of {', '.join(STRATEGIES)}.", ""))
     run = content.get("run")
     steps = run.get("steps") if isinstance(run, Mapping) else 1

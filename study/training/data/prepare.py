@@ -51,6 +51,8 @@ GENERAL_TEXT = Path(__file__).parent / "general_text" / "general.jsonl"
 # Raised whenever the same inputs would give other arrays, or a summary of more, than before.
 _FORMAT = 5
 _DRAW_STREAM = 3
+_ENOUGH = 20_000
+"""Rows of which none is left out."""
 _HUB_SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "val"),
@@ -130,7 +132,7 @@ def _most_rows(config: StudyConfig, known: DataSummary | None) -> int:
         return config.data.max_train_samples
     if known is not None:
         return known.max_train_samples or sys.maxsize  # as it was before there was a limit
-    return max(20_000, 16 * config.dataset_sizes[-1])
+    return max(_ENOUGH, 16 * config.dataset_sizes[-1])
 
 
 def class_prior_losses(pool: TokenisedSplit, split: TokenisedSplit) -> list[float]:
@@ -204,7 +206,9 @@ def _build(
     draws = {
         "train": Draw(most, (_DRAW_STREAM, config.seed)),
         # Some of them may be empty, or stand in other splits.
-        "retention": Draw(10 * config.data.retention_size, (_DRAW_STREAM, config.seed, 1)),
+        "retention": Draw(
+            max(_ENOUGH, 10 * config.data.retention_size), (_DRAW_STREAM, config.seed, 1)
+        ),
     }
     rows, classes = _read(config, sources, tokenizer, template, head, draws)
     read = {name: len(rows[name]) for name in _HUB_SPLITS if name in rows}
