@@ -12,7 +12,7 @@ import deepspeed  # noqa: F401
 
 import study.cli.app
 import study.orchestration.preflight
-import study.orchestration.runner
+import study.orchestration.prepare
 import study.report
 import study.training.loop  # noqa: F401
 
