@@ -108,7 +108,7 @@ def test_no_credential_is_in_what_ray_shows_in_a_log_or_in_a_result(
             seen[" ".join(arguments)] = (done.stdout + done.stderr).encode()
         seen |= files(head.folder / "ray", path.parent) | {"run": command.output.encode()}
     actors = seen["api/v0/actors?detail=1&limit=10000"]
-    assert b"ResourceTrainable" in actors and b"LoggingProcess" in actors, "both were looked at"
+    assert b"ResourceTrainable" in actors, "it was looked at"
     assert [
         (name, place)
         for name, canary in canaries.items()
