@@ -25,8 +25,10 @@ from study.report.base import (
     count,
     gib,
     loss,
+    numeric,
     ratio,
     seconds,
+    table_of,
 )
 from study.strategies import arm_label
 
@@ -78,29 +80,6 @@ def difference_table(differences: Sequence[Difference]) -> Table:
     pair = differences[0].pair
     reference, challenger = pair.labels
     ratio_of = f"{challenger}/{reference} cost"
-    columns = (
-        SIZE_COLUMN,
-        Column(capital(pair.difference), number=True),
-        Column("Range of replicates", number=True),
-        Column("95 % interval", number=True),
-        Column("Lower loss"),
-        Column("Runs per arm"),
-        Column(f"{ratio_of}, cold", number=True),
-        Column(f"{ratio_of}, as run", number=True),
-    )
-    rows = tuple(
-        (
-            count(d.size),
-            loss(d.mean, sign=True),
-            between(d.low, d.high, sign=True),
-            MISSING if d.interval is None else between(*d.interval, sign=True),
-            _lower(d),
-            d.extent,
-            ratio(d.cold_cost_ratio),
-            ratio(d.spent_cost_ratio),
-        )
-        for d in differences
-    )
     caption = (
         f"Difference of the arms' losses in nats, paired over replicates. Above 0 {challenger}'s "
         "loss is lower. 95 % interval: of the mean difference by a curve through all sizes (HC2 "
@@ -108,7 +87,21 @@ def difference_table(differences: Sequence[Difference]) -> Table:
         f"{ratio_of}: measured device-seconds of one {challenger} run over one {reference} run; "
         "cold: each with an empty prefix cache at its start."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        differences,
+        (SIZE_COLUMN, lambda d: count(d.size)),
+        numeric(capital(pair.difference), lambda d: loss(d.mean, sign=True)),
+        numeric("Range of replicates", lambda d: between(d.low, d.high, sign=True)),
+        numeric(
+            "95 % interval",
+            lambda d: MISSING if d.interval is None else between(*d.interval, sign=True),
+        ),
+        (Column("Lower loss"), _lower),
+        (Column("Runs per arm"), lambda d: d.extent),
+        numeric(f"{ratio_of}, cold", lambda d: ratio(d.cold_cost_ratio)),
+        numeric(f"{ratio_of}, as run", lambda d: ratio(d.spent_cost_ratio)),
+    )
 
 
 def _lower(difference: Difference) -> str:
@@ -120,25 +113,16 @@ def _lower(difference: Difference) -> str:
 
 def forgetting_table(summary: StudySummary) -> Table:
     """Rise of the retention loss per arm and size."""
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Mean rise", number=True),
-        Column("Range of replicates", number=True),
-        Column("Runs"),
+    cells = [(c, c.retention_rise) for c in summary.cells_by_size if c.retention_rise is not None]
+    return table_of(
+        "Rise of the retention loss over the base model's, in nats.",
+        cells,
+        (SIZE_COLUMN, lambda c: count(c[0].size)),
+        (ARM_COLUMN, lambda c: arm_label(c[0].arm)),
+        numeric("Mean rise", lambda c: loss(c[1].mean, sign=True)),
+        numeric("Range of replicates", lambda c: between(c[1].low, c[1].high, sign=True)),
+        (Column("Runs"), lambda c: c[1].extent),
     )
-    rows = tuple(
-        (
-            count(cell.size),
-            arm_label(cell.arm),
-            loss(found.mean, sign=True),
-            between(found.low, found.high, sign=True),
-            found.extent,
-        )
-        for cell in summary.cells_by_size
-        if (found := cell.retention_rise) is not None
-    )
-    return Table("Rise of the retention loss over the base model's, in nats.", columns, rows)
 
 
 def winners_table(summary: StudySummary) -> Table:
