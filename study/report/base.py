@@ -36,20 +36,22 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def numeric(title: str, of: Callable[[_T], str]) -> tuple[Column, Callable[[_T], str]]:
+Written = tuple[Column, Callable[[_T], str]]
+"""A column, and what it says of an item."""
+
+
+def numeric(title: str, of: Callable[[_T], str]) -> Written[_T]:
     """A column of numbers, for `table_of`."""
     return Column(title, number=True), of
 
 
-def table_of(
-    caption: str, items: Iterable[_T], *columns: tuple[Column, Callable[[_T], str]]
-) -> Table:
+def table_of(caption: str, items: Iterable[_T], *columns: Written[_T]) -> Table:
     """A row per item; each column with what it says of one."""
     rows = tuple(tuple(of(item) for _, of in columns) for item in items)
     return Table(caption, tuple(column for column, _ in columns), rows)
 
 
-BY_CELL: tuple[tuple[Column, Callable[[Any], str]], ...] = (
+BY_CELL: tuple[Written[Any], ...] = (
     numeric("Examples", lambda c: count(c.size)),
     (ARM_COLUMN, lambda c: arm_label(c.arm)),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from study.analysis import (
+    CellSummary,
     Difference,
+    Estimate,
     StudySummary,
     device_seconds_of,
     peak_memory_of,
@@ -16,21 +19,26 @@ from study.basics.text_format import capital, metric_title
 from study.protocol.records import TrialRecord, TrialState, base_name
 from study.report.base import (
     ARM_COLUMN,
+    BY_CELL,
     MISSING,
     SIZE_COLUMN,
     Column,
     Table,
+    Written,
     between,
     column_of,
     count,
     gib,
     loss,
     numeric,
+    or_dash,
     ratio,
     seconds,
     table_of,
 )
 from study.strategies import arm_label
+
+_T = TypeVar("_T")
 
 
 def loss_table(summary: StudySummary) -> Table:
@@ -38,41 +46,39 @@ def loss_table(summary: StudySummary) -> Table:
     split = summary.split
     metrics = sorted({name for cell in summary.cells for name in cell.metrics_on(split)})
     named = base_name(summary.config.task, summary.base)
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column(f"Mean {split} loss", number=True),
-        Column("SD", number=True),
-        Column("Range of replicates", number=True),
-        Column("Runs"),
-        Column(f"Below {named}", number=True),
-        *(Column(metric_title(name), number=True) for name in metrics),
-    )
     base = summary.base_loss(split)
-    rows = []
-    for cell in summary.cells_by_size:
-        found = cell.loss(split)
-        shown = [loss(cell.metrics_on(split).get(name)) for name in metrics]
-        if found is None:
-            rows.append((count(cell.size), arm_label(cell.arm), *[MISSING] * 5, *shown))
-            continue
-        rows.append(
-            (
-                count(cell.size),
-                arm_label(cell.arm),
-                loss(found.mean),
-                loss(found.sd),
-                between(found.low, found.high),
-                found.extent,
-                loss(None if base is None else base - found.mean, sign=True),
-                *shown,
-            )
-        )
     caption = (
         f"Mean {split} loss in nats. SD: over replicate means. Below {named}: its loss minus the "
         "mean; above 0 means that something was learned."
     )
-    return Table(caption, columns, tuple(rows))
+
+    def found(write: Callable[[Estimate], str]) -> Callable[[CellSummary], str]:
+        return lambda cell: or_dash(cell.loss(split), write)
+
+    def below(mean: Estimate) -> str:
+        return loss(None if base is None else base - mean.mean, sign=True)
+
+    def metric(name: str) -> Written[CellSummary]:
+        return numeric(metric_title(name), lambda cell: loss(cell.metrics_on(split).get(name)))
+
+    return table_of(
+        caption,
+        summary.cells_by_size,
+        *BY_CELL,
+        numeric(f"Mean {split} loss", found(lambda e: loss(e.mean))),
+        numeric("SD", found(lambda e: loss(e.sd))),
+        numeric("Range of replicates", found(lambda e: between(e.low, e.high))),
+        (Column("Runs"), found(lambda e: e.extent)),
+        numeric(f"Below {named}", found(below)),
+        *map(metric, metrics),
+    )
+
+
+def loss_tables(summary: StudySummary) -> tuple[Table, ...]:
+    """Losses, and their differences where both arms have some."""
+    test = summary.split == "test"
+    differences = summary.differences if test else summary.validation_differences
+    return (loss_table(summary), *([difference_table(differences)] if differences else []))
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
@@ -133,37 +139,23 @@ def winners_table(summary: StudySummary) -> Table:
         for replicate in cell.replicates
         if replicate.winner is not None
     ]
-    names, values = _hyperparameters([winner for _, _, winner in won])
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Replicate", number=True),
-        *(Column(n, number=True) for n in names),
-        Column("Search validation", number=True),
-        Column("Confirm validation", number=True),
-        Column("Test", number=True),
-        Column("Best"),
-        Column("Trial"),
-    )
-    rows = tuple(
-        (
-            count(cell.size),
-            arm_label(cell.arm),
-            str(replicate.replicate),
-            *values[k],
-            loss(replicate.search_score),
-            loss(replicate.confirm_score),
-            loss(replicate.test_loss),
-            "best" if cell.best is replicate else "",
-            winner.spec.trial_id,
-        )
-        for k, (cell, replicate, winner) in enumerate(won)
-    )
     caption = (
         "Losses in nats, those of confirm runs as means. Best: at its size, the lowest mean "
         "validation loss over its confirm runs (without confirm runs, in the search)."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        won,
+        (SIZE_COLUMN, lambda w: count(w[0].size)),
+        (ARM_COLUMN, lambda w: arm_label(w[0].arm)),
+        numeric("Replicate", lambda w: str(w[1].replicate)),
+        *hyperparameter_columns(won, lambda w: w[2]),
+        numeric("Search validation", lambda w: loss(w[1].search_score)),
+        numeric("Confirm validation", lambda w: loss(w[1].confirm_score)),
+        numeric("Test", lambda w: loss(w[1].test_loss)),
+        (Column("Best"), lambda w: "best" if w[0].best is w[1] else ""),
+        (Column("Trial"), lambda w: w[2].spec.trial_id),
+    )
 
 
 def trials_table(trials: tuple[TrialRecord, ...], summary: StudySummary) -> Table:
@@ -171,37 +163,23 @@ def trials_table(trials: tuple[TrialRecord, ...], summary: StudySummary) -> Tabl
     winners = {
         r.winner.spec.trial_id for c in summary.cells for r in c.replicates if r.winner is not None
     }
-    names, values = _hyperparameters(trials)
-    columns = (
-        Column("Trial"),
-        Column("State"),
-        *(Column(n, number=True) for n in names),
-        Column("Validation", number=True),
-        Column("Test", number=True),
-        Column("Steps", number=True),
-        Column("Device-seconds", number=True),
-        Column("Peak (GiB)", number=True),
-        Column("Reason", wide=True),
-    )
-    rows = tuple(
-        (
-            t.spec.trial_id,
-            _state(t, winners),
-            *values[k],
-            loss(score_of(t)),
-            loss(None if t.outcome is None else t.outcome.test_loss),
-            f"{steps_done(t):,}/{t.spec.steps:,}",
-            seconds(device_seconds_of(t) or None),
-            gib(peak_memory_of(t)),
-            "" if t.outcome is None else t.outcome.reason,
-        )
-        for k, t in enumerate(trials)
-    )
     caption = (
         "s: search trial, c: confirm run; n: training examples, r: replicate. Validation: lowest "
         "loss so far, whatever the state. Losses in nats."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        trials,
+        (Column("Trial"), lambda t: t.spec.trial_id),
+        (Column("State"), lambda t: _state(t, winners)),
+        *hyperparameter_columns(trials, lambda t: t),
+        numeric("Validation", lambda t: loss(score_of(t))),
+        numeric("Test", lambda t: loss(t.outcome.test_loss if t.outcome else None)),
+        numeric("Steps", lambda t: f"{steps_done(t):,}/{t.spec.steps:,}"),
+        numeric("Device-seconds", lambda t: seconds(device_seconds_of(t) or None)),
+        numeric("Peak (GiB)", lambda t: gib(peak_memory_of(t))),
+        (Column("Reason", wide=True), lambda t: t.outcome.reason if t.outcome else ""),
+    )
 
 
 def failures_table(trials: tuple[TrialRecord, ...]) -> Table | None:
@@ -209,23 +187,17 @@ def failures_table(trials: tuple[TrialRecord, ...]) -> Table | None:
     lost = [t for t in trials if t.state is TrialState.FAIL]
     if not lost:
         return None
-    names, values = _hyperparameters(lost)
-    columns = (
-        Column("Trial"),
-        Column("Ended as"),
-        *(Column(n, number=True) for n in names),
-        Column("Reason", wide=True),
-    )
-    rows = tuple(
+    return table_of(
+        "Failed trials enter no mean and win nothing.",
+        lost,
+        (Column("Trial"), lambda t: t.spec.trial_id),
+        (Column("Ended as"), lambda t: t.outcome.status if t.outcome else "lost"),
+        *hyperparameter_columns(lost, lambda t: t),
         (
-            t.spec.trial_id,
-            t.outcome.status if t.outcome else "lost",
-            *values[k],
-            (t.outcome.reason if t.outcome else "") or "no reason on record",
-        )
-        for k, t in enumerate(lost)
+            Column("Reason", wide=True),
+            lambda t: (t.outcome.reason if t.outcome else "") or "no reason on record",
+        ),
     )
-    return Table("Failed trials enter no mean and win nothing.", columns, rows)
 
 
 def _state(trial: TrialRecord, winners: set[str]) -> str:
@@ -235,13 +207,15 @@ def _state(trial: TrialRecord, winners: set[str]) -> str:
     return f"{text}, winner" if trial.spec.trial_id in winners else text
 
 
-def _hyperparameters(
-    trials: Iterable[TrialRecord],
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """(names of all hyperparameters, per trial the texts of their values)."""
-    trials = tuple(trials)
-    names = tuple(dict.fromkeys(name for t in trials for name in t.spec.hyperparameters))
-    if not names:
-        return (), [() for _ in trials]
-    texts = [column_of([t.spec.hyperparameters.get(name) for t in trials]) for name in names]
-    return names, list(zip(*texts, strict=True))
+def hyperparameter_columns(
+    items: Sequence[_T], trial_of: Callable[[_T], TrialRecord]
+) -> list[Written[_T]]:
+    """A column for each hyperparameter of any item's trial."""
+    trials = [trial_of(item) for item in items]
+
+    def column(name: str) -> Written[_T]:
+        texts = column_of([trial.spec.hyperparameters.get(name) for trial in trials])
+        known = {t.spec.trial_id: text for t, text in zip(trials, texts, strict=True)}
+        return numeric(name, lambda item: known[trial_of(item).spec.trial_id])
+
+    return [column(n) for n in dict.fromkeys(n for t in trials for n in t.spec.hyperparameters)]
