@@ -17,7 +17,7 @@ from study.report.base import (
     or_dash,
     table_of,
 )
-from study.report.phrases import directed, likelihood, ratio_span, scaled, span, with_ratio_span
+from study.report.phrases import directed, likelihood, ratio_span, span, with_ratio_span
 from study.report.verdict import (
     Setting,
     forgets_more,
@@ -160,7 +160,7 @@ def _second_measure(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]
     if setting.is_classification:
         if verdict.accuracy is None:
             return []
-        points = scaled(verdict.accuracy, 100.0)
+        points = verdict.accuracy.mapped(_in_percent)
         text = directed(points, *_with(verdict, "points higher"), ".1f", "")
         return [("Accuracy", text)]
     change = verdict.perplexity_change
@@ -168,7 +168,11 @@ def _second_measure(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]
         return []
     challenger = verdict.pair.labels[1]
     words = (f"lower with {challenger}", f"higher with {challenger}")
-    return [("Perplexity", directed(scaled(change, 100.0), *words, ".1f", " %"))]
+    return [("Perplexity", directed(change.mapped(_in_percent), *words, ".1f", " %"))]
+
+
+def _in_percent(share: float) -> float:
+    return share * 100.0
 
 
 def _one_run(verdict: Verdict) -> str:
