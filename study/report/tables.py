@@ -76,9 +76,8 @@ def loss_table(summary: StudySummary) -> Table:
 
 def loss_tables(summary: StudySummary) -> tuple[Table, ...]:
     """Losses, and their differences where both arms have some."""
-    test = summary.split == "test"
-    differences = summary.differences if test else summary.validation_differences
-    return (loss_table(summary), *([difference_table(differences)] if differences else []))
+    found = summary.shown_differences
+    return (loss_table(summary), *([difference_table(found)] if found else []))
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
@@ -160,9 +159,7 @@ def winners_table(summary: StudySummary) -> Table:
 
 def trials_table(trials: tuple[TrialRecord, ...], summary: StudySummary) -> Table:
     """Every trial of the study."""
-    winners = {
-        r.winner.spec.trial_id for c in summary.cells for r in c.replicates if r.winner is not None
-    }
+    winners = summary.winners
     caption = (
         "s: search trial, c: confirm run; n: training examples, r: replicate. Validation: lowest "
         "loss so far, whatever the state. Losses in nats."
@@ -200,7 +197,7 @@ def failures_table(trials: tuple[TrialRecord, ...]) -> Table | None:
     )
 
 
-def _state(trial: TrialRecord, winners: set[str]) -> str:
+def _state(trial: TrialRecord, winners: frozenset[str]) -> str:
     text = {"FAIL": "failed"}.get(trial.state.value, trial.state.value.lower())
     if trial.outcome is not None and trial.outcome.status in ("stopped_early", "diverged"):
         text = trial.outcome.status.replace("_", " ")
