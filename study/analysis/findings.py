@@ -78,7 +78,7 @@ def caveats(summary: StudySummary) -> tuple[str, ...]:
 
 
 def _asked_difference(summary: StudySummary) -> Difference | None:
-    known = summary.differences if summary.split == "test" else summary.validation_differences
+    known = summary.shown_differences
     asked = summary.config.decision.dataset_size
     return next((d for d in known if d.size == asked), known[-1] if known else None)
 
@@ -119,7 +119,7 @@ def _unlearned_clause(summary: StudySummary, found: Difference) -> str:
 
 
 def _other_sizes_clause(summary: StudySummary) -> str:
-    known = summary.differences if summary.split == "test" else summary.validation_differences
+    known = summary.shown_differences
     if len(known) < 2:
         return ""
     lower = sum(d.mean > 0 for d in known)
@@ -128,11 +128,7 @@ def _other_sizes_clause(summary: StudySummary) -> str:
 
 
 def _behind_comparison(summary: StudySummary, found: Difference) -> str:
-    if found.split == "test":
-        text = f"Each mean is over {found.extent}"
-    else:
-        text = f"Each mean is over the search winners of {found.extent}, on the validation split "
-        text += "that picked them, and no test loss was measured"
+    text = f"Each {_mean_over(found.split, found.extent)}"
     if found.replicates > 1:
         spread = f"ranged from {found.low:+.3f} to {found.high:+.3f} nats"
         over = counted(found.replicates, "replicate")
@@ -140,6 +136,15 @@ def _behind_comparison(summary: StudySummary, found: Difference) -> str:
     if found.cold_cost_ratio is not None:
         text += f"; {_costs(found)}"
     return f"{text}{_so_far(summary)}{_interval(summary, found)}."
+
+
+def _mean_over(split: Split, extent: str) -> str:
+    if split == "test":
+        return f"mean is over {extent}"
+    return (
+        f"mean is over the search winners of {extent}, on the validation split that picked them, "
+        "and no test loss was measured"
+    )
 
 
 def _interval(summary: StudySummary, found: Difference) -> str:
@@ -170,11 +175,7 @@ def _one_arm(summary: StudySummary, cell: CellSummary) -> str:
 def _behind_one_arm(summary: StudySummary, cell: CellSummary) -> str:
     loss = cell.loss(summary.split)
     assert loss is not None  # as above
-    if summary.split == "test":
-        text = f"The mean is over {loss.extent}"
-    else:
-        text = f"The mean is over the search winners of {loss.extent}, on the validation split "
-        text += "that picked them, and no test loss was measured"
+    text = f"The {_mean_over(summary.split, loss.extent)}"
     if loss.replicates > 1:
         text += f", with replicates from {loss.low:.3f} to {loss.high:.3f}"
     if len(summary.arms) > 1:

@@ -48,22 +48,16 @@ class LearningRates:
 
 def learning_rates(results: StudyResults, summary: StudySummary) -> tuple[LearningRates, ...]:
     """One per arm that searches a range of learning rates and has a complete trial."""
-    won = {
-        replicate.winner.spec.trial_id
-        for cell in summary.cells
-        for replicate in cell.replicates
-        if replicate.winner is not None
-    }
     found = []
     for arm in results.config.arms.names:
         bounds = rate_range(results.config, arm)
-        trials = tuple(_trials([t for t in results.trials if t.spec.arm == arm], won))
+        trials = tuple(_trials([t for t in results.trials if t.spec.arm == arm], summary.winners))
         if bounds is not None and trials:
             found.append(_placed(arm, bounds, trials))
     return tuple(found)
 
 
-def _trials(trials: list[TrialRecord], won: set[str]) -> list[LearningRateTrial]:
+def _trials(trials: list[TrialRecord], won: frozenset[str]) -> list[LearningRateTrial]:
     replicates: dict[tuple[int, int], list[tuple[TrialRecord, float]]] = defaultdict(list)
     for trial in trials:
         spec, score = trial.spec, score_of(trial)

@@ -96,6 +96,17 @@ class StudySummary:
         """The split that the study's losses are read on: test as soon as any is on record."""
         return "test" if any(cell.test for cell in self.cells) else "validation"
 
+    @property
+    def shown_differences(self) -> tuple[Difference, ...]:
+        """Those on `split`."""
+        return self.differences if self.split == "test" else self.validation_differences
+
+    @property
+    def winners(self) -> frozenset[str]:
+        """Names of the search trials that won a replicate."""
+        won = (r.winner for cell in self.cells for r in cell.replicates)
+        return frozenset(trial.spec.trial_id for trial in won if trial is not None)
+
     def base_loss(self, split: Split) -> float | None:
         if self.base is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
@@ -28,3 +29,16 @@ class ExportedTable(StrEnum):
 
     TRIALS = "trials"
     EVALUATIONS = "evaluations"
+
+
+def assigned(pairs: Iterable[str], option: str, form: str, example: str) -> dict[str, str]:
+    """What an option that may be given several times says, such as ``--env NAME=VALUE``."""
+    from study.basics.errors import UserError
+
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"{option} {pair}: write {form}, e.g. {option} {example}.")
+        found[name] = value
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 import textwrap
 from collections import Counter
@@ -16,7 +15,8 @@ from rich.text import Text
 from study.basics.errors import StoreError
 from study.basics.owned import claim
 from study.basics.paths import StudyPaths
-from study.cli.output import Console, libraries_to
+from study.basics.text_format import counted
+from study.cli.output import Console, libraries_to, stopped_by_signals
 from study.config.load import StudyConfig
 from study.orchestration.preflight.base import CheckResult, Status
 
@@ -73,8 +73,7 @@ def check_and_print(config: StudyConfig, named: str, *, probe: bool) -> bool:
     """
     from study.orchestration.preflight.study_check import check_study
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    stopped_by_signals()
     path = _log_file(config)
     print(f"Checking study {config.name}\nLibrary output goes to {path}")
     with libraries_to(path) as console, CheckView(console) as view:
@@ -105,7 +104,7 @@ def _count(results: Sequence[CheckResult]) -> Counter[Status]:
 def _summary(results: Sequence[CheckResult], named: str) -> str:
     count = _count(results)
     failed, warned = count[Status.FAIL], count[Status.WARN]
-    warnings = f", {warned} {'warning' if warned == 1 else 'warnings'}" if warned else ""
+    warnings = f", {counted(warned, 'warning')}" if warned else ""
     if failed:
         names = ", ".join(r.name for r in results if r.status is Status.FAIL)
         return f"\nThe study cannot run: {names} failed{warnings}."

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from study.cli.arguments import assigned
+
 if TYPE_CHECKING:
     from study.launch import Rendered
 
@@ -84,7 +86,8 @@ def render(
 
     if output is not None and output.exists() and not force:
         raise UserError(f"{output} exists. Give another name, or --force to replace it.")
-    chosen = _settings(settings or []) | {
+    given = assigned(settings or [], "--set", "KEY=VALUE", "partition=gpu")
+    chosen = {key.strip(): value.strip() for key, value in given.items()} | {
         key: value for key, value in (("image", image), ("namespace", namespace)) if value
     }
     rendered = render_cluster_file(
@@ -108,25 +111,15 @@ def render(
         typer.echo(line, err=True)
 
 
-def _settings(pairs: list[str]) -> dict[str, str]:
-    from study.basics.errors import UserError
-
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {pair}: write KEY=VALUE, e.g. --set partition=gpu.")
-        found[key.strip()] = value.strip()
-    return found
-
-
 def _notes(rendered: Rendered) -> list[str]:
     """What was asked for, and what is left to do; for standard error."""
+    from study.basics.text_format import counted
+
     shape = rendered.shape
-    gpus = f", {_count(shape.gpus_per_node, 'GPU')}" if shape.gpus_per_node else ""
+    gpus = f", {counted(shape.gpus_per_node, 'GPU')}" if shape.gpus_per_node else ""
     notes = [
-        f"{_count(shape.nodes, 'node')} of {_count(shape.cpus_per_node, 'CPU')}{gpus}: "
-        f"{_count(shape.trials, 'trial')} at once."
+        f"{counted(shape.nodes, 'node')} of {counted(shape.cpus_per_node, 'CPU')}{gpus}: "
+        f"{counted(shape.trials, 'trial')} at once."
     ]
     if rendered.left:
         keys = dict[str, int]()
@@ -143,7 +136,3 @@ def _notes(rendered: Rendered) -> list[str]:
         notes.append("Every node must see:")
         notes += [f"  {path}" for path in rendered.paths]
     return notes
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -16,7 +16,7 @@ from study.analysis.curve.noise import (
 from study.analysis.rules import ENOUGH
 from study.analysis.verdict.power import Power, PowerAt, predict_power
 from study.basics.text_format import counted, percent
-from study.cli.output import Console, print_facts
+from study.cli.output import Console, number_table, print_facts
 from study.orchestration.prepare import Prepared
 from study.protocol.plan import with_probe
 from study.protocol.results import StudyResults
@@ -129,10 +129,9 @@ def _places(power: Power) -> tuple[PowerAt, ...]:
 
 
 def _chances(power: Power) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("examples")
-    for name in ("95 % interval", "verdict at 2 rho", "verdict at rho", "lean at rho"):
-        table.add_column(name, justify="right")
+    table = number_table(
+        "examples", "95 % interval", "verdict at 2 rho", "verdict at rho", "lean at rho"
+    )
     for place in _places(power):
         name = "largest" if place.size == power.largest.size else "middle"
         width = "-" if place.half_width is None else f"+/- {place.half_width:.4f}"

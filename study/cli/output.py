@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import rich.console
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -119,6 +121,13 @@ def library_log() -> Path | None:
     return _library_log
 
 
+def stopped_by_signals() -> None:
+    """A batch system ends a job with SIGTERM, and a shell starts background jobs with SIGINT
+    ignored: both are Ctrl-C from here on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
 @contextmanager
 def libraries_to(path: Path) -> Iterator[Console]:
     """Send file descriptors 1 and 2 to `path` and yield a console on the real terminal.
@@ -175,6 +184,20 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(name, Text(value))
     console.print(table)
+
+
+def print_indented(console: Console, text: str, by: int = 2) -> None:
+    """A paragraph with a margin."""
+    console.print(Padding(Text(text), (0, 0, 0, by), expand=False))
+
+
+def number_table(first: str, *numbers: str, no_wrap: bool = False) -> Table:
+    """A table without rows yet: what the numbers are of, then the numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(first)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=no_wrap)
+    return table
 
 
 def told_metrics(metrics: Mapping[str, float]) -> str:

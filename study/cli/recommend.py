@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.padding import Padding
 from rich.text import Text
 
 from study.analysis import Verdict
 from study.analysis.cells.base import Interval
 from study.basics.text_format import percent
-from study.cli.output import Console, print_facts
+from study.cli.output import Console, print_facts, print_indented
 from study.cli.verdicts import short, told_runs
 from study.protocol.words import ANSWERS, BASES
 from study.reuse.identity import Asked
@@ -74,17 +73,16 @@ def _print_no_answer(console: Console, found: Declined) -> None:
         console.print(f"It leans to {arm_label(verdict.arm)} ({percent(verdict.confidence)}).")
     for gate in () if verdict is None else verdict.failed_gates:
         text = f"Not met: {gate.name}. {gate.found}. Needed: {gate.needed}. {gate.remedy}"
-        console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+        print_indented(console, text)
     if found.nearest:
         console.print("Nearest evidence:")
     for near in found.nearest:
-        text = f"{near.study.name} ({near.study.place}): {near.differs}"
-        console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+        print_indented(console, f"{near.study.name} ({near.study.place}): {near.differs}")
     if found.next_runs:
         console.print(f"What would answer, in the file of study {found.nearest[0].study.name}:")
     for runs in found.next_runs:
-        console.print(Padding(Text(runs.change), (0, 0, 0, 2), expand=False))
-        console.print(Padding(Text(told_runs(runs)), (0, 0, 0, 4), expand=False))
+        print_indented(console, runs.change)
+        print_indented(console, told_runs(runs), 4)
     if found.smallest is not None:
         noise = "assumed noise" if found.smallest.assumed else "the nearest study's noise"
         console.print(

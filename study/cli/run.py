@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from study.basics.paths import StudyPaths
 from study.basics.remote import RemoteFolder, is_remote
 from study.basics.text_format import duration
 from study.cli.live import LiveView
-from study.cli.output import Console, libraries_to, written_to
+from study.cli.output import Console, libraries_to, stopped_by_signals, written_to
 from study.cli.verdicts import print_verdicts
 from study.config.load import StudyConfig
 from study.protocol.records import TrialState
@@ -38,10 +37,7 @@ def run_and_report(config: StudyConfig, named: str) -> None:
 
     paths = StudyPaths(config.results_dir)
     started = time.monotonic()
-    # A batch system ends a job with SIGTERM, and a shell starts background jobs with SIGINT
-    # ignored: both are Ctrl-C here.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    stopped_by_signals()
     place = config.results_url or paths.root
     claim(paths.root, config.results_url)
     print(f"Study {config.name}: results in {place}\nLibrary output goes to {paths.log}")

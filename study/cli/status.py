@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rich.table import Table
-
 from study.analysis import PrefixCacheSummary, counted, summarise_prefix_cache
 from study.analysis.summary import summarise
 from study.basics.text_format import byte_size, duration
 from study.basics.urls import without_password
-from study.cli.output import Console, print_facts
+from study.cli.output import Console, number_table, print_facts
 from study.cli.verdicts import print_sweep
 from study.protocol.records import TrialRecord, TrialState
 from study.protocol.results import StudyResults
@@ -34,10 +32,7 @@ def print_status(results: StudyResults) -> None:
         facts["Prefix cache"] = _cache_status(cache)
     facts["Results"] = results.place or without_password(results.config.database_url)
     print_facts(console, facts)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("arm")
-    for name in ("examples", "ended", "best val", "confirm test", "failed"):
-        table.add_column(name, justify="right")
+    table = number_table("arm", "examples", "ended", "best val", "confirm test", "failed")
     for arm in results.config.arms.names:
         for examples in results.config.dataset_sizes:
             cell = [r for r in results.trials if r.spec.arm == arm and r.spec.size == examples]

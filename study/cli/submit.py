@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from study.basics.errors import UserError
-from study.basics.text_format import byte_size, duration
+from study.basics.text_format import byte_size, counted, duration
 from study.basics.text_safety import without_colours
+from study.cli.arguments import assigned
 from study.cli.files import DEMO, DEMO_FOLDER, study_file
 from study.cli.output import Console, print_facts
 
@@ -53,7 +54,7 @@ def submit_and_print(
     from study.launch.submit.jobs import running_job, submit_study
 
     path = study_file(study)
-    environment = _variables(variables)
+    environment = assigned(variables, "--env", "NAME=VALUE", "HF_HOME=/shared/hf")
     packed = pack_study(path, results, shared)
     dashboard = connect(address)
     check_versions(dashboard)
@@ -126,22 +127,11 @@ def stop_job(named: str, address: str) -> str:
     )
 
 
-def _variables(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"--env {pair}: write NAME=VALUE, e.g. --env HF_HOME=/shared/hf.")
-        found[name] = value
-    return found
-
-
 def _notes(packed: PackedStudy) -> list[str]:
     """What travels and what does not."""
-    count = len(packed.inputs)
     files = "no files"
-    if count:
-        files = f"{count} file{'' if count == 1 else 's'} ({byte_size(packed.size)})"
+    if packed.inputs:
+        files = f"{counted(len(packed.inputs), 'file')} ({byte_size(packed.size)})"
     notes = [f"The study takes {files} along."]
     if packed.on_cluster:
         notes.append("Expected on every node:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from study.basics.owned import claim
 from study.basics.paths import StudyPaths
 from study.basics.remote import is_remote
 from study.basics.text_format import duration
-from study.cli.output import Console, libraries_to, told_metrics
+from study.cli.output import Console, libraries_to, stopped_by_signals, told_metrics
 from study.protocol.records import BaseModelRecord, Measurement, TrialSpec, base_name
 
 if TYPE_CHECKING:
@@ -97,9 +96,7 @@ def train_and_print(
     config = recipe.config_at(1, run_place)
     claim(config.results_dir, config.results_url)
     log = StudyPaths(config.results_dir).log
-    # As in `study run`: a batch system ends a job with SIGTERM.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    stopped_by_signals()
     print(f"Training {best}: model goes to {place}\nLibrary output goes to {log}")
     with libraries_to(log) as console:
         try:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.padding import Padding
 from rich.text import Text
 
 from study.basics.text_format import counted, duration, percent
-from study.cli.output import Console, told_metrics
+from study.cli.output import Console, print_indented, told_metrics
 
 if TYPE_CHECKING:
     from study.analysis import StudySummary
@@ -37,12 +36,12 @@ def print_verdicts(console: Console, results: StudyResults, summary: StudySummar
         for note in card.notes:
             console.print(note)
         for name, text in card.reasons:
-            console.print(Padding(Text(f"Not met: {name}. {text}"), (0, 0, 0, 2), expand=False))
+            print_indented(console, f"Not met: {name}. {text}")
         if verdict.next_runs:
             console.print("Cheapest next runs:")
             for runs in verdict.next_runs:
-                console.print(Padding(Text(runs.change), (0, 0, 0, 2), expand=False))
-                console.print(Padding(Text(told_runs(runs)), (0, 0, 0, 4), expand=False))
+                print_indented(console, runs.change)
+                print_indented(console, told_runs(runs), 4)
 
 
 def print_sweep(console: Console, summary: StudySummary) -> None:
@@ -56,8 +55,7 @@ def print_sweep(console: Console, summary: StudySummary) -> None:
             spec = one.trial.spec
             values = ", ".join(f"{name} {short(v)}" for name, v in spec.hyperparameters.items())
             found = f"validation {one.loss:.4f}{told_metrics(one.metrics)}"
-            text = f"{spec.trial_id}  {found}  {values}"
-            console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+            print_indented(console, f"{spec.trial_id}  {found}  {values}")
     if summary.rankings:
         console.print(f"\n{judged_by(summary)}\n{comparison_hint(summary)}")
 

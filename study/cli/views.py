@@ -19,7 +19,7 @@ from study.basics.text_format import byte_size, counted, duration, short_count
 from study.basics.text_safety import without_colours
 from study.cli.data import data_facts
 from study.cli.detection import print_detection
-from study.cli.output import Console, print_facts, told_metrics
+from study.cli.output import Console, number_table, print_facts, told_metrics
 from study.cli.samples import ShownExample, print_examples
 from study.orchestration.prepare import Prepared
 from study.protocol.plan import StudyPlan, trial_steps
@@ -107,10 +107,8 @@ def _basis(plan: StudyPlan) -> str:
 
 def _cells(prepared: Prepared) -> Table:
     plan, data = prepared.plan, prepared.data
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("arm")
-    for name in ("examples", "search", "confirm", "steps", "epochs", "tokens/trial"):
-        table.add_column(name, justify="right")
+    columns = ("examples", "search", "confirm", "steps", "epochs", "tokens/trial")
+    table = number_table("arm", *columns)
     config = plan.resolved
     for arm in config.arms.names:
         for examples in config.dataset_sizes:
@@ -236,10 +234,8 @@ def _curve(record: TrialRecord) -> Table:
 
 
 def _phases(record: TrialRecord) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("phase")
-    for name in ("steps", "trained", "switch", "training", "state", "at step"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("steps", "trained", "switch", "training", "state", "at step")
+    table = number_table("phase", *columns, no_wrap=True)
     for phase in record.outcome.phases if record.outcome else ():
         table.add_row(
             phase.name,

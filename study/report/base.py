@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+
+from study.strategies import arm_label
+
+_T = TypeVar("_T")
 
 MISSING = "\u2013"
 
@@ -29,6 +34,28 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+Written = tuple[Column, Callable[[_T], str]]
+"""A column, and what it says of an item."""
+
+
+def numeric(title: str, of: Callable[[_T], str]) -> Written[_T]:
+    """A column of numbers, for `table_of`."""
+    return Column(title, number=True), of
+
+
+def table_of(caption: str, items: Iterable[_T], *columns: Written[_T]) -> Table:
+    """A row per item; each column with what it says of one."""
+    rows = tuple(tuple(of(item) for _, of in columns) for item in items)
+    return Table(caption, tuple(column for column, _ in columns), rows)
+
+
+BY_CELL: tuple[Written[Any], ...] = (
+    numeric("Examples", lambda c: count(c.size)),
+    (ARM_COLUMN, lambda c: arm_label(c.arm)),
+)
+"""The first columns where an item has a `size` and an `arm`, for `table_of`."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +203,11 @@ class ReportPaths:
     json: Path
     figures: tuple[Path, ...] = ()
     downloads: tuple[Path, ...] = ()
+
+
+def or_dash(value: _T | None, write: Callable[[_T], str]) -> str:
+    """A value as `write` has it, or a dash."""
+    return MISSING if value is None else write(value)
 
 
 def loss(value: float | None, sign: bool = False) -> str:

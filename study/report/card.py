@@ -6,8 +6,18 @@ from study.analysis.cells.base import Interval
 from study.analysis.verdict.records import NextRuns, Retention, Verdict
 from study.basics.text_format import capital, duration, percent
 from study.protocol.words import BASES
-from study.report.base import MISSING, Column, Table, Tile, VerdictCard, count
-from study.report.phrases import directed, likelihood, ratio_span, scaled, span, with_ratio_span
+from study.report.base import (
+    MISSING,
+    Column,
+    Table,
+    Tile,
+    VerdictCard,
+    count,
+    numeric,
+    or_dash,
+    table_of,
+)
+from study.report.phrases import directed, likelihood, ratio_span, span, with_ratio_span
 from study.report.verdict import (
     Setting,
     forgets_more,
@@ -42,37 +52,26 @@ def verdict_card(verdict: Verdict, setting: Setting) -> VerdictCard:
 
 def next_runs_table(runs: tuple[NextRuns, ...]) -> Table:
     """What to run next: the edit, its cost and what it is expected to do."""
-    columns = (
-        Column("Change in the study file", wide=True),
-        Column("What it adds", wide=True),
-        Column("Trials", number=True),
-        Column("Expected cost", number=True),
-        Column("95 % interval now", number=True),
-        Column("Expected then", number=True),
-        Column("Chance of a verdict", number=True),
-    )
-    rows = tuple(
-        (
-            run.change,
-            run.reason,
-            count(run.trials),
-            MISSING if run.device_seconds is None else f"{duration(run.device_seconds)}",
-            _half_width(run.half_width),
-            _half_width(run.expected_half_width),
-            MISSING if run.power is None else percent(run.power),
-        )
-        for run in runs
-    )
     caption = (
         "The cheapest runs that would say more. Cost: device time of both arms. Interval: of the "
         "difference at this size, in nats. Chance: of a verdict, if the difference is what it "
         "seems now."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        runs,
+        (Column("Change in the study file", wide=True), lambda run: run.change),
+        (Column("What it adds", wide=True), lambda run: run.reason),
+        numeric("Trials", lambda run: count(run.trials)),
+        numeric("Expected cost", lambda run: or_dash(run.device_seconds, duration)),
+        numeric("95 % interval now", lambda run: or_dash(run.half_width, _half_width)),
+        numeric("Expected then", lambda run: or_dash(run.expected_half_width, _half_width)),
+        numeric("Chance of a verdict", lambda run: or_dash(run.power, percent)),
+    )
 
 
-def _half_width(value: float | None) -> str:
-    return MISSING if value is None else f"± {value:.3f}"
+def _half_width(value: float) -> str:
+    return f"± {value:.3f}"
 
 
 def _numbers(verdict: Verdict, setting: Setting) -> tuple[Tile, ...]:
@@ -161,7 +160,7 @@ def _second_measure(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]
     if setting.is_classification:
         if verdict.accuracy is None:
             return []
-        points = scaled(verdict.accuracy, 100.0)
+        points = verdict.accuracy.mapped(_in_percent)
         text = directed(points, *_with(verdict, "points higher"), ".1f", "")
         return [("Accuracy", text)]
     change = verdict.perplexity_change
@@ -169,7 +168,11 @@ def _second_measure(verdict: Verdict, setting: Setting) -> list[tuple[str, str]]
         return []
     challenger = verdict.pair.labels[1]
     words = (f"lower with {challenger}", f"higher with {challenger}")
-    return [("Perplexity", directed(scaled(change, 100.0), *words, ".1f", " %"))]
+    return [("Perplexity", directed(change.mapped(_in_percent), *words, ".1f", " %"))]
+
+
+def _in_percent(share: float) -> float:
+    return share * 100.0
 
 
 def _one_run(verdict: Verdict) -> str:

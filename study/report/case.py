@@ -10,7 +10,16 @@ from typing import Any
 
 from study.analysis.verdict.records import Verdict
 from study.basics.text_format import percent
-from study.report.base import MISSING, SIZE_COLUMN, Column, Table, VerdictCard, count
+from study.report.base import (
+    SIZE_COLUMN,
+    Column,
+    Table,
+    VerdictCard,
+    count,
+    numeric,
+    or_dash,
+    table_of,
+)
 from study.report.card import verdict_card
 from study.report.verdict import Setting, headline, label
 
@@ -26,16 +35,16 @@ def case_table(setting: Setting, asked: Sequence[Verdict]) -> Table | None:
     known = {v.dataset_size: v for v in (*setting.grid, *asked)}
     chosen = {_nearest(known, n) for n in setting.sizes} if known else set()
     chosen |= {v.dataset_size for v in asked}
-    rows = tuple(_row(known[n], setting) for n in sorted(chosen))
-    if not rows:
+    if not chosen:
         return None
-    columns = (
-        SIZE_COLUMN,
-        Column("Answer"),
-        Column("Confidence", number=True),
-        Column("Verdict", wide=True),
+    return table_of(
+        "The verdict at the tested and the asked dataset sizes.",
+        [known[n] for n in sorted(chosen)],
+        (SIZE_COLUMN, lambda v: count(v.dataset_size)),
+        (Column("Answer"), label),
+        numeric("Confidence", lambda v: or_dash(v.confidence, percent)),
+        (Column("Verdict", wide=True), lambda v: headline(v, setting)),
     )
-    return Table("The verdict at the tested and the asked dataset sizes.", columns, rows)
 
 
 def lookup(cards: Sequence[VerdictCard], rendered: Sequence[str]) -> str:
@@ -68,8 +77,3 @@ def lookup(cards: Sequence[VerdictCard], rendered: Sequence[str]) -> str:
 
 def _nearest(known: dict[int, Verdict], size: int) -> int:
     return min(known, key=lambda n: abs(math.log(n / size)))
-
-
-def _row(verdict: Verdict, setting: Setting) -> tuple[str, ...]:
-    sure = MISSING if verdict.confidence is None else percent(verdict.confidence)
-    return count(verdict.dataset_size), label(verdict), sure, headline(verdict, setting)

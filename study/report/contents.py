@@ -104,14 +104,8 @@ def _difference_section(summary: StudySummary) -> Section:
 
 
 def _loss_section(summary: StudySummary) -> Section:
-    test = summary.split == "test"
-    differences = summary.differences if test else summary.validation_differences
-    found = [tables.loss_table(summary)]
-    if differences:
-        found.append(tables.difference_table(differences))
-    return Section(
-        "loss", "Loss by dataset size", figures=_some(draw_loss(summary)), tables=tuple(found)
-    )
+    drawn, found = _some(draw_loss(summary)), tables.loss_tables(summary)
+    return Section("loss", "Loss by dataset size", figures=drawn, tables=found)
 
 
 def _forgetting_section(summary: StudySummary) -> Section:

@@ -9,45 +9,22 @@ from study.analysis.cells.base import Interval
 from study.analysis.verdict.records import Verdict
 from study.basics.text_format import byte_size, duration
 from study.report.base import (
-    ARM_COLUMN,
+    BY_CELL,
     MISSING,
     SIZE_COLUMN,
-    Column,
     Section,
     Table,
     count,
+    numeric,
+    or_dash,
     seconds,
+    table_of,
 )
 from study.strategies import arm_label
 
 
 def cost_table(summary: StudySummary) -> Table:
     """Steps, updates and device-seconds per arm and size."""
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Runs", number=True),
-        Column("Steps per run", number=True),
-        Column("Updates per parameter", number=True),
-        Column("Tokens per run", number=True),
-        Column("Device-seconds per run, cold", number=True),
-        Column("As run", number=True),
-        Column("All device-seconds", number=True),
-    )
-    rows = tuple(
-        (
-            count(cell.size),
-            arm_label(cell.arm),
-            count(cell.cost.run_count),
-            count(cell.cost.run_steps),
-            count(cell.cost.run_updates_per_parameter),
-            count(cell.cost.run_tokens),
-            seconds(cell.cost.run_cold_device_seconds),
-            seconds(cell.cost.run_device_seconds),
-            seconds(cell.cost.device_seconds),
-        )
-        for cell in summary.cells_by_size
-    )
     caption = (
         "Per run: mean over complete trials that trained to their last step. Cold: what the run "
         "costs on its own, with an empty prefix cache at its start; the comparison basis is about "
@@ -56,40 +33,36 @@ def cost_table(summary: StudySummary) -> Table:
         "optimizer steps that the average weight got. All device-seconds: every trial of the arm "
         "at this size, pruned and failed ones too, checkpoints included."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        summary.cells_by_size,
+        *BY_CELL,
+        numeric("Runs", lambda c: count(c.cost.run_count)),
+        numeric("Steps per run", lambda c: count(c.cost.run_steps)),
+        numeric("Updates per parameter", lambda c: count(c.cost.run_updates_per_parameter)),
+        numeric("Tokens per run", lambda c: count(c.cost.run_tokens)),
+        numeric("Device-seconds per run, cold", lambda c: seconds(c.cost.run_cold_device_seconds)),
+        numeric("As run", lambda c: seconds(c.cost.run_device_seconds)),
+        numeric("All device-seconds", lambda c: seconds(c.cost.device_seconds)),
+    )
 
 
 def memory_table(summary: StudySummary) -> Table:
     """Peak memory, and what training state takes of it, per arm and size."""
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Peak memory", number=True),
-        Column("Training state", number=True),
-        Column("At its highest", number=True),
-    )
-    rows = tuple(
-        (
-            count(cell.size),
-            arm_label(cell.arm),
-            *(
-                MISSING if value is None else byte_size(value)
-                for value in (
-                    cell.cost.peak_memory_bytes,
-                    cell.cost.state_bytes,
-                    cell.cost.peak_state_bytes,
-                )
-            ),
-        )
-        for cell in summary.cells_by_size
-    )
     caption = (
         "Largest on any device, over the phases of all complete trials. Peak memory: of the whole "
         "process on a CPU, of the device on a GPU. Training state: gradients, fp32 master weights "
         "and the optimizer's moments, counted in each phase's first two steps after every backward "
         "pass, and at its highest where a step holds further copies of gradients."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        summary.cells_by_size,
+        *BY_CELL,
+        numeric("Peak memory", lambda c: or_dash(c.cost.peak_memory_bytes, byte_size)),
+        numeric("Training state", lambda c: or_dash(c.cost.state_bytes, byte_size)),
+        numeric("At its highest", lambda c: or_dash(c.cost.peak_state_bytes, byte_size)),
+    )
 
 
 def prefix_cache_section(summary: StudySummary) -> Section:
@@ -133,26 +106,20 @@ def ratio_table(
     told = [known[n] for n in sorted(known)]
     if not any(v.cost or v.memory for v in told):
         return None
-    columns = (
-        SIZE_COLUMN,
-        Column("Device seconds, cold", number=True),
-        Column("Device seconds, in the sweep", number=True),
-        Column("Wall time", number=True),
-        Column("Peak memory", number=True),
-    )
-    rows = tuple(
-        (
-            count(v.dataset_size),
-            *(_ratio(found) for found in (v.cost, v.amortised_cost, v.wall_time, v.memory)),
-        )
-        for v in told
-    )
     reference, challenger = told[0].pair.labels
     caption = (
         f"What one {challenger} run takes for each unit that a {reference} one takes, with 95 % "
         f"intervals. Below 1 {challenger} takes less."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        told,
+        (SIZE_COLUMN, lambda v: count(v.dataset_size)),
+        numeric("Device seconds, cold", lambda v: _ratio(v.cost)),
+        numeric("Device seconds, in the sweep", lambda v: _ratio(v.amortised_cost)),
+        numeric("Wall time", lambda v: _ratio(v.wall_time)),
+        numeric("Peak memory", lambda v: _ratio(v.memory)),
+    )
 
 
 def _ratio(found: Interval | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from study.analysis import Estimate, StudySummary, counted
+from study.analysis import StudySummary, counted
 from study.analysis.cells.base import Interval
 from study.analysis.cells.best_of_k import best_of_k
 from study.analysis.cells.importance import Importance, importances
@@ -15,14 +15,18 @@ from study.analysis.rules import MOST_AT_END
 from study.protocol.results import StudyResults
 from study.report.base import (
     ARM_COLUMN,
+    BY_CELL,
     MISSING,
-    SIZE_COLUMN,
     Column,
     Section,
     Table,
     between,
     count,
     loss,
+    numeric,
+    or_dash,
+    ratio,
+    table_of,
 )
 from study.report.figures.fairness_figures import draw_best_of_k, draw_learning_rates, rate
 from study.report.figures.importance_figure import draw_importance
@@ -54,76 +58,55 @@ def fairness_sections(results: StudyResults, summary: StudySummary) -> tuple[Sec
 
 def trials_table(shares: Sequence[TrialShares]) -> Table:
     """How the trials of each arm and stage ended, with Wilson intervals of the shares."""
-    columns = (
-        ARM_COLUMN,
-        Column("Stage"),
-        Column("Planned", number=True),
-        Column("Ended", number=True),
-        Column("Complete", number=True),
-        Column("Stopped by patience", number=True),
-        Column("Pruned", number=True),
-        Column("Failed", number=True),
-        Column("Diverged", number=True),
-    )
-    rows = tuple(
-        (
-            arm_label(s.arm),
-            str(s.stage),
-            count(s.counts.planned),
-            count(s.counts.ended),
-            _share(s.counts.complete, s.complete, s.counts.ended),
-            _share(s.counts.stopped_early, s.stopped_early, s.counts.ended),
-            _share(s.counts.pruned, s.pruned, s.counts.ended),
-            _share(s.counts.failed, s.failed, s.counts.ended),
-            _share(s.counts.diverged, s.diverged, s.counts.ended),
-        )
-        for s in shares
-    )
     caption = (
         "How trials ended: number, share of those that ended, and the share's 95 % interval "
         "(Wilson). Stopped by patience: part of the complete ones. Diverged: part of the failed "
         "ones, ended by a loss that was not finite."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        shares,
+        (ARM_COLUMN, lambda s: arm_label(s.arm)),
+        (Column("Stage"), lambda s: str(s.stage)),
+        numeric("Planned", lambda s: count(s.counts.planned)),
+        numeric("Ended", lambda s: count(s.counts.ended)),
+        numeric("Complete", lambda s: _share(s.counts.complete, s.complete, s.counts.ended)),
+        numeric(
+            "Stopped by patience",
+            lambda s: _share(s.counts.stopped_early, s.stopped_early, s.counts.ended),
+        ),
+        numeric("Pruned", lambda s: _share(s.counts.pruned, s.pruned, s.counts.ended)),
+        numeric("Failed", lambda s: _share(s.counts.failed, s.failed, s.counts.ended)),
+        numeric("Diverged", lambda s: _share(s.counts.diverged, s.diverged, s.counts.ended)),
+    )
 
 
 def optimism_table(summary: StudySummary) -> Table | None:
     """What winners lost between the search and their confirm runs; None without confirm runs."""
-    rows = tuple(
-        (
-            count(o.size),
-            arm_label(o.arm),
-            loss(o.search.mean),
-            loss(o.confirm.mean),
-            MISSING if o.test is None else loss(o.test.mean),
-            loss(o.gap.mean, sign=True),
-            loss(o.gap.sd),
-            between(o.gap.low, o.gap.high, sign=True),
-            *_mean_and_sd(o.test_gap),
-        )
-        for o in optimism(summary.cells)
-    )
-    if not rows:
+    found = optimism(summary.cells)
+    if not found:
         return None
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Validation, search", number=True),
-        Column("Validation, confirm", number=True),
-        Column("Test, confirm", number=True),
-        Column("Optimism gap", number=True),
-        Column("SD", number=True),
-        Column("Range of replicates", number=True),
-        Column("Test minus search", number=True),
-        Column("SD", number=True),
-    )
     caption = (
         "Winners' mean losses in nats: in the search that picked them, and trained again with "
         "fresh seeds. Optimism gap: confirm minus search on the validation split; it is what was "
         "luck in the search, and an arm with the larger gap was flattered more. Test minus search "
         "also holds how much harder the test split is. SD: over replicates."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        found,
+        *BY_CELL,
+        numeric("Validation, search", lambda o: loss(o.search.mean)),
+        numeric("Validation, confirm", lambda o: loss(o.confirm.mean)),
+        numeric("Test, confirm", lambda o: or_dash(o.test, lambda e: loss(e.mean))),
+        numeric("Optimism gap", lambda o: loss(o.gap.mean, sign=True)),
+        numeric("SD", lambda o: loss(o.gap.sd)),
+        numeric("Range of replicates", lambda o: between(o.gap.low, o.gap.high, sign=True)),
+        numeric(
+            "Test minus search", lambda o: or_dash(o.test_gap, lambda e: loss(e.mean, sign=True))
+        ),
+        numeric("SD", lambda o: or_dash(o.test_gap, lambda e: loss(e.sd))),
+    )
 
 
 def hyperparameters_section(found: Sequence[Importance]) -> Section:
@@ -132,35 +115,27 @@ def hyperparameters_section(found: Sequence[Importance]) -> Section:
     hidden = tuple(
         f"{arm_label(i.arm)}: no importance is shown. {i.hidden}" for i in found if i.hidden
     )
-    rows = tuple(
-        (
-            arm_label(i.arm),
-            f"{i.used:,} of {i.ended:,}",
-            MISSING if not i.ended else f"{i.used / i.ended:.0%}",
-            MISSING if i.fit is None else f"{i.fit:.2f}",
-            "shown" if i.shares else "hidden",
-        )
-        for i in found
-    )
-    columns = (
-        ARM_COLUMN,
-        Column("Trials used", number=True),
-        Column("Share", number=True),
-        Column("Fit (R\u00b2)", number=True),
-        Column("Importance"),
-    )
     caption = (
         "What importance rests on. Used: complete search trials with all their values inside the "
         "search space, compared inside their replicate; share: of all that ended. Fit: how well "
         "the hyperparameters foretell the order of the losses of trials that were left out; 1 is "
         "perfect, 0 is no better than a guess."
     )
+    table = table_of(
+        caption,
+        found,
+        (ARM_COLUMN, lambda i: arm_label(i.arm)),
+        numeric("Trials used", lambda i: f"{i.used:,} of {i.ended:,}"),
+        numeric("Share", lambda i: f"{i.used / i.ended:.0%}" if i.ended else MISSING),
+        numeric("Fit (R\u00b2)", lambda i: ratio(i.fit)),
+        (Column("Importance"), lambda i: "shown" if i.shares else "hidden"),
+    )
     return Section(
         "hyperparameters",
         "Hyperparameters",
         paragraphs=hidden,
         figures=() if figure is None else (figure,),
-        tables=(Table(caption, columns, rows),),
+        tables=(table,),
     )
 
 
@@ -198,9 +173,3 @@ def _share(number: int, share: Interval, ended: int) -> str:
     if not ended or share.low is None or share.high is None:
         return MISSING
     return f"{number:,}, {share.value:.0%} ({100 * share.low:.0f} to {100 * share.high:.0f})"
-
-
-def _mean_and_sd(found: Estimate | None) -> tuple[str, str]:
-    if found is None:
-        return MISSING, MISSING
-    return loss(found.mean, sign=True), loss(found.sd)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from study.analysis.cells.base import Gate
 from study.analysis.verdict.records import Verdict
-from study.report.base import Column, Section, Table
+from study.report.base import Column, Section, Table, table_of
 
 _MARKS = {"pass": "\u2713 pass", "warn": "! warn", "fail": "\u2717 fail"}
 
@@ -31,24 +31,14 @@ def gates_section(verdicts: Sequence[Verdict]) -> Section:
 
 
 def _table(gates: Sequence[Gate], sizes: Sequence[int]) -> Table:
-    columns = (
-        Column("Condition"),
-        Column("Status"),
-        Column("Found", wide=True),
-        Column("Needed", wide=True),
-        Column("What to do", wide=True),
-        Column("Known from"),
-    )
-    rows = tuple(
-        (
-            gate.name,
-            _MARKS[gate.status],
-            gate.found,
-            gate.needed,
-            gate.remedy,
-            "the plan" if gate.from_plan else "the results",
-        )
-        for gate in gates
-    )
     told = ", ".join(f"{n:,}" for n in sizes)
-    return Table(f"For {told} examples.", columns, rows)
+    return table_of(
+        f"For {told} examples.",
+        gates,
+        (Column("Condition"), lambda gate: gate.name),
+        (Column("Status"), lambda gate: _MARKS[gate.status]),
+        (Column("Found", wide=True), lambda gate: gate.found),
+        (Column("Needed", wide=True), lambda gate: gate.needed),
+        (Column("What to do", wide=True), lambda gate: gate.remedy),
+        (Column("Known from"), lambda gate: "the plan" if gate.from_plan else "the results"),
+    )

@@ -6,6 +6,7 @@ from study.analysis import Pair, StudySummary
 from study.config.load import DecisionConfig
 from study.protocol.results import StudyResults
 from study.report.base import Section
+from study.report.json_report import versions_of
 
 
 def methods_section(results: StudyResults, summary: StudySummary) -> Section:
@@ -32,11 +33,7 @@ def methods_section(results: StudyResults, summary: StudySummary) -> Section:
         )
     if len(config.arms.names) > 1:
         paragraphs += _verdict_methods(config.decision, summary.pair)
-    versions: dict[str, set[str]] = {}
-    for trial in results.trials:
-        for name, version in (trial.outcome.versions if trial.outcome else {}).items():
-            versions.setdefault(name, set()).add(version)
-    facts = tuple((name, ", ".join(sorted(found))) for name, found in sorted(versions.items()))
+    facts = tuple((name, ", ".join(found)) for name, found in versions_of(results).items())
     return Section("methods", "Methods", paragraphs=tuple(paragraphs), facts=facts)
 
 

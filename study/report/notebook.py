@@ -19,7 +19,7 @@ from study.report.figures.difference_figure import draw_difference
 from study.report.figures.loss_figures import draw_curves, draw_loss
 from study.report.html import report_templates
 from study.report.sweep import sweep_section
-from study.report.tables import difference_table, loss_table
+from study.report.tables import loss_tables
 from study.report.text import banner
 from study.report.verdict import setting_of
 
@@ -90,15 +90,13 @@ class StudyView:
     def comparison(self) -> Part:
         """Arms by dataset size: losses, their difference, and what stands behind them."""
         summary = self._summary
-        test = summary.split == "test"
-        differences = summary.differences if test else summary.validation_differences
-        tables = [loss_table(summary), *([difference_table(differences)] if differences else [])]
+        tables = loss_tables(summary)
         with debug_mode(False):
             drawn = draw_difference(summary, [v.dataset_size for v in summary.verdicts])
             drawn = drawn or draw_loss(summary)
         figures = () if drawn is None else (drawn,)
         text = "\n\n".join(map(_plain, tables))
-        return Part("Comparison", text, figures=figures, tables=tuple(tables))
+        return Part("Comparison", text, figures=figures, tables=tables)
 
     @cached_property
     def curves(self) -> Part:

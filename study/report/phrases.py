@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from study.analysis.cells.base import Interval
 from study.analysis.rules import LEANING, SURE
 from study.basics.text_format import percent
@@ -51,18 +53,5 @@ def directed(interval: Interval, more: str, less: str, form: str, unit: str) -> 
     """
     if interval.value >= 0:
         return with_span(f"{interval.value:{form}}{unit} {more}", interval, form, unit)
-    turned = Interval(
-        -interval.value,
-        None if interval.high is None else -interval.high,
-        None if interval.low is None else -interval.low,
-    )
+    turned = Interval(interval.value, interval.high, interval.low).mapped(operator.neg)
     return with_span(f"{turned.value:{form}}{unit} {less}", turned, form, unit)
-
-
-def scaled(interval: Interval, factor: float) -> Interval:
-    """The same in another unit; `factor` is positive."""
-    return Interval(
-        interval.value * factor,
-        None if interval.low is None else interval.low * factor,
-        None if interval.high is None else interval.high * factor,
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from study.analysis import StudySummary
-from study.analysis.verdict.ranking import Ranking, to_comparison
+from study.analysis.verdict.ranking import Ranked, Ranking, to_comparison
 from study.basics.text_format import capital, counted, metric_title
 from study.report.base import (
     ARM_COLUMN,
@@ -12,10 +14,13 @@ from study.report.base import (
     Column,
     Section,
     Table,
-    column_of,
+    Written,
     count,
     loss,
+    numeric,
+    table_of,
 )
+from study.report.tables import hyperparameter_columns
 from study.strategies import arm_label
 
 _MOST, _FEWEST, _MANY = 3, 1, 2
@@ -97,39 +102,25 @@ def _order(ranking: Ranking) -> str:
 
 
 def _table(rankings: tuple[Ranking, ...]) -> Table:
-    chosen = [(r, place) for r in rankings for place in range(shown(rankings, r))]
-    trials = [ranking.ranked[place].trial for ranking, place in chosen]
-    names = tuple(dict.fromkeys(name for t in trials for name in t.spec.hyperparameters))
-    columns = [column_of([t.spec.hyperparameters.get(name) for t in trials]) for name in names]
-    metrics = sorted({name for r in rankings for one in r.ranked for name in one.metrics})
-    rows = []
-    for index, (ranking, place) in enumerate(chosen):
-        one = ranking.ranked[place]
-        rows.append(
-            (
-                count(ranking.size),
-                arm_label(ranking.arm),
-                one.trial.spec.trial_id,
-                f"{one.loss:.4f}",
-                f"{one.behind:.4f}" if place else MISSING,
-                ("yes" if one.told_apart else "no") if place else MISSING,
-                *(loss(one.metrics.get(name)) for name in metrics),
-                *(column[index] for column in columns),
-            )
-        )
-    return Table(
+    chosen = [(r, one) for r in rankings for one in r.ranked[: shown(rankings, r)]]
+
+    def metric(name: str) -> Written[tuple[Ranking, Ranked]]:
+        return numeric(metric_title(name), lambda c: loss(c[1].metrics.get(name)))
+
+    def after_first(write: Callable[[Ranked], str]) -> Callable[[tuple[Ranking, Ranked]], str]:
+        return lambda c: MISSING if c[1] is c[0].ranked[0] else write(c[1])
+
+    return table_of(
         "The lowest validation losses in nats: means of confirm runs where there are any, else of "
         "the search, which flatters its best. Told apart: behind the first by more than seeds "
         "alone may make.",
-        (
-            SIZE_COLUMN,
-            ARM_COLUMN,
-            Column("Trial"),
-            Column("Validation loss", number=True),
-            Column("Behind", number=True),
-            Column("Told apart"),
-            *(Column(metric_title(name), number=True) for name in metrics),
-            *(Column(name, number=True) for name in names),
-        ),
-        tuple(rows),
+        chosen,
+        (SIZE_COLUMN, lambda c: count(c[0].size)),
+        (ARM_COLUMN, lambda c: arm_label(c[0].arm)),
+        (Column("Trial"), lambda c: c[1].trial.spec.trial_id),
+        numeric("Validation loss", lambda c: f"{c[1].loss:.4f}"),
+        numeric("Behind", after_first(lambda one: f"{one.behind:.4f}")),
+        (Column("Told apart"), after_first(lambda one: "yes" if one.told_apart else "no")),
+        *map(metric, sorted({name for r in rankings for one in r.ranked for name in one.metrics})),
+        *hyperparameter_columns(chosen, lambda c: c[1].trial),
     )

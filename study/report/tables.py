@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from study.analysis import (
+    CellSummary,
     Difference,
+    Estimate,
     StudySummary,
     device_seconds_of,
     peak_memory_of,
@@ -16,19 +19,26 @@ from study.basics.text_format import capital, metric_title
 from study.protocol.records import TrialRecord, TrialState, base_name
 from study.report.base import (
     ARM_COLUMN,
+    BY_CELL,
     MISSING,
     SIZE_COLUMN,
     Column,
     Table,
+    Written,
     between,
     column_of,
     count,
     gib,
     loss,
+    numeric,
+    or_dash,
     ratio,
     seconds,
+    table_of,
 )
 from study.strategies import arm_label
+
+_T = TypeVar("_T")
 
 
 def loss_table(summary: StudySummary) -> Table:
@@ -36,41 +46,38 @@ def loss_table(summary: StudySummary) -> Table:
     split = summary.split
     metrics = sorted({name for cell in summary.cells for name in cell.metrics_on(split)})
     named = base_name(summary.config.task, summary.base)
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column(f"Mean {split} loss", number=True),
-        Column("SD", number=True),
-        Column("Range of replicates", number=True),
-        Column("Runs"),
-        Column(f"Below {named}", number=True),
-        *(Column(metric_title(name), number=True) for name in metrics),
-    )
     base = summary.base_loss(split)
-    rows = []
-    for cell in summary.cells_by_size:
-        found = cell.loss(split)
-        shown = [loss(cell.metrics_on(split).get(name)) for name in metrics]
-        if found is None:
-            rows.append((count(cell.size), arm_label(cell.arm), *[MISSING] * 5, *shown))
-            continue
-        rows.append(
-            (
-                count(cell.size),
-                arm_label(cell.arm),
-                loss(found.mean),
-                loss(found.sd),
-                between(found.low, found.high),
-                found.extent,
-                loss(None if base is None else base - found.mean, sign=True),
-                *shown,
-            )
-        )
     caption = (
         f"Mean {split} loss in nats. SD: over replicate means. Below {named}: its loss minus the "
         "mean; above 0 means that something was learned."
     )
-    return Table(caption, columns, tuple(rows))
+
+    def found(write: Callable[[Estimate], str]) -> Callable[[CellSummary], str]:
+        return lambda cell: or_dash(cell.loss(split), write)
+
+    def below(mean: Estimate) -> str:
+        return loss(None if base is None else base - mean.mean, sign=True)
+
+    def metric(name: str) -> Written[CellSummary]:
+        return numeric(metric_title(name), lambda cell: loss(cell.metrics_on(split).get(name)))
+
+    return table_of(
+        caption,
+        summary.cells_by_size,
+        *BY_CELL,
+        numeric(f"Mean {split} loss", found(lambda e: loss(e.mean))),
+        numeric("SD", found(lambda e: loss(e.sd))),
+        numeric("Range of replicates", found(lambda e: between(e.low, e.high))),
+        (Column("Runs"), found(lambda e: e.extent)),
+        numeric(f"Below {named}", found(below)),
+        *map(metric, metrics),
+    )
+
+
+def loss_tables(summary: StudySummary) -> tuple[Table, ...]:
+    """Losses, and their differences where both arms have some."""
+    found = summary.shown_differences
+    return (loss_table(summary), *([difference_table(found)] if found else []))
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
@@ -78,29 +85,6 @@ def difference_table(differences: Sequence[Difference]) -> Table:
     pair = differences[0].pair
     reference, challenger = pair.labels
     ratio_of = f"{challenger}/{reference} cost"
-    columns = (
-        SIZE_COLUMN,
-        Column(capital(pair.difference), number=True),
-        Column("Range of replicates", number=True),
-        Column("95 % interval", number=True),
-        Column("Lower loss"),
-        Column("Runs per arm"),
-        Column(f"{ratio_of}, cold", number=True),
-        Column(f"{ratio_of}, as run", number=True),
-    )
-    rows = tuple(
-        (
-            count(d.size),
-            loss(d.mean, sign=True),
-            between(d.low, d.high, sign=True),
-            MISSING if d.interval is None else between(*d.interval, sign=True),
-            _lower(d),
-            d.extent,
-            ratio(d.cold_cost_ratio),
-            ratio(d.spent_cost_ratio),
-        )
-        for d in differences
-    )
     caption = (
         f"Difference of the arms' losses in nats, paired over replicates. Above 0 {challenger}'s "
         "loss is lower. 95 % interval: of the mean difference by a curve through all sizes (HC2 "
@@ -108,7 +92,21 @@ def difference_table(differences: Sequence[Difference]) -> Table:
         f"{ratio_of}: measured device-seconds of one {challenger} run over one {reference} run; "
         "cold: each with an empty prefix cache at its start."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        differences,
+        (SIZE_COLUMN, lambda d: count(d.size)),
+        numeric(capital(pair.difference), lambda d: loss(d.mean, sign=True)),
+        numeric("Range of replicates", lambda d: between(d.low, d.high, sign=True)),
+        numeric(
+            "95 % interval",
+            lambda d: MISSING if d.interval is None else between(*d.interval, sign=True),
+        ),
+        (Column("Lower loss"), _lower),
+        (Column("Runs per arm"), lambda d: d.extent),
+        numeric(f"{ratio_of}, cold", lambda d: ratio(d.cold_cost_ratio)),
+        numeric(f"{ratio_of}, as run", lambda d: ratio(d.spent_cost_ratio)),
+    )
 
 
 def _lower(difference: Difference) -> str:
@@ -120,25 +118,16 @@ def _lower(difference: Difference) -> str:
 
 def forgetting_table(summary: StudySummary) -> Table:
     """Rise of the retention loss per arm and size."""
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Mean rise", number=True),
-        Column("Range of replicates", number=True),
-        Column("Runs"),
+    cells = [(c, c.retention_rise) for c in summary.cells_by_size if c.retention_rise is not None]
+    return table_of(
+        "Rise of the retention loss over the base model's, in nats.",
+        cells,
+        (SIZE_COLUMN, lambda c: count(c[0].size)),
+        (ARM_COLUMN, lambda c: arm_label(c[0].arm)),
+        numeric("Mean rise", lambda c: loss(c[1].mean, sign=True)),
+        numeric("Range of replicates", lambda c: between(c[1].low, c[1].high, sign=True)),
+        (Column("Runs"), lambda c: c[1].extent),
     )
-    rows = tuple(
-        (
-            count(cell.size),
-            arm_label(cell.arm),
-            loss(found.mean, sign=True),
-            between(found.low, found.high, sign=True),
-            found.extent,
-        )
-        for cell in summary.cells_by_size
-        if (found := cell.retention_rise) is not None
-    )
-    return Table("Rise of the retention loss over the base model's, in nats.", columns, rows)
 
 
 def winners_table(summary: StudySummary) -> Table:
@@ -149,75 +138,45 @@ def winners_table(summary: StudySummary) -> Table:
         for replicate in cell.replicates
         if replicate.winner is not None
     ]
-    names, values = _hyperparameters([winner for _, _, winner in won])
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Replicate", number=True),
-        *(Column(n, number=True) for n in names),
-        Column("Search validation", number=True),
-        Column("Confirm validation", number=True),
-        Column("Test", number=True),
-        Column("Best"),
-        Column("Trial"),
-    )
-    rows = tuple(
-        (
-            count(cell.size),
-            arm_label(cell.arm),
-            str(replicate.replicate),
-            *values[k],
-            loss(replicate.search_score),
-            loss(replicate.confirm_score),
-            loss(replicate.test_loss),
-            "best" if cell.best is replicate else "",
-            winner.spec.trial_id,
-        )
-        for k, (cell, replicate, winner) in enumerate(won)
-    )
     caption = (
         "Losses in nats, those of confirm runs as means. Best: at its size, the lowest mean "
         "validation loss over its confirm runs (without confirm runs, in the search)."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        won,
+        (SIZE_COLUMN, lambda w: count(w[0].size)),
+        (ARM_COLUMN, lambda w: arm_label(w[0].arm)),
+        numeric("Replicate", lambda w: str(w[1].replicate)),
+        *hyperparameter_columns(won, lambda w: w[2]),
+        numeric("Search validation", lambda w: loss(w[1].search_score)),
+        numeric("Confirm validation", lambda w: loss(w[1].confirm_score)),
+        numeric("Test", lambda w: loss(w[1].test_loss)),
+        (Column("Best"), lambda w: "best" if w[0].best is w[1] else ""),
+        (Column("Trial"), lambda w: w[2].spec.trial_id),
+    )
 
 
 def trials_table(trials: tuple[TrialRecord, ...], summary: StudySummary) -> Table:
     """Every trial of the study."""
-    winners = {
-        r.winner.spec.trial_id for c in summary.cells for r in c.replicates if r.winner is not None
-    }
-    names, values = _hyperparameters(trials)
-    columns = (
-        Column("Trial"),
-        Column("State"),
-        *(Column(n, number=True) for n in names),
-        Column("Validation", number=True),
-        Column("Test", number=True),
-        Column("Steps", number=True),
-        Column("Device-seconds", number=True),
-        Column("Peak (GiB)", number=True),
-        Column("Reason", wide=True),
-    )
-    rows = tuple(
-        (
-            t.spec.trial_id,
-            _state(t, winners),
-            *values[k],
-            loss(score_of(t)),
-            loss(None if t.outcome is None else t.outcome.test_loss),
-            f"{steps_done(t):,}/{t.spec.steps:,}",
-            seconds(device_seconds_of(t) or None),
-            gib(peak_memory_of(t)),
-            "" if t.outcome is None else t.outcome.reason,
-        )
-        for k, t in enumerate(trials)
-    )
+    winners = summary.winners
     caption = (
         "s: search trial, c: confirm run; n: training examples, r: replicate. Validation: lowest "
         "loss so far, whatever the state. Losses in nats."
     )
-    return Table(caption, columns, rows)
+    return table_of(
+        caption,
+        trials,
+        (Column("Trial"), lambda t: t.spec.trial_id),
+        (Column("State"), lambda t: _state(t, winners)),
+        *hyperparameter_columns(trials, lambda t: t),
+        numeric("Validation", lambda t: loss(score_of(t))),
+        numeric("Test", lambda t: loss(t.outcome.test_loss if t.outcome else None)),
+        numeric("Steps", lambda t: f"{steps_done(t):,}/{t.spec.steps:,}"),
+        numeric("Device-seconds", lambda t: seconds(device_seconds_of(t) or None)),
+        numeric("Peak (GiB)", lambda t: gib(peak_memory_of(t))),
+        (Column("Reason", wide=True), lambda t: t.outcome.reason if t.outcome else ""),
+    )
 
 
 def failures_table(trials: tuple[TrialRecord, ...]) -> Table | None:
@@ -225,39 +184,35 @@ def failures_table(trials: tuple[TrialRecord, ...]) -> Table | None:
     lost = [t for t in trials if t.state is TrialState.FAIL]
     if not lost:
         return None
-    names, values = _hyperparameters(lost)
-    columns = (
-        Column("Trial"),
-        Column("Ended as"),
-        *(Column(n, number=True) for n in names),
-        Column("Reason", wide=True),
-    )
-    rows = tuple(
+    return table_of(
+        "Failed trials enter no mean and win nothing.",
+        lost,
+        (Column("Trial"), lambda t: t.spec.trial_id),
+        (Column("Ended as"), lambda t: t.outcome.status if t.outcome else "lost"),
+        *hyperparameter_columns(lost, lambda t: t),
         (
-            t.spec.trial_id,
-            t.outcome.status if t.outcome else "lost",
-            *values[k],
-            (t.outcome.reason if t.outcome else "") or "no reason on record",
-        )
-        for k, t in enumerate(lost)
+            Column("Reason", wide=True),
+            lambda t: (t.outcome.reason if t.outcome else "") or "no reason on record",
+        ),
     )
-    return Table("Failed trials enter no mean and win nothing.", columns, rows)
 
 
-def _state(trial: TrialRecord, winners: set[str]) -> str:
+def _state(trial: TrialRecord, winners: frozenset[str]) -> str:
     text = {"FAIL": "failed"}.get(trial.state.value, trial.state.value.lower())
     if trial.outcome is not None and trial.outcome.status in ("stopped_early", "diverged"):
         text = trial.outcome.status.replace("_", " ")
     return f"{text}, winner" if trial.spec.trial_id in winners else text
 
 
-def _hyperparameters(
-    trials: Iterable[TrialRecord],
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """(names of all hyperparameters, per trial the texts of their values)."""
-    trials = tuple(trials)
-    names = tuple(dict.fromkeys(name for t in trials for name in t.spec.hyperparameters))
-    if not names:
-        return (), [() for _ in trials]
-    texts = [column_of([t.spec.hyperparameters.get(name) for t in trials]) for name in names]
-    return names, list(zip(*texts, strict=True))
+def hyperparameter_columns(
+    items: Sequence[_T], trial_of: Callable[[_T], TrialRecord]
+) -> list[Written[_T]]:
+    """A column for each hyperparameter of any item's trial."""
+    trials = [trial_of(item) for item in items]
+
+    def column(name: str) -> Written[_T]:
+        texts = column_of([trial.spec.hyperparameters.get(name) for trial in trials])
+        known = {t.spec.trial_id: text for t, text in zip(trials, texts, strict=True)}
+        return numeric(name, lambda item: known[trial_of(item).spec.trial_id])
+
+    return [column(n) for n in dict.fromkeys(n for t in trials for n in t.spec.hyperparameters)]

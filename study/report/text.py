@@ -111,29 +111,25 @@ def _data_facts(config: StudyConfig, data: DataSummary | None) -> Facts:
     if data is None:
         return tuple(facts)
     kept = f"{data.retention:,} retention" if data.retention else "retention not measured"
-    facts.append(
+    facts += [
         (
             "Splits",
             f"{data.pool:,} examples to train on, {data.validation:,} validation, "
             f"{data.test:,} test, {kept}",
-        )
-    )
-    facts.append(
+        ),
         (
             "Cleaning",
             f"{counted(data.duplicates_removed, 'exact duplicate')} and "
             f"{counted(data.empty_removed, 'empty example')} removed, "
             f"{counted(data.truncated, 'example')} cut to "
             f"{config.training.sequence_length:,} tokens",
-        )
-    )
-    facts.append(
+        ),
         (
             "Tokens",
             f"{data.mean_tokens:,.1f} per example on average, {data.mean_target_tokens:,.1f} of "
             "them carry loss",
-        )
-    )
+        ),
+    ]
     if data.label_names:
         facts.append(("Labels", ", ".join(data.label_names)))
     facts.append(("Data fingerprint", data.fingerprint))

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from study.analysis import ReplicateSummary, StudySummary, decide
+from study.analysis import StudySummary, decide
 from study.analysis.rules import pair_with
 from study.analysis.summary import gather_evidence, summarise
-from study.protocol.records import TrialRecord
 from study.protocol.results import StudyResults
 from study.reuse.best_file import Best
-from study.reuse.choose import choose
+from study.reuse.choose import Choice, choose
 from study.reuse.content import best_file
 from study.reuse.scores import unlearned
 
 
-@dataclass(frozen=True)
-class BestConfiguration:
-    """What `study best` prints.
+@dataclass(frozen=True, kw_only=True)
+class BestConfiguration(Choice):
+    """A choice as `study best` prints it.
 
     Attributes:
-        arm, dataset_size: what it is for.
-        chosen: the replicate whose winner it is.
-        trial: the search trial with the configuration; where it lies between two trials', the one
-            that gives what is not interpolated.
-        hyperparameters: of a run.
-        interpolated: names of those that are no trial's; empty for a tested configuration.
-        rule: how it was picked, one sentence.
-        notes: what else must be known, one sentence each.
-        warnings: those that speak against using it.
+        warnings: those of `notes` that speak against using it.
         file: what `study best` writes.
     """
 
-    arm: str
-    dataset_size: int
-    chosen: ReplicateSummary
-    trial: TrialRecord
-    hyperparameters: dict[str, Any]
-    interpolated: tuple[str, ...]
-    rule: str
-    notes: tuple[str, ...]
     warnings: tuple[str, ...]
     file: Best
 
@@ -72,18 +54,8 @@ def best_configuration(
     choice = replace(choice, notes=(*choice.notes, *_state_notes(summary), *warnings))
     compares = results.config.compares
     verdict = decide(evidence, choice.dataset_size, with_next_runs=False) if compares else None
-    return BestConfiguration(
-        arm=arm,
-        dataset_size=choice.dataset_size,
-        chosen=choice.replicate,
-        trial=choice.trial,
-        hyperparameters=dict(choice.hyperparameters),
-        interpolated=choice.interpolated,
-        rule=choice.rule,
-        notes=choice.notes,
-        warnings=warnings,
-        file=best_file(results, evidence, verdict, choice),
-    )
+    file = best_file(results, evidence, verdict, choice)
+    return BestConfiguration(**vars(choice), warnings=warnings, file=file)
 
 
 def _state_notes(summary: StudySummary) -> list[str]:

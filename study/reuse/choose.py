@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from study.analysis import (
@@ -118,7 +118,7 @@ def _outside(summary: StudySummary, arm: str, asked: int, able: list[int]) -> Ch
     )
     if not able[0] / REACH <= asked <= able[-1] * REACH:
         said += f" Nothing was tested near {asked:,}: treat it as a guess."
-    return _moved(_tested(summary.cell(arm, near)), asked, said)
+    return replace(_tested(summary.cell(arm, near)), dataset_size=asked, notes=(said,))
 
 
 def _between(asked: int, low: Choice, high: Choice, found: Interpolation | str) -> Choice:
@@ -128,7 +128,7 @@ def _between(asked: int, low: Choice, high: Choice, found: Interpolation | str) 
             f"{asked:,} was not tested; this is the best configuration at {near.cell.size:,}, the "
             f"nearest size that was. Nothing was interpolated: {found}"
         )
-        return _moved(near, asked, said)
+        return replace(near, dataset_size=asked, notes=(said,))
     main, other = (low, high) if found.main_is_lower else (high, low)
     moved = ", ".join(f"{name} {value}" for name, value in found.shown.items())
     rule = (
@@ -140,30 +140,15 @@ def _between(asked: int, low: Choice, high: Choice, found: Interpolation | str) 
         f"{asked:,} was not tested, and neither was this configuration.",
         *(f"At {choice.cell.size:,}: {choice.rule}" for choice in (low, high)),
     )
-    return Choice(
+    return replace(
+        main,
         dataset_size=asked,
-        cell=main.cell,
-        replicate=main.replicate,
-        trial=main.trial,
         hyperparameters=found.hyperparameters,
         rule=rule,
         notes=notes,
         other=other.trial,
         other_cell=other.cell,
         interpolated=tuple(found.shown),
-    )
-
-
-def _moved(choice: Choice, size: int, note: str) -> Choice:
-    """A tested configuration for another size."""
-    return Choice(
-        dataset_size=size,
-        cell=choice.cell,
-        replicate=choice.replicate,
-        trial=choice.trial,
-        hyperparameters=choice.hyperparameters,
-        rule=choice.rule,
-        notes=(note,),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from scipy import special
@@ -87,23 +88,19 @@ def scores(results: StudyResults, evidence: Evidence, choice: Choice) -> dict[st
 def _measured(choice: Choice) -> dict[str, Any]:
     cell, chosen, trial = choice.cell, choice.replicate, choice.trial
     losses = {
-        "confirm_validation_loss": [r.validation_losses for r in cell.replicates],
-        "test_loss": [r.test_losses for r in cell.replicates],
-        "retention_rise": [r.retention_rises for r in cell.replicates],
-    }
-    own = {
-        "confirm_validation_loss": chosen.validation_losses,
-        "test_loss": chosen.test_losses,
-        "retention_rise": chosen.retention_rises,
+        "confirm_validation_loss": attrgetter("validation_losses"),
+        "test_loss": attrgetter("test_losses"),
+        "retention_rise": attrgetter("retention_rises"),
     }
     found: dict[str, Any] = {
         "dataset_size": cell.size,
         "search_validation_loss": rounded(score_of(trial)),
     }
-    for name, values in own.items():
+    for name, of in losses.items():
+        values = of(chosen)
         limits = (-math.inf, math.inf) if name == "retention_rise" else _LOSS
         found[name] = rounded(mean(values))
-        found[f"{name}_interval"] = seed_interval(values, losses[name], limits)
+        found[f"{name}_interval"] = seed_interval(values, list(map(of, cell.replicates)), limits)
     return {
         **found,
         **_metrics(choice),
@@ -158,7 +155,7 @@ def _arm_test_loss(
     """What the arm's tuning is expected to reach at `dataset_size`; None far outside of the tested
     sizes, where the runs are too few for a curve, or where its line leaves what a loss can be."""
     arm = choice.cell.arm
-    curve = next((c for name, c in evidence.gains.items() if name == arm), None)
+    curve = evidence.gains.get(arm)
     if results.base is None or curve is None or not _is_near(evidence, choice):
         return None, None
     at, base = curve.at(choice.dataset_size), results.base.test_loss

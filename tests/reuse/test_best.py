@@ -34,7 +34,7 @@ def two_winners() -> StudyResults:
 def test_confirm_validation_loss_decides_and_neither_search_nor_test_loss_does() -> None:
     best = best_configuration(two_winners(), "full")
     assert best.hyperparameters == LOW
-    assert best.chosen.replicate == 1
+    assert best.replicate.replicate == 1
     assert [winner["replicate"] for winner in best.file.winners] == [0, 1]
     assert "lowest mean validation loss of its confirm runs (1 confirm run)" in best.rule
 

@@ -20,7 +20,7 @@ def test_accuracy_and_macro_f1_stand_beside_the_losses() -> None:
     best = best_configuration(with_metrics(make_results()), "full", 128)
     scores = best.file.scores
     for name, rate in (("accuracy", 5), ("macro_f1", 4)):
-        own = [math.exp(-loss / rate) for loss in best.chosen.test_losses]
+        own = [math.exp(-loss / rate) for loss in best.replicate.test_losses]
         assert scores[f"test_{name}"] == pytest.approx(sum(own) / len(own), abs=1e-6)
         low, high = scores[f"test_{name}_interval"]
         assert low < scores[f"test_{name}"] < high

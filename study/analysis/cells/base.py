@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -278,6 +278,11 @@ class Interval:
     value: float
     low: float | None = None
     high: float | None = None
+
+    def mapped(self, by: Callable[[float], float]) -> Interval:
+        """Its numbers through a rising function."""
+        low, high = (None if end is None else by(end) for end in (self.low, self.high))
+        return Interval(by(self.value), low, high)
 
     @property
     def may_be_any_ratio(self) -> bool:

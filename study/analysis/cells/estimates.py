@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -154,11 +155,7 @@ def mean_metrics(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """By name, the mean over those that have it."""
     kept = tuple(found)
     names = sorted({name for metrics in kept for name in metrics})
-    return {
-        name: math.fsum(values) / len(values)
-        for name in names
-        for values in ([metrics[name] for metrics in kept if name in metrics],)
-    }
+    return {name: fmean(metrics[name] for metrics in kept if name in metrics) for name in names}
 
 
 def cell_losses(

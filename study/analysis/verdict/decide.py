@@ -175,7 +175,4 @@ def _ratio(curve: Curve | None, size: int) -> Interval | None:
     if found is None or found.low is None or found.high is None:
         return None
     # Beyond any ratio that can be, the interval of a few runs may be that wide.
-    low, value, high = (
-        math.exp(max(-20.0, min(20.0, log))) for log in (found.low, found.value, found.high)
-    )
-    return Interval(value, low, high)
+    return found.mapped(lambda log: math.exp(max(-20.0, min(20.0, log))))

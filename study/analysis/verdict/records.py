@@ -141,12 +141,7 @@ class Verdict:
         lower. For a loss of D nats less it is 1 - exp(-D)."""
         if self.difference is None:
             return None
-        value, low, high = self.difference.value, self.difference.low, self.difference.high
-        return Interval(
-            1.0 - math.exp(-value),
-            None if low is None else 1.0 - math.exp(-low),
-            None if high is None else 1.0 - math.exp(-high),
-        )
+        return self.difference.mapped(lambda nats: 1.0 - math.exp(-nats))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; what is an arm's is named by it, e.g. ``lift_better``."""

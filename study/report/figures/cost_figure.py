@@ -5,9 +5,8 @@ from __future__ import annotations
 import altair as alt
 
 from study.analysis import CellSummary, StudySummary
-from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, gib, seconds
+from study.report.base import BY_CELL, Figure, Table, gib, numeric, seconds, table_of
 from study.report.figures.figures import HALF_WIDTH, Row, by_size, make_figure, point, tell
-from study.strategies import arm_label
 
 
 def draw_cost(summary: StudySummary) -> Figure | None:
@@ -48,19 +47,10 @@ def _dearest(spent: list[Row], peaks: list[Row]) -> str:
 
 
 def _table(cells: tuple[CellSummary, ...]) -> Table:
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Device-seconds per cold run", number=True),
-        Column("Peak memory (GiB)", number=True),
+    return table_of(
+        "The drawn means and peaks.",
+        cells,
+        *BY_CELL,
+        numeric("Device-seconds per cold run", lambda c: seconds(c.cost.run_cold_device_seconds)),
+        numeric("Peak memory (GiB)", lambda c: gib(c.cost.peak_memory_bytes)),
     )
-    rows = tuple(
-        (
-            count(c.size),
-            arm_label(c.arm),
-            seconds(c.cost.run_cold_device_seconds),
-            gib(c.cost.peak_memory_bytes),
-        )
-        for c in cells
-    )
-    return Table("The drawn means and peaks.", columns, rows)

@@ -9,8 +9,9 @@ import altair as alt
 import numpy as np
 
 from study.analysis import Curve, Pair, StudySummary, crossover_sentence
+from study.analysis.curve.fit import Intervals
 from study.basics.text_format import capital
-from study.report.base import SIZE_COLUMN, Column, Figure, Table, between, count, loss
+from study.report.base import SIZE_COLUMN, Figure, Table, between, count, loss, numeric, table_of
 from study.report.figures.figures import (
     HEIGHT,
     INK,
@@ -92,26 +93,24 @@ def _is_beyond(curve: Curve, asked: Sequence[int]) -> bool:
 
 
 def _table(curve: Curve, pair: Pair, sizes: Sequence[int]) -> Table:
-    at, band = curve.at(sizes), curve.band(sizes)
-    columns = (
-        SIZE_COLUMN,
-        Column(capital(pair.difference), number=True),
-        Column("95 % interval", number=True),
-        Column("95 % band", number=True),
-        Column("Replicates", number=True),
+    at, band, paired = curve.at(sizes), curve.band(sizes), curve.paired
+
+    def ends(of: Intervals, k: int) -> str:
+        return between(float(of.low[k]), float(of.high[k]), sign=True)
+
+    def replicates(n: int) -> str:
+        there = paired.differences[paired.sizes == n]
+        return ", ".join(loss(float(d), sign=True) for d in there)
+
+    return table_of(
+        "The curve at the tested and the asked sizes, in nats.",
+        range(len(sizes)),
+        (SIZE_COLUMN, lambda k: count(sizes[k])),
+        numeric(capital(pair.difference), lambda k: loss(float(at.difference[k]), sign=True)),
+        numeric("95 % interval", lambda k: ends(at, k)),
+        numeric("95 % band", lambda k: ends(band, k)),
+        numeric("Replicates", lambda k: replicates(sizes[k])),
     )
-    paired = curve.paired
-    rows = tuple(
-        (
-            count(n),
-            loss(float(at.difference[k]), sign=True),
-            between(float(at.low[k]), float(at.high[k]), sign=True),
-            between(float(band.low[k]), float(band.high[k]), sign=True),
-            ", ".join(loss(float(d), sign=True) for d in paired.differences[paired.sizes == n]),
-        )
-        for k, n in enumerate(sizes)
-    )
-    return Table("The curve at the tested and the asked sizes, in nats.", columns, rows)
 
 
 def _line(curve: Curve, low: float, high: float) -> list[Row]:

@@ -15,14 +15,16 @@ from study.basics.text_format import capital
 from study.protocol.records import base_name
 from study.report.base import (
     ARM_COLUMN,
+    MISSING,
     SIZE_COLUMN,
-    Column,
     Figure,
     Table,
     between,
     count,
     loss,
+    numeric,
     seconds,
+    table_of,
 )
 from study.report.figures.figures import (
     HALF_WIDTH,
@@ -193,27 +195,16 @@ def _search_was_long_enough(summary: StudySummary, curves: Sequence[BestOfK]) ->
 
 
 def _best_table(curves: Sequence[BestOfK]) -> Table:
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Trials", number=True),
-        Column("Device-seconds", number=True),
-        Column("Expected best loss", number=True),
-        Column("Range of replicates", number=True),
+    return table_of(
+        "Expected lowest validation loss of so many search trials.",
+        [(c, k) for c in curves for k in _doublings(c.trials)],
+        (SIZE_COLUMN, lambda p: count(p[0].size)),
+        (ARM_COLUMN, lambda p: arm_label(p[0].arm)),
+        numeric("Trials", lambda p: count(p[1])),
+        numeric("Device-seconds", lambda p: seconds(p[0].device_seconds[p[1] - 1])),
+        numeric("Expected best loss", lambda p: loss(p[0].losses[p[1] - 1])),
+        numeric("Range of replicates", lambda p: between(p[0].low[p[1] - 1], p[0].high[p[1] - 1])),
     )
-    rows = tuple(
-        (
-            count(c.size),
-            arm_label(c.arm),
-            count(k),
-            seconds(c.device_seconds[k - 1]),
-            loss(c.losses[k - 1]),
-            between(c.low[k - 1], c.high[k - 1]),
-        )
-        for c in curves
-        for k in _doublings(c.trials)
-    )
-    return Table("Expected lowest validation loss of so many search trials.", columns, rows)
 
 
 def _doublings(last: int) -> list[int]:
@@ -275,27 +266,20 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _rates_table(rates: Iterable[LearningRates]) -> Table:
-    columns = (
-        ARM_COLUMN,
-        Column("Searched", number=True),
-        Column("Complete trials", number=True),
-        Column("Winners", number=True),
-        Column("In the lowest tenth", number=True),
-        Column("In the highest tenth", number=True),
-        Column("Winners' range", number=True),
+    return table_of(
+        "Learning rates searched, and where the winners lie.",
+        rates,
+        (ARM_COLUMN, lambda r: arm_label(r.arm)),
+        numeric("Searched", lambda r: _range([r.bounds.low, r.bounds.high])),
+        numeric("Complete trials", lambda r: count(len(r.trials))),
+        numeric("Winners", lambda r: count(r.winners)),
+        numeric("In the lowest tenth", lambda r: count(r.winners_low)),
+        numeric("In the highest tenth", lambda r: count(r.winners_high)),
+        numeric(
+            "Winners' range", lambda r: _range([t.learning_rate for t in r.trials if t.winner])
+        ),
     )
-    rows = []
-    for r in rates:
-        won = [t.learning_rate for t in r.trials if t.winner]
-        rows.append(
-            (
-                arm_label(r.arm),
-                f"{rate(r.bounds.low)} to {rate(r.bounds.high)}",
-                count(len(r.trials)),
-                count(r.winners),
-                count(r.winners_low),
-                count(r.winners_high),
-                f"{rate(min(won))} to {rate(max(won))}" if won else "\u2013",
-            )
-        )
-    return Table("Learning rates searched, and where the winners lie.", columns, tuple(rows))
+
+
+def _range(rates: Sequence[float]) -> str:
+    return f"{rate(min(rates))} to {rate(max(rates))}" if rates else MISSING

@@ -7,7 +7,7 @@ import altair as alt
 from study.analysis import CellSummary, StudySummary
 from study.analysis.verdict.records import Verdict
 from study.protocol.words import BASES
-from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, loss
+from study.report.base import ARM_COLUMN, SIZE_COLUMN, Figure, Table, count, loss, numeric, table_of
 from study.report.figures.figures import (
     HEIGHT,
     MUTED,
@@ -126,16 +126,11 @@ def _takeaway(summary: StudySummary, verdict: Verdict | None) -> str:
 
 
 def _table(rows: list[Row]) -> Table:
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Test loss", number=True),
-        Column("Rise of retention loss", number=True),
-    )
-    return Table(
+    return table_of(
         "Every confirm run in the figure, in nats.",
-        columns,
-        tuple(
-            (count(r["size"]), r["arm"], loss(r["test"]), loss(r["rise"], sign=True)) for r in rows
-        ),
+        rows,
+        (SIZE_COLUMN, lambda r: count(r["size"])),
+        (ARM_COLUMN, lambda r: str(r["arm"])),
+        numeric("Test loss", lambda r: loss(r["test"])),
+        numeric("Rise of retention loss", lambda r: loss(r["rise"], sign=True)),
     )

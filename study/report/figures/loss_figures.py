@@ -8,7 +8,17 @@ import altair as alt
 
 from study.analysis import ReplicateSummary, StudySummary
 from study.protocol.records import TrialRecord, base_name
-from study.report.base import ARM_COLUMN, SIZE_COLUMN, Column, Figure, Table, count, loss
+from study.report.base import (
+    ARM_COLUMN,
+    SIZE_COLUMN,
+    Column,
+    Figure,
+    Table,
+    count,
+    loss,
+    numeric,
+    table_of,
+)
 from study.report.figures.figures import (
     HALF_WIDTH,
     WIDTH,
@@ -94,22 +104,18 @@ def _where_lowest(won: list[tuple[ReplicateSummary, TrialRecord]]) -> str:
 
 
 def _curve_table(won: list[tuple[ReplicateSummary, TrialRecord]]) -> Table:
-    columns = (
-        SIZE_COLUMN,
-        ARM_COLUMN,
-        Column("Replicate", number=True),
-        Column("Step: validation loss", wide=True),
+    return table_of(
+        "Validation loss of each winner at its evaluations, in nats.",
+        won,
+        (SIZE_COLUMN, lambda w: count(w[0].size)),
+        (ARM_COLUMN, lambda w: arm_label(w[0].arm)),
+        numeric("Replicate", lambda w: str(w[0].replicate)),
+        (Column("Step: validation loss", wide=True), lambda w: _told(w[1])),
     )
-    rows = tuple(
-        (
-            count(r.size),
-            arm_label(r.arm),
-            str(r.replicate),
-            ", ".join(f"{m.step:,}: {loss(m.validation_loss)}" for m in trial.measurements),
-        )
-        for r, trial in won
-    )
-    return Table("Validation loss of each winner at its evaluations, in nats.", columns, rows)
+
+
+def _told(trial: TrialRecord) -> str:
+    return ", ".join(f"{m.step:,}: {loss(m.validation_loss)}" for m in trial.measurements)
 
 
 def _lowest(means: list[Row], split: str) -> str:
