@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -173,21 +174,15 @@ def _run(model: PreTrainedModel, blocks: nn.ModuleList, mask: Tensor | None) -> 
     calls: list[int] = []
     outputs: list[Tensor] = []
 
-    def record(index: int, output: Any) -> None:
+    def record(index: int, _block: nn.Module, _args: Any, output: Any) -> None:
         calls.append(index)
         outputs.append(output[0] if isinstance(output, tuple | list) else output)
 
-    handles = [
-        block.register_forward_hook(lambda _module, _args, output, i=index: record(i, output))
-        for index, block in enumerate(blocks)
-    ]
-    try:
-        with _undisturbed(model), torch.enable_grad():
-            tokens = torch.arange(_PROBE_TOKENS, device=model.device) % model.config.vocab_size
-            model(input_ids=tokens[None], attention_mask=mask)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, _undisturbed(model), torch.enable_grad():
+        for index, block in enumerate(blocks):
+            hooks.enter_context(block.register_forward_hook(partial(record, index)))
+        tokens = torch.arange(_PROBE_TOKENS, device=model.device) % model.config.vocab_size
+        model(input_ids=tokens[None], attention_mask=mask)
     if calls != list(range(len(blocks))):
         raise _refuse(model, f"its blocks ran in the order {calls}, not each once and in turn")
     return outputs[-1]
