@@ -35,7 +35,7 @@ class BlockBypass:
 
     Attributes:
         blocks: of the model, from the lowest to the highest.
-        dtype, hidden_size: of the hidden state that a block takes.
+        dtype, token_bytes: of the hidden state that a block takes, of one token's.
 
     Raises:
         PrefixCacheError: a block hands on more than one hidden state of shape
@@ -44,7 +44,7 @@ class BlockBypass:
 
     def __init__(self, model: PreTrainedModel, sample: Mapping[str, Tensor]) -> None:
         self.blocks = find_blocks(model)
-        self.dtype, self.hidden_size = model.dtype, 0
+        self.dtype, self.token_bytes = model.dtype, 0
         self._rests = self._learn(model, sample)
 
     @contextmanager
@@ -113,7 +113,7 @@ class BlockBypass:
                     f"{type(block).__name__} hands on more than its hidden state"
                 )
             rests.append(rest)
-            self.dtype, self.hidden_size = hidden.dtype, hidden.shape[-1]
+            self.dtype, self.token_bytes = hidden.dtype, hidden[0, 0].nbytes
 
         with ExitStack() as hooks, failing_as_cache_error(), torch.no_grad():
             for block in self.blocks:
