@@ -75,20 +75,22 @@ def unknown_names(config: StudyConfig) -> Iterator[Fault]:
 def _written_paths(config: StudyConfig) -> Iterator[tuple[str, str]]:
     for section, names in NAMING_FILES:
         for name in names:
-            value = getattr(getattr(config, section), name)
-            if isinstance(value, list):
-                yield from ((f"{section}.{name}.{i}", item) for i, item in enumerate(value))
-            elif value is not None:
-                yield f"{section}.{name}", value
+            yield from _each(f"{section}.{name}", getattr(getattr(config, section), name))
     if isinstance(config.search.space, str):
         yield "search.space", config.search.space
-    if config.prefix_cache.folder is not None:
-        yield "prefix_cache.folder", config.prefix_cache.folder
-    if config.storage.results is not None:
-        yield "storage.results", config.storage.results
+    yield from _each("prefix_cache.folder", config.prefix_cache.folder)
+    yield from _each("storage.results", config.storage.results)
     file = _database_file(config.storage.database)
     if file is not None:
         yield "storage.database", str(file)
+
+
+def _each(path: str, value: str | list[str] | None) -> Iterator[tuple[str, str]]:
+    """What a setting holds: a text, several, or none."""
+    if isinstance(value, list):
+        yield from ((f"{path}.{index}", item) for index, item in enumerate(value))
+    elif value is not None:
+        yield path, value
 
 
 def check_paths(config: StudyConfig) -> list[Fault]:
@@ -100,14 +102,12 @@ def check_paths(config: StudyConfig) -> list[Fault]:
         faults += _tokenizer_faults("model.path", config.model.path)
     for name in _DATA_FIELDS:
         value = getattr(config.data, name)
-        if isinstance(value, list):
-            for index, item in enumerate(value):
-                faults += _data_faults(f"data.{name}.{index}", item)
-            if not value:
-                remedy = "Name at least one file."
-                faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
-        elif value is not None and not (name == "retention" and value == GENERAL_TEXT):
-            faults += _data_faults(f"data.{name}", value)
+        if value == []:
+            remedy = "Name at least one file."
+            faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
+        elif name != "retention" or value != GENERAL_TEXT:
+            for path, item in _each(f"data.{name}", value):
+                faults += _data_faults(path, item)
     faults += _earlier_faults(config)
     faults += _results_faults(config.storage.results)
     faults += _blocked_faults("storage.results", config.results_dir)
