@@ -14,7 +14,7 @@ from pathlib import Path
 
 from study.basics.database_url import DatabaseUrlError, parse_database_url, sqlite_path
 from study.basics.errors import Fault
-from study.basics.paths import StudyPaths, may_be_hub_id
+from study.basics.paths import StudyPaths, is_hub_id
 from study.basics.remote import is_remote
 from study.basics.surroundings import expanded, unknown_in
 from study.basics.urls import has_password, without_password
@@ -168,7 +168,7 @@ def database_faults(database: str | None) -> Iterator[Fault]:
 
 def _absolute_model(path: str, base_dir: Path) -> str:
     path = expanded(path)
-    return str(_local(path, base_dir)) if _is_local(path, base_dir) else path
+    return path if is_hub_id(path, base_dir) else str(_local(path, base_dir))
 
 
 def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[str] | None:
@@ -182,7 +182,7 @@ def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[st
 
 def _absolute_file(path: str, base_dir: Path) -> str:
     path = expanded(path)
-    if not _is_local(path, base_dir) and not data_format(path):
+    if is_hub_id(path, base_dir) and not data_format(path):
         return path
     local = _local(path, base_dir)
     if glob.has_magic(path) and not os.path.exists(local):
@@ -193,15 +193,6 @@ def _absolute_file(path: str, base_dir: Path) -> str:
 
 def _local(path: str, base_dir: Path) -> Path:
     return Path(os.path.abspath(base_dir / expanded(path)))
-
-
-def _is_local(path: str, base_dir: Path) -> bool:
-    """Whether a path is a local one, existing or not, rather than a hub id."""
-    if path.startswith((".", "/", "~")) or not may_be_hub_id(path):
-        return True
-    local = base_dir / path
-    # `models/llama` with a local folder `models` is a mistyped path, not somebody's model.
-    return os.path.exists(local) or ("/" in path and os.path.exists(local.parent))
 
 
 def _absolute_database(database: str | None, base_dir: Path) -> str | None:
