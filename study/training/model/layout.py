@@ -42,11 +42,14 @@ def find_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLa
 
 
 def meta_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLayout:
-    """`find_layout` for a model without weights, on the meta device: exact where the model runs
-    there, else parts outside the blocks are told apart by their modules.
+    """`find_layout` for a model without weights, on the meta device.
+
+    Some architectures look at values and cannot run there. Of those only the structure is checked,
+    and parts outside the blocks are told apart by their modules; `find_layout` has the last word
+    once there are weights.
 
     Raises:
-        ModelError: as `check_blocks`.
+        ModelError: the architecture cannot be split; the message says why.
     """
     prefix, blocks = _find_blocks(model)
     output = _run_without_weights(model, blocks)
@@ -83,23 +86,6 @@ def find_blocks(model: PreTrainedModel) -> nn.ModuleList:
         ModelError: there is no single list of them.
     """
     return _find_blocks(model)[1]
-
-
-def check_blocks(model: PreTrainedModel) -> tuple[int, bool]:
-    """`find_layout`'s refusals for a model without weights, on the meta device.
-
-    Some architectures look at values and cannot run there; of those only the structure is
-    checked, and `find_layout` has the last word once there are weights.
-
-    Returns:
-        The number of blocks, and whether the head is tied to the embeddings.
-
-    Raises:
-        ModelError: the architecture cannot be split; the message says why.
-    """
-    _, blocks = _find_blocks(model)
-    _run_without_weights(model, blocks)
-    return len(blocks), is_tied(model)
 
 
 def _run_without_weights(model: PreTrainedModel, blocks: nn.ModuleList) -> Tensor | None:
