@@ -43,7 +43,7 @@ class BlockBypass:
     """
 
     def __init__(self, model: PreTrainedModel, sample: Mapping[str, Tensor]) -> None:
-        self.blocks = find_blocks(model)
+        _, self.blocks = find_blocks(model)
         self.dtype, self.token_bytes = model.dtype, 0
         self._rests = self._learn(model, sample)
 

@@ -31,7 +31,7 @@ def find_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLa
     Raises:
         ModelError: the architecture cannot be split; the message says why.
     """
-    prefix, blocks = _find_blocks(model)
+    prefix, blocks = find_blocks(model)
     try:
         output = _run(model, blocks, _masks(model)[0])
     except Exception as error:
@@ -51,7 +51,7 @@ def meta_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLa
     Raises:
         ModelError: the architecture cannot be split; the message says why.
     """
-    prefix, blocks = _find_blocks(model)
+    prefix, blocks = find_blocks(model)
     output = _run_without_weights(model, blocks)
     feeding = _in_embedding_modules(model) if output is None else _reached(model, output)
     return _layout(model, prefix, len(blocks), feeding, new_head)
@@ -77,15 +77,6 @@ def _layout(
         tied=is_tied(model),
         head=_head(model, top, new_head),
     )
-
-
-def find_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The transformer blocks, from the lowest to the highest.
-
-    Raises:
-        ModelError: there is no single list of them.
-    """
-    return _find_blocks(model)[1]
 
 
 def _run_without_weights(model: PreTrainedModel, blocks: nn.ModuleList) -> Tensor | None:
@@ -130,7 +121,12 @@ def _refuse_by_config(model: PreTrainedModel) -> None:
         raise _refuse(model, "layerdrop skips blocks at random in training (set it to 0)")
 
 
-def _find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+def find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """The transformer blocks, from the lowest to the highest, behind their name.
+
+    Raises:
+        ModelError: there is no single list of them.
+    """
     _refuse_by_config(model)
     layers = model.config.num_hidden_layers
     found: dict[str, nn.ModuleList] = {}

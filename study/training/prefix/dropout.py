@@ -44,7 +44,8 @@ def _differs_from_pass_to_pass(
     def keep(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found.append(args[0] if args else kwargs["hidden_states"])
 
-    hook = find_blocks(model)[boundary].register_forward_pre_hook(keep, with_kwargs=True)
+    _, blocks = find_blocks(model)
+    hook = blocks[boundary].register_forward_pre_hook(keep, with_kwargs=True)
     training, devices = model.training, [model.device] if model.device.type == "cuda" else []
     model.train()
     try:
