@@ -107,8 +107,7 @@ def _file_digest(path: Path) -> str:
     digest.update(str(size).encode())
     with path.open("rb") as stream:
         if size <= _WHOLE:
-            while chunk := stream.read(2**20):
-                digest.update(chunk)
+            hashlib.file_digest(stream, lambda: digest)
         else:
             for number in range(_BLOCKS):
                 stream.seek(number * (size - _BLOCK) // (_BLOCKS - 1))

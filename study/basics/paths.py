@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,13 @@ STUDY_FILE = "study.yaml"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/\w[\w.-]*)?")
 
 
-def may_be_hub_id(text: str) -> bool:
-    """Whether a model or dataset of the Hugging Face Hub can have this name."""
-    return _HUB_ID.fullmatch(text) is not None
+def is_hub_id(path: str, base_dir: Path) -> bool:
+    """Whether a path is the name of a model or dataset of the Hugging Face Hub, rather than a local
+    one, existing or not."""
+    local = base_dir / path
+    # `models/llama` with a local folder `models` is a mistyped path, not somebody's model.
+    near = (local, local.parent) if "/" in path else (local,)
+    return _HUB_ID.fullmatch(path) is not None and not any(map(os.path.exists, near))
 
 
 def is_yaml(path: str | Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from study.basics.database_url import DatabaseUrlError, parse_database_url, sqlite_path
 from study.basics.errors import Fault
-from study.basics.paths import StudyPaths, may_be_hub_id
+from study.basics.paths import StudyPaths, is_hub_id
 from study.basics.remote import is_remote
 from study.basics.surroundings import expanded, unknown_in
 from study.basics.urls import has_password, without_password
@@ -75,20 +75,22 @@ def unknown_names(config: StudyConfig) -> Iterator[Fault]:
 def _written_paths(config: StudyConfig) -> Iterator[tuple[str, str]]:
     for section, names in NAMING_FILES:
         for name in names:
-            value = getattr(getattr(config, section), name)
-            if isinstance(value, list):
-                yield from ((f"{section}.{name}.{i}", item) for i, item in enumerate(value))
-            elif value is not None:
-                yield f"{section}.{name}", value
+            yield from _each(f"{section}.{name}", getattr(getattr(config, section), name))
     if isinstance(config.search.space, str):
         yield "search.space", config.search.space
-    if config.prefix_cache.folder is not None:
-        yield "prefix_cache.folder", config.prefix_cache.folder
-    if config.storage.results is not None:
-        yield "storage.results", config.storage.results
+    yield from _each("prefix_cache.folder", config.prefix_cache.folder)
+    yield from _each("storage.results", config.storage.results)
     file = _database_file(config.storage.database)
     if file is not None:
         yield "storage.database", str(file)
+
+
+def _each(path: str, value: str | list[str] | None) -> Iterator[tuple[str, str]]:
+    """What a setting holds: a text, several, or none."""
+    if isinstance(value, list):
+        yield from ((f"{path}.{index}", item) for index, item in enumerate(value))
+    elif value is not None:
+        yield path, value
 
 
 def check_paths(config: StudyConfig) -> list[Fault]:
@@ -100,14 +102,12 @@ def check_paths(config: StudyConfig) -> list[Fault]:
         faults += _tokenizer_faults("model.path", config.model.path)
     for name in _DATA_FIELDS:
         value = getattr(config.data, name)
-        if isinstance(value, list):
-            for index, item in enumerate(value):
-                faults += _data_faults(f"data.{name}.{index}", item)
-            if not value:
-                remedy = "Name at least one file."
-                faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
-        elif value is not None and not (name == "retention" and value == GENERAL_TEXT):
-            faults += _data_faults(f"data.{name}", value)
+        if value == []:
+            remedy = "Name at least one file."
+            faults.append(Fault(f"data.{name}", None, value, "the list is empty.", remedy))
+        elif name != "retention" or value != GENERAL_TEXT:
+            for path, item in _each(f"data.{name}", value):
+                faults += _data_faults(path, item)
     faults += _earlier_faults(config)
     faults += _results_faults(config.storage.results)
     faults += _blocked_faults("storage.results", config.results_dir)
@@ -168,7 +168,7 @@ def database_faults(database: str | None) -> Iterator[Fault]:
 
 def _absolute_model(path: str, base_dir: Path) -> str:
     path = expanded(path)
-    return str(_local(path, base_dir)) if _is_local(path, base_dir) else path
+    return path if is_hub_id(path, base_dir) else str(_local(path, base_dir))
 
 
 def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[str] | None:
@@ -182,7 +182,7 @@ def _absolute_data(data: DataConfig, name: str, base_dir: Path) -> str | list[st
 
 def _absolute_file(path: str, base_dir: Path) -> str:
     path = expanded(path)
-    if not _is_local(path, base_dir) and not data_format(path):
+    if is_hub_id(path, base_dir) and not data_format(path):
         return path
     local = _local(path, base_dir)
     if glob.has_magic(path) and not os.path.exists(local):
@@ -193,15 +193,6 @@ def _absolute_file(path: str, base_dir: Path) -> str:
 
 def _local(path: str, base_dir: Path) -> Path:
     return Path(os.path.abspath(base_dir / expanded(path)))
-
-
-def _is_local(path: str, base_dir: Path) -> bool:
-    """Whether a path is a local one, existing or not, rather than a hub id."""
-    if path.startswith((".", "/", "~")) or not may_be_hub_id(path):
-        return True
-    local = base_dir / path
-    # `models/llama` with a local folder `models` is a mistyped path, not somebody's model.
-    return os.path.exists(local) or ("/" in path and os.path.exists(local.parent))
 
 
 def _absolute_database(database: str | None, base_dir: Path) -> str | None:

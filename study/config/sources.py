@@ -13,7 +13,7 @@ from typing import Any
 
 from study.basics.errors import DataError
 from study.basics.fingerprints import files_fingerprint
-from study.basics.paths import may_be_hub_id
+from study.basics.paths import is_hub_id
 from study.config.data_formats import FORMATS, data_format
 
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(.*)")
@@ -72,20 +72,12 @@ def find_source(key: str, value: str | Sequence[str], hub_splits: tuple[str, ...
         DataError: a path does not exist, a glob matches nothing, or a format is unknown.
     """
     entries = [value] if isinstance(value, str) else list(value)
-    if len(entries) == 1 and _is_hub_id(entries[0]):
+    if len(entries) == 1 and is_hub_id(entries[0], Path()) and not data_format(entries[0]):
         return Source(key, hub=entries[0], hub_splits=hub_splits)
     files = [file for entry in entries for file in _files(key, entry, hub_splits)]
     if not files:
         raise DataError(f"{key}: the list is empty. Name at least one file.")
     return Source(key, files=tuple(files))
-
-
-def _is_hub_id(entry: str) -> bool:
-    path = Path(entry).expanduser()
-    if path.exists() or data_format(path) or not may_be_hub_id(entry):
-        return False
-    # "data/train" with a local folder "data" is a mistyped path, not somebody's dataset.
-    return "/" not in entry or not path.parent.exists()
 
 
 def _files(key: str, entry: str, splits: Sequence[str]) -> list[Path]:

@@ -53,21 +53,21 @@ def prepare_study(
             at the data's tokens.
         UserError: a LIFT structure that does not fit the model.
     """
-    from study.training.model.layout import check_blocks
+    from study.training.model.layout import meta_layout
     from study.training.model.load import meta_model
     from study.training.model.shape import model_limits
 
     claim(config.results_dir, config.results_url)
     data = data_of(config, known_data)
     model = meta_model(config.model, config.task, max(2, len(data.label_names)))
-    blocks, tied = check_blocks(model)
+    layout = meta_layout(model)
     model_limits(model).refuse(data)
     cached = config.prefix_cache.enabled is not False
     start = known_start
     if start is None and config.search.warm_start:
         earlier = {label_of(s): earlier_study(s) for s in config.search.warm_start}
         start = warm_start(config, earlier)
-    plan = plan_trials(config, ModelFacts(blocks, probe, cached, tied), start)
+    plan = plan_trials(config, ModelFacts(len(layout.blocks), probe, cached, layout.tied), start)
     return Prepared(plan, data, tuple(plan_warnings(plan, data)))
 
 

@@ -45,14 +45,11 @@ def read_groups(value: Sequence[int] | str) -> tuple[int, ...]:
     Raises:
         ConfigError: not a list of whole numbers of at least 1.
     """
-    sizes: list[int] = []
-    for entry in _words(value):
-        size = int(entry) if isinstance(entry, str) and _NUMBER.fullmatch(entry) else entry
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            sizes.clear()
-            break
-        sizes.append(size)
-    if not sizes:
+    sizes: list[Any] = [
+        int(entry) if isinstance(entry, str) and _NUMBER.fullmatch(entry) else entry
+        for entry in _words(value)
+    ]
+    if not sizes or any(type(size) is not int or size < 1 for size in sizes):
         rule = "must list the blocks of each group, whole numbers of at least 1."
         raise _error("groups", value, rule, 'Write e.g. [2, 4, 6], in a search space "2, 4, 6".')
     return tuple(sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
@@ -58,12 +58,3 @@ class Feed:
         if self.cache is not None:
             return self.cache.batch(name, ids)
         return collate(self.split(name), ids, self.data.pad_token_id)
-
-    def cache_state(self) -> dict[str, Tensor]:
-        """What this rank's cache has done so far, for a checkpoint; empty if there is none."""
-        return self.cache.state() if self.cache is not None else {}
-
-    def restore_cache(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up `cache_state` from among a checkpoint's tensors."""
-        if self.cache is not None:
-            self.cache.restore(tensors)

@@ -251,7 +251,8 @@ class _Trial:
             self.best_weights = best_weights(engine, saved)
         restore_engine(engine, saved)
         restore_random_states(saved, self.placement.device)
-        self.feed.restore_cache(saved.tensors)
+        if self.feed.cache is not None:
+            self.feed.cache.restore(saved.tensors)
         saved.tensors.clear()  # else a second copy would stay for the whole phase
 
     def _train_steps(self, engine: PhaseEngine, audit: PhaseAudit, start: int, end: int) -> bool:
@@ -279,7 +280,7 @@ class _Trial:
     ) -> None:
         begun = self.phases[: len(self.progress.phases) + 1]
         trained = {n for phase in begun for n in phase.parameters}
-        cache = self.feed.cache_state()
+        cache = self.feed.cache.state() if self.feed.cache is not None else {}
         self.checkpoints.save(
             engine, audit, self.progress, trained, self.best_weights, cache, at_any_cost
         )

@@ -31,13 +31,16 @@ class TaskLoss(Protocol):
 
 
 class CausalLmLoss:
-    """Negative log-likelihood of the next token."""
+    """Negative log-likelihood of the next token.
+
+    Logits are (batch, sequence, vocabulary) in any float dtype, labels (batch, sequence).
+    """
 
     def count(self, batch: Mapping[str, Tensor]) -> int:
         return int((batch["labels"][:, 1:] != IGNORED).sum())
 
     def total(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        return token_nll(logits, batch["labels"])[0]
+        return _row_nll(logits, _shifted(batch["labels"])).sum()
 
     def per_example(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         targets = _shifted(batch["labels"])
@@ -62,20 +65,6 @@ class ClassificationLoss:
 def make_loss(task: str) -> TaskLoss:
     """The loss of ``causal-lm`` or ``sequence-classification``."""
     return ClassificationLoss() if task == "sequence-classification" else CausalLmLoss()
-
-
-def token_nll(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed next-token negative log-likelihood and number of targets.
-
-    Args:
-        logits: (batch, sequence, vocabulary), any float dtype.
-        labels: (batch, sequence), aligned with the inputs; -100 is ignored.
-
-    Returns:
-        (sum in nats, fp32; count, int64), both scalars.
-    """
-    targets = _shifted(labels)
-    return _row_nll(logits, targets).sum(), (targets != IGNORED).sum()
 
 
 def classification_losses(logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,7 +36,7 @@ class Placement:
         """Peak device memory since the last reset, or the resident set now on CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        return psutil.Process(os.getpid()).memory_info().rss
+        return psutil.Process().memory_info().rss
 
     def all_reduce(
         self, values: torch.Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM

@@ -25,17 +25,10 @@ class _Window:
     tokens: int = 0
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "results": [asdict(r) for r in self.results],
-            "tokens": self.tokens,
-            "seconds": self.seconds,
-        }
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        results = [StepResult(**r) for r in data["results"]]
-        return cls(results, data["tokens"], data["seconds"])
+        """What `asdict` gave."""
+        return cls(**{**data, "results": [StepResult(**r) for r in data["results"]]})
 
 
 @dataclass
@@ -208,7 +201,7 @@ class Progress:
             "deepspeed_config": self.deepspeed_config,
             "tokens": self.tokens,
             "learning_rate": self.learning_rate,
-            "since": self._since.to_dict(),
+            "since": asdict(self._since),
         }
 
     @classmethod

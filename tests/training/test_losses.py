@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from study.training import losses
-from study.training.losses import make_loss, token_nll
+from study.training.losses import make_loss
 
 
 @pytest.fixture
@@ -28,19 +28,20 @@ def test_sum_and_gradient_equal_torchs_cross_entropy(
 ) -> None:
     monkeypatch.setattr(losses, "_CHUNK_ELEMENTS", chunk)
     logits, labels = example
-    total, count = token_nll(logits, labels)
+    loss, batch = make_loss("causal-lm"), {"labels": labels}
+    total = loss.total(logits, batch)
     (gradient,) = torch.autograd.grad(3.0 * total, logits)
     expected = reference(logits, labels)
     (expected_gradient,) = torch.autograd.grad(3.0 * expected, logits)
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
-    assert count.item() == 4 + 6
+    assert loss.count(batch) == 4 + 6
     torch.testing.assert_close(gradient, expected_gradient)
 
 
 def test_bf16_logits_are_summed_in_fp32(example: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = example
     half = logits.detach().bfloat16().requires_grad_()
-    total, _ = token_nll(half, labels)
+    total = make_loss("causal-lm").total(half, {"labels": labels})
     total.backward()
     assert total.dtype == torch.float32
     assert total.item() == pytest.approx(reference(half.float(), labels).item(), rel=1e-6)

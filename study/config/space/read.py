@@ -151,10 +151,13 @@ def override_space(
     shared = dict(space.shared)
     arms = {arm: dict(domains) for arm, domains in space.arms.items()}
     own = {key: value for key, value in overrides.items() if key not in (SHARED, *STRATEGIES)}
-    flat = {"shared": {**_section_of(overrides, "shared", prefix, faults), **own}}
-    for arm in STRATEGIES:
-        if arm in overrides:
-            flat[arm] = _section_of(overrides, arm, prefix, faults)
+    example = "learning_rate: {high: 1.0e-3}"
+    flat = {
+        section: _lines(overrides.get(section), f"{prefix}{section}", example, faults)
+        for section in (SHARED, *STRATEGIES)
+        if section == SHARED or section in overrides
+    }
+    flat[SHARED] |= own
     for section, domains in flat.items():
         target = shared if section == "shared" else arms.setdefault(section, {})
         for name, spec in domains.items():
@@ -180,31 +183,21 @@ def missing_parameters(space: SearchSpace, arms: Iterable[str], path: str) -> li
 
 
 def _read_section(section: str, data: object, path: str, faults: list[Fault]) -> dict[str, Domain]:
-    if data is None:
-        return {}
-    if not isinstance(data, Mapping):
-        rule = "must be a section with one parameter per line."
-        remedy = "Write e.g. `learning_rate: {low: 2.0e-5, high: 5.0e-5, log: true}` below it."
-        faults.append(Fault(path, None, data, rule, remedy))
-        return {}
+    example = "learning_rate: {low: 2.0e-5, high: 5.0e-5, log: true}"
     domains = {}
-    for name, spec in data.items():
+    for name, spec in _lines(data, path, example, faults).items():
         domain = read_domain(section, str(name), spec, f"{path}.{name}", faults)
         if domain is not None:
             domains[name] = domain
     return domains
 
 
-def _section_of(
-    overrides: Mapping[str, Any], section: str, prefix: str, faults: list[Fault]
-) -> dict[str, Any]:
-    data = overrides.get(section)
+def _lines(data: object, path: str, example: str, faults: list[Fault]) -> dict[str, Any]:
+    """What a section says of parameters."""
     if data is None or isinstance(data, Mapping):
         return dict(data or {})
-    faults.append(
-        Fault(f"{prefix}{section}", None, data, "must be a section with one parameter per line.",
-              "Write e.g. `learning_rate: {high: 1.0e-3}` below it.")
-    )  # fmt: skip
+    rule = "must be a section with one parameter per line."
+    faults.append(Fault(path, None, data, rule, f"Write e.g. `{example}` below it."))
     return {}
 
 

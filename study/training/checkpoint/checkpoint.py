@@ -71,7 +71,7 @@ class TrialCheckpoints:
         Args:
             trained: parameters that have trained so far; the others are the base model's.
             best: `held_weights` at the best evaluation; empty if they are not kept.
-            cache: `Feed.cache_state`.
+            cache: `PrefixCache.state`; empty where there is no cache.
             at_any_cost: the trial stops here for now.
         """
         if self._folder is None or self._folder.failed:

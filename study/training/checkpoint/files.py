@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 _PARTIAL = "partial"
 _STEP = "step-"
-COMMON = "common.safetensors"
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,12 @@ class Checkpoints(ABC):
         self, place: Path | str, placement: Placement, identity: Mapping[str, Any]
     ) -> None:
         self._place, self._placement = place, placement
-        self._identity = with_format(identity)
+        # As JSON gives it back: tuples become lists.
+        self._identity: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **identity}))
         self.failed = False
 
     @abstractmethod
-    def write(
-        self,
-        step: int,
-        document: Mapping[str, Any],
-        own: Mapping[str, Tensor],
-        common: Mapping[str, Tensor],
-    ) -> None:
+    def write(self, step: int, document: Mapping[str, Any], own: Tensors, common: Tensors) -> None:
         """Replace the checkpoint by this one.
 
         If a rank cannot write, the old one stays and a warning is logged.
@@ -123,6 +118,40 @@ class Checkpoints(ABC):
     def _wait(self) -> None:
         self._placement.max(0)
 
+    def _write_files(
+        self, folder: Path, step: int, document: Mapping[str, Any], own: Tensors, common: Tensors
+    ) -> list[Path]:
+        """This rank's files, rank 0 the common one too, in a local folder that is there."""
+        words, tensors, shared = self._files_in(folder)
+        content = {"identity": self._identity, "step": step, "document": document}
+        words.write_text(json.dumps(content), encoding="utf-8")
+        save_file(dict(own), tensors)
+        if self._placement.rank:
+            return [words, tensors]
+        save_file(dict(common), shared)
+        return [words, tensors, shared]
+
+    def _read_files(self, folder: Path) -> Saved:
+        """What this rank has written, and the common tensors.
+
+        Raises:
+            ValueError: it was written under another identity.
+        """
+        words, tensors, shared = self._files_in(folder)
+        content = json.loads(words.read_text(encoding="utf-8"))
+        found = content["identity"]
+        keys = self._identity.keys() | found.keys()
+        other = sorted(key for key in keys if self._identity.get(key) != found.get(key))
+        if other:
+            raise ValueError(f"its checkpoint is of another {', '.join(other)}")
+        return Saved(content["document"], load_file(shared) | load_file(tensors))
+
+    def _files_in(self, folder: Path) -> list[Path]:
+        """This rank's document and tensors, and the common tensors."""
+        rank = self._placement.rank
+        names = (f"rank{rank}.json", f"rank{rank}.safetensors", "common.safetensors")
+        return [folder / name for name in names]
+
 
 class CheckpointFolder(Checkpoints):
     """In a folder that the ranks share; made when first needed."""
@@ -134,22 +163,17 @@ class CheckpointFolder(Checkpoints):
         super().__init__(root, placement, identity)
         self._root = root
 
-    def write(
-        self,
-        step: int,
-        document: Mapping[str, Any],
-        own: Mapping[str, Tensor],
-        common: Mapping[str, Tensor],
-    ) -> None:
+    def write(self, step: int, document: Mapping[str, Any], own: Tensors, common: Tensors) -> None:
         """As `Checkpoints.write`; after a failure later calls do nothing. If it would take more
         than half of what is free on the disk, only this call does nothing."""
         if self.failed or not self._has_room(own, common):
             return
         partial = self._root / _PARTIAL
-        content = {"identity": self._identity, "step": step, "document": document}
         self.failed = not (
             self._all_ranks(lambda: self._prepare(partial))
-            and self._all_ranks(lambda: self._write_files(partial, content, own, common))
+            and self._all_ranks(
+                lambda: _flush(*self._write_files(partial, step, document, own, common))
+            )
             and self._all_ranks(lambda: self._publish(partial, step))
         )
         if self.failed and self._placement.rank == 0:
@@ -171,7 +195,7 @@ class CheckpointFolder(Checkpoints):
             remove_checkpoint(self._root)
         self._wait()
 
-    def _has_room(self, own: Mapping[str, Tensor], common: Mapping[str, Tensor]) -> bool:
+    def _has_room(self, own: Tensors, common: Tensors) -> bool:
         """Whether the disk would still have as much free as the checkpoint takes, on every rank."""
         parts = (own, common) if self._placement.rank == 0 else (own,)
         size = int(self._placement.sum(sum(t.nbytes for part in parts for t in part.values())))
@@ -193,23 +217,6 @@ class CheckpointFolder(Checkpoints):
                 shutil.rmtree(partial)
             partial.mkdir(parents=True)
 
-    def _write_files(
-        self,
-        folder: Path,
-        content: Mapping[str, Any],
-        own: Mapping[str, Tensor],
-        common: Mapping[str, Tensor],
-    ) -> None:
-        rank = self._placement.rank
-        document, tensors = (folder / name for name in file_names(rank))
-        document.write_text(json.dumps(content), encoding="utf-8")
-        _flush(document)
-        save_file(dict(own), tensors)
-        _flush(tensors)
-        if rank == 0:
-            save_file(dict(common), folder / COMMON)
-            _flush(folder / COMMON)
-
     def _publish(self, partial: Path, step: int) -> None:
         if self._placement.rank:
             return
@@ -220,39 +227,9 @@ class CheckpointFolder(Checkpoints):
         for number in old:
             shutil.rmtree(self._root / f"{_STEP}{number}", ignore_errors=True)
 
-    def _read_files(self, folder: Path) -> Saved:
-        document, tensors = (folder / name for name in file_names(self._placement.rank))
-        content = checked(json.loads(document.read_text(encoding="utf-8")), self._identity)
-        return Saved(content["document"], load_file(folder / COMMON) | load_file(tensors))
-
     def _steps(self) -> list[int]:
         names = (path.name.removeprefix(_STEP) for path in self._root.glob(f"{_STEP}*"))
         return sorted(int(name) for name in names if name.isdigit())
-
-
-def with_format(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint is written under, as JSON gives it back: tuples become lists."""
-    found: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **identity}))
-    return found
-
-
-def checked(content: dict[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
-    """A rank's document.
-
-    Raises:
-        ValueError: it was written under another identity.
-    """
-    found = content["identity"]
-    keys = identity.keys() | found.keys()
-    other = sorted(key for key in keys if identity.get(key) != found.get(key))
-    if other:
-        raise ValueError(f"its checkpoint is of another {', '.join(other)}")
-    return content
-
-
-def file_names(rank: int) -> tuple[str, str]:
-    """A rank's document and its tensors."""
-    return f"rank{rank}.json", f"rank{rank}.safetensors"
 
 
 def _free_bytes(folder: Path) -> float:
@@ -264,10 +241,11 @@ def _free_bytes(folder: Path) -> float:
         return math.inf
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _flush(*paths: Path) -> None:
+    """Wait until files' content, or folders' entries, are on the disk."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

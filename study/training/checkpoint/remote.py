@@ -6,26 +6,15 @@ The same files as in a local folder: ``step-N/`` holds every rank's and the comm
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from study.basics.errors import StoreError
 from study.basics.remote import RemoteFolder
-from study.training.checkpoint.files import (
-    COMMON,
-    UNREADABLE,
-    Checkpoints,
-    Saved,
-    checked,
-    file_names,
-)
+from study.training.checkpoint.files import UNREADABLE, Checkpoints, Saved, Tensors
 from study.training.placement import Placement
 
 log = logging.getLogger(__name__)
@@ -43,15 +32,8 @@ class RemoteCheckpointFolder(Checkpoints):
         self._folder = RemoteFolder(url)
         super().__init__(self._folder.url, placement, identity)
 
-    def write(
-        self,
-        step: int,
-        document: Mapping[str, Any],
-        own: Mapping[str, Tensor],
-        common: Mapping[str, Tensor],
-    ) -> None:
-        content = {"identity": self._identity, "step": step, "document": document}
-        if self._all_ranks(lambda: self._upload(step, content, own, common)):
+    def write(self, step: int, document: Mapping[str, Any], own: Tensors, common: Tensors) -> None:
+        if self._all_ranks(lambda: self._upload(step, document, own, common)):
             self._all_ranks(lambda: self._publish(step))
 
     def read(self) -> Saved | None:
@@ -78,18 +60,10 @@ class RemoteCheckpointFolder(Checkpoints):
         self._wait()
 
     def _upload(
-        self,
-        step: int,
-        content: Mapping[str, Any],
-        own: Mapping[str, Tensor],
-        common: Mapping[str, Tensor],
+        self, step: int, document: Mapping[str, Any], own: Tensors, common: Tensors
     ) -> None:
-        document, tensors = file_names(self._placement.rank)
         with tempfile.TemporaryDirectory() as scratch:
-            save_file(dict(own), Path(scratch) / tensors)
-            if self._placement.rank == 0:
-                save_file(dict(common), Path(scratch) / COMMON)
-            (Path(scratch) / document).write_text(json.dumps(content), encoding="utf-8")
+            self._write_files(Path(scratch), step, document, own, common)
             # One that is complete already, before the trial was paused there, stays so.
             complete = self._folder.modified(f"step-{step}/{_COMPLETE}") is not None
             self._folder.upload(Path(scratch), f"step-{step}", marked=not complete)
@@ -104,18 +78,13 @@ class RemoteCheckpointFolder(Checkpoints):
                 self._folder.remove(f"step-{number}")
 
     def _download(self, step: int) -> Saved:
-        document, tensors = file_names(self._placement.rank)
         with tempfile.TemporaryDirectory() as scratch:
-            for name in (document, tensors, COMMON):
-                if not self._folder.download(f"step-{step}/{name}", Path(scratch) / name):
-                    raise FileNotFoundError(f"step-{step}/{name}")
-            content = checked(
-                json.loads((Path(scratch) / document).read_text(encoding="utf-8")), self._identity
-            )
+            for path in self._files_in(Path(scratch)):
+                if not self._folder.download(f"step-{step}/{path.name}", path):
+                    raise FileNotFoundError(f"step-{step}/{path.name}")
+            found = self._read_files(Path(scratch))
             # Read, not mapped: the files go away.
-            common = {n: t.clone() for n, t in load_file(Path(scratch) / COMMON).items()}
-            own = {n: t.clone() for n, t in load_file(Path(scratch) / tensors).items()}
-        return Saved(content["document"], common | own)
+            return Saved(found.document, {n: t.clone() for n, t in found.tensors.items()})
 
     def _steps(self) -> list[int]:
         """Those that are complete, ascending."""

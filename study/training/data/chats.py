@@ -29,7 +29,13 @@ from study.training.data.messages import (
     with_system,
 )
 from study.training.data.readers import Table
-from study.training.data.templates import BadValueError, Chat, Example, Template
+from study.training.data.templates import (
+    BadValueError,
+    Chat,
+    Example,
+    Template,
+    refuse_half_characters,
+)
 
 _NOTES = {
     "white space": "the chat template changes white space of the answer",
@@ -134,13 +140,7 @@ class ChatMessages(Template):
         self, messages: list[Message], learned: Sequence[int], tools: Any, notes: set[str]
     ) -> Example:
         whole, spans = self._written(messages, learned, tools, notes)
-        try:
-            whole.encode()  # no tokenizer takes a lone surrogate, which JSON can write
-        except UnicodeEncodeError as error:
-            raise BadValueError(
-                f"a message holds half a character ({whole[error.start]!a}, of an emoji that was "
-                "cut in two). Correct or remove the row."
-            ) from None
+        refuse_half_characters("a message", whole)
         for name in tool_names(tools):
             if name not in whole:
                 raise BadValueError(

@@ -92,23 +92,20 @@ def prepare_data(
     day = _chat_date(config, tokenizer, known.chat_date if known else None)
     most = _most_rows(config, known)
     key = _version_key(config, sources, tokenizer, head, day, most)
-    lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        held = FileLock(folder / ".lock").acquire()
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written ({error}). Set storage.results to a folder of yours."
         ) from error
-    try:
+    with held:
         summary = stored_summary(folder, key)
         if summary is None:
             with new_version(folder, key) as version:
                 summary = _build(config, sources, tokenizer, head, day, most, version)
         else:
             os.utime(folder / key)  # it is in use again
-    finally:
-        lock.release()
     return summary
 
 

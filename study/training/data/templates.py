@@ -250,7 +250,7 @@ def _text(row: Mapping[str, Any], column: str, numbers: bool = False) -> str:
     if numbers and isinstance(value, int | float):
         return str(value)
     if isinstance(value, str):
-        _refuse_half_characters(column, value)
+        refuse_half_characters(f"column '{column}'", value)
         return value
     if isinstance(value, list) and value and isinstance(value[0], Mapping) and "role" in value[0]:
         raise BadValueError(
@@ -262,15 +262,15 @@ def _text(row: Mapping[str, Any], column: str, numbers: bool = False) -> str:
     )
 
 
-def _refuse_half_characters(column: str, text: str) -> None:
+def refuse_half_characters(holder: str, text: str) -> None:
     """No tokenizer takes a lone surrogate, which JSON can write as ``\\ud83d``."""
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise BadValueError(
-                f"column '{column}' holds half a character ({text[error.start]!a}, of an emoji "
-                "that was cut in two). Correct or remove the row."
+                f"{holder} holds half a character ({text[error.start]!a}, of an emoji that was "
+                "cut in two). Correct or remove the row."
             ) from None
 
 

@@ -39,11 +39,8 @@ class PhaseAudit(AbstractContextManager["PhaseAudit"]):
         parameters = dict(engine.model.named_parameters())
         self._frozen = {n: p for n, p in parameters.items() if n not in set(engine.active)}
         self._active = {n: parameters[n] for n in engine.active}
-        state = self._start() if state is None else state
-        self._frozen_sums: Mapping[str, int | None] = state["frozen_sums"]
-        self._master_sums: Mapping[str, int | None] = state["master_sums"]
-        self._spacing: Mapping[str, float] = state["spacing"]
-        self._must_move = set(state["must_move"])
+        self._start = self._now() | {"spacing": self._spacings()} if state is None else state
+        self._must_move = set(self._start.get("must_move", ()))
         self._gradients: dict[str, Tensor] = {}
         self._hooks = {
             n: p.register_hook(self._recorder(n))
@@ -51,22 +48,15 @@ class PhaseAudit(AbstractContextManager["PhaseAudit"]):
             if n not in self._must_move
         }
 
-    def _start(self) -> dict[str, Any]:
+    def _now(self) -> dict[str, Any]:
         return {
             "frozen_sums": _checksums(self._frozen, held),
             "master_sums": _checksums(self._active, self._master),
-            "spacing": self._spacings(),
-            "must_move": [],
         }
 
     def state(self) -> dict[str, Any]:
         """Plain values that carry this rank's audit over to another process, between steps."""
-        return {
-            "frozen_sums": self._frozen_sums,
-            "master_sums": self._master_sums,
-            "spacing": self._spacing,
-            "must_move": sorted(self._must_move),
-        }
+        return {**self._start, "must_move": sorted(self._must_move)}
 
     def observe(self, result: StepResult) -> None:
         """Note which tensors the step that was just made must have moved."""
@@ -78,7 +68,7 @@ class PhaseAudit(AbstractContextManager["PhaseAudit"]):
         for name, gradient in zip(list(self._gradients), largest, strict=True):
             update = self._update(scale * gradient / self._engine.world_size)
             update *= self._engine.factors[name]
-            if update > _MARGIN * self._spacing[name]:
+            if update > _MARGIN * self._start["spacing"][name]:
                 self._must_move.add(name)
                 # Seen once is enough; later steps cost nothing.
                 self._hooks.pop(name).remove()
@@ -91,10 +81,9 @@ class PhaseAudit(AbstractContextManager["PhaseAudit"]):
             AuditError: a frozen parameter moved, or an active one with a gradient did not.
         """
         self.close()
-        frozen = _checksums(self._frozen, held)
-        master = _checksums(self._active, self._master)
-        moved = self._anywhere([frozen[n] != self._frozen_sums[n] for n in self._frozen])
-        changed = self._anywhere([master[n] != self._master_sums[n] for n in self._active])
+        frozen, master = self._now().values()
+        moved = self._anywhere([frozen[n] != self._start["frozen_sums"][n] for n in frozen])
+        changed = self._anywhere([master[n] != self._start["master_sums"][n] for n in master])
         demanded = self._anywhere([n in self._must_move for n in self._active])
         drifted = [n for n, m in zip(self._frozen, moved, strict=True) if m]
         stuck = [n for n, c, d in zip(self._active, changed, demanded, strict=True) if d and not c]

@@ -123,9 +123,8 @@ class PhaseEngine(AbstractContextManager["PhaseEngine"]):
             sum(parameter_numel(p) for p in model.parameters()),
             device.type,
         )
-        optimizer = make_optimizer(
-            parameters, tuple(self.factors.values()), training, hyperparameters, device.type
-        )
+        factors = tuple(self.factors.values())
+        optimizer = make_optimizer(parameters, factors, training, hyperparameters)
         self._engine: DeepSpeedEngine | None = initialise(
             model, optimizer, self.config, device, bucket_numel(active_numel)
         )

@@ -18,7 +18,6 @@ def make_optimizer(
     factors: Sequence[float],
     training: TrainingConfig,
     hyperparameters: Mapping[str, Any],
-    device_type: str,
 ) -> torch.optim.Optimizer:
     """AdamW or SGD over `parameters`; vectors (biases, norms) do not decay.
 
@@ -40,9 +39,8 @@ def make_optimizer(
     ]
     if training.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum)
-    fused = device_type in ("cuda", "cpu")
     betas = (training.betas[0], float(hyperparameters.get("beta2", training.betas[1])))
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=training.epsilon, fused=fused)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=training.epsilon, fused=True)
 
 
 def set_learning_rate(groups: Iterable[dict[str, Any]], rate: float) -> None:

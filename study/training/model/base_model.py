@@ -52,7 +52,10 @@ class BaseModel:
         """
         if self._kept is not None:
             return _copied(self._kept, self._placement.device)
-        model = self._load(seed)
+        config = self._config
+        is_half = self._placement.precision(config.training.precision) == "bf16"
+        dtype = torch.bfloat16 if is_half else torch.float32
+        model = load_model(config.model, config.task, self._classes, dtype, seed)
         # A new head is another one for every seed.
         if self._keep and not new_head(model):
             self._kept = model
@@ -66,13 +69,6 @@ class BaseModel:
                     parameters[name].data = tensor
             return _copied(model, self._placement.device)
         return model.to(self._placement.device)
-
-    def _load(self, seed: int) -> PreTrainedModel:
-        dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[
-            self._placement.precision(self._config.training.precision)
-        ]
-        config = self._config
-        return load_model(config.model, config.task, self._classes, dtype, seed)
 
 
 def _copied(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

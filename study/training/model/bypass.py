@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class BlockBypass:
 
     Attributes:
         blocks: of the model, from the lowest to the highest.
-        dtype, hidden_size: of the hidden state that a block takes.
+        dtype, token_bytes: of the hidden state that a block takes, of one token's.
 
     Raises:
         PrefixCacheError: a block hands on more than one hidden state of shape
@@ -43,8 +43,8 @@ class BlockBypass:
     """
 
     def __init__(self, model: PreTrainedModel, sample: Mapping[str, Tensor]) -> None:
-        self.blocks = find_blocks(model)
-        self.dtype, self.hidden_size = model.dtype, 0
+        _, self.blocks = find_blocks(model)
+        self.dtype, self.token_bytes = model.dtype, 0
         self._rests = self._learn(model, sample)
 
     @contextmanager
@@ -61,12 +61,9 @@ class BlockBypass:
         def put_in(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return _with_hidden(args, kwargs, hidden)
 
-        handle = self.blocks[first].register_forward_pre_hook(put_in, with_kwargs=True)
-        try:
-            with self._left_out(range(first)):
-                yield
-        finally:
-            handle.remove()
+        hook = self.blocks[first].register_forward_pre_hook(put_in, with_kwargs=True)
+        with hook, self._left_out(range(first)):
+            yield
 
     @contextmanager
     def below_block(self, last: int, wanted: Collection[int]) -> Iterator[dict[int, Tensor]]:
@@ -74,21 +71,16 @@ class BlockBypass:
         hidden state at the input of each block in `wanted`, (batch, tokens, hidden) each."""
         found: dict[int, Tensor] = {}
 
-        def keep(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def keep(index: int, _block: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
             found[index] = _hidden(args, kwargs).detach()
 
-        handles = [
-            self.blocks[index].register_forward_pre_hook(
-                lambda _module, args, kwargs, i=index: keep(i, args, kwargs), with_kwargs=True
-            )
-            for index in wanted
-        ]
-        try:
-            with self._left_out(range(last, len(self.blocks))):
-                yield found
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks:
+            for index in wanted:
+                look = functools.partial(keep, index)
+                block = self.blocks[index]
+                hooks.enter_context(block.register_forward_pre_hook(look, with_kwargs=True))
+            hooks.enter_context(self._left_out(range(last, len(self.blocks))))
+            yield found
 
     @contextmanager
     def _left_out(self, indices: range) -> Iterator[None]:
@@ -121,15 +113,12 @@ class BlockBypass:
                     f"{type(block).__name__} hands on more than its hidden state"
                 )
             rests.append(rest)
-            self.dtype, self.hidden_size = hidden.dtype, hidden.shape[-1]
+            self.dtype, self.token_bytes = hidden.dtype, hidden[0, 0].nbytes
 
-        handles = [block.register_forward_hook(look, with_kwargs=True) for block in self.blocks]
-        try:
-            with failing_as_cache_error(), torch.no_grad():
-                model(**{k: v for k, v in sample.items() if k != "labels"})
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks, failing_as_cache_error(), torch.no_grad():
+            for block in self.blocks:
+                hooks.enter_context(block.register_forward_hook(look, with_kwargs=True))
+            model(**{k: v for k, v in sample.items() if k != "labels"})
         return rests
 
 

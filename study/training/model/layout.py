@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def find_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLa
     Raises:
         ModelError: the architecture cannot be split; the message says why.
     """
-    prefix, blocks = _find_blocks(model)
+    prefix, blocks = find_blocks(model)
     try:
         output = _run(model, blocks, _masks(model)[0])
     except Exception as error:
@@ -41,13 +42,16 @@ def find_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLa
 
 
 def meta_layout(model: PreTrainedModel, new_head: Sequence[str] = ()) -> BlockLayout:
-    """`find_layout` for a model without weights, on the meta device: exact where the model runs
-    there, else parts outside the blocks are told apart by their modules.
+    """`find_layout` for a model without weights, on the meta device.
+
+    Some architectures look at values and cannot run there. Of those only the structure is checked,
+    and parts outside the blocks are told apart by their modules; `find_layout` has the last word
+    once there are weights.
 
     Raises:
-        ModelError: as `check_blocks`.
+        ModelError: the architecture cannot be split; the message says why.
     """
-    prefix, blocks = _find_blocks(model)
+    prefix, blocks = find_blocks(model)
     output = _run_without_weights(model, blocks)
     feeding = _in_embedding_modules(model) if output is None else _reached(model, output)
     return _layout(model, prefix, len(blocks), feeding, new_head)
@@ -73,32 +77,6 @@ def _layout(
         tied=is_tied(model),
         head=_head(model, top, new_head),
     )
-
-
-def find_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The transformer blocks, from the lowest to the highest.
-
-    Raises:
-        ModelError: there is no single list of them.
-    """
-    return _find_blocks(model)[1]
-
-
-def check_blocks(model: PreTrainedModel) -> tuple[int, bool]:
-    """`find_layout`'s refusals for a model without weights, on the meta device.
-
-    Some architectures look at values and cannot run there; of those only the structure is
-    checked, and `find_layout` has the last word once there are weights.
-
-    Returns:
-        The number of blocks, and whether the head is tied to the embeddings.
-
-    Raises:
-        ModelError: the architecture cannot be split; the message says why.
-    """
-    _, blocks = _find_blocks(model)
-    _run_without_weights(model, blocks)
-    return len(blocks), is_tied(model)
 
 
 def _run_without_weights(model: PreTrainedModel, blocks: nn.ModuleList) -> Tensor | None:
@@ -143,7 +121,12 @@ def _refuse_by_config(model: PreTrainedModel) -> None:
         raise _refuse(model, "layerdrop skips blocks at random in training (set it to 0)")
 
 
-def _find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+def find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """The transformer blocks, from the lowest to the highest, behind their name.
+
+    Raises:
+        ModelError: there is no single list of them.
+    """
     _refuse_by_config(model)
     layers = model.config.num_hidden_layers
     found: dict[str, nn.ModuleList] = {}
@@ -173,21 +156,15 @@ def _run(model: PreTrainedModel, blocks: nn.ModuleList, mask: Tensor | None) -> 
     calls: list[int] = []
     outputs: list[Tensor] = []
 
-    def record(index: int, output: Any) -> None:
+    def record(index: int, _block: nn.Module, _args: Any, output: Any) -> None:
         calls.append(index)
         outputs.append(output[0] if isinstance(output, tuple | list) else output)
 
-    handles = [
-        block.register_forward_hook(lambda _module, _args, output, i=index: record(i, output))
-        for index, block in enumerate(blocks)
-    ]
-    try:
-        with _undisturbed(model), torch.enable_grad():
-            tokens = torch.arange(_PROBE_TOKENS, device=model.device) % model.config.vocab_size
-            model(input_ids=tokens[None], attention_mask=mask)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, _undisturbed(model), torch.enable_grad():
+        for index, block in enumerate(blocks):
+            hooks.enter_context(block.register_forward_hook(partial(record, index)))
+        tokens = torch.arange(_PROBE_TOKENS, device=model.device) % model.config.vocab_size
+        model(input_ids=tokens[None], attention_mask=mask)
     if calls != list(range(len(blocks))):
         raise _refuse(model, f"its blocks ran in the order {calls}, not each once and in turn")
     return outputs[-1]

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -215,20 +214,14 @@ def _with_attention(config: ModelConfig, build: Any, options: dict[str, Any], *l
         return build(*leading, attn_implementation="eager", **options)
 
 
-def _head(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """The modules with parameters that stand above the body that all tasks share."""
+def _initialise_head(model: PreTrainedModel) -> set[str]:
+    """Draw anew what stands above the body that all tasks share; the names of the parameters."""
     body = f"{model.base_model_prefix}."
     return {
-        name: module
+        f"{name}.{key}"
         for name, module in model.named_modules()
         if name and not f"{name}.".startswith(body) and [*module.parameters(recurse=False)]
-    }
-
-
-def _initialise_head(model: PreTrainedModel) -> set[str]:
-    """Draw the parameters of the head anew; their names."""
-    return {
-        f"{name}.{key}" for name, module in _head(model).items() for key in draw_anew(model, module)
+        for key in draw_anew(model, module)
     }
 
 

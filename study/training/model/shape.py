@@ -90,7 +90,6 @@ def model_shape(config: ModelConfig, task: str, num_labels: int = 2) -> ModelSha
     layout = meta_layout(model, new_head(model))
     text = model.config.get_text_config()
     hidden = int(text.hidden_size)
-    limits = model_limits(model)
     return ModelShape(
         architecture=type(model).__name__,
         layout=layout,
@@ -99,9 +98,7 @@ def model_shape(config: ModelConfig, task: str, num_labels: int = 2) -> ModelSha
         heads=int(getattr(text, "num_attention_heads", 1)),
         scores=_scores(model.config),
         logits=0 if task == CLASSIFICATION else int(text.vocab_size),
-        vocabulary=limits.vocabulary,
-        positions=limits.positions,
-        learned_positions=limits.learned_positions,
+        **vars(model_limits(model)),
     )
 
 

@@ -82,7 +82,6 @@ class PrefixCache:
         store: of this node.
         key: of everything the hidden states depend on.
         boundaries: of each phase; those of the phases in which nothing is kept are 0.
-        dtype, hidden_size: of a hidden state.
         in_step: every rank must make the same forward passes (ZeRO-3 gathers in each).
 
     Raises:
@@ -97,15 +96,12 @@ class PrefixCache:
         boundaries: Sequence[Boundary],
         data: StudyData,
         placement: Placement,
-        dtype: torch.dtype,
-        hidden_size: int,
         in_step: bool,
     ) -> None:
         self.boundary: Boundary = 0
         self._bypass, self.store, self._key = bypass, store, key
         self._boundaries = tuple(boundaries)
         self._data, self._placement = data, placement
-        self._dtype, self._token_bytes = dtype, hidden_size * dtype.itemsize
         self._in_step = in_step
         self._evaluate: Callable[[Mapping[str, Tensor]], Tensor] | None = None
         self._rows: dict[tuple[str, Boundary], HiddenRows] = {}
@@ -114,7 +110,9 @@ class PrefixCache:
         self._full = False
         for boundary in {b for b in boundaries if b}:
             for name in SPLITS:
-                self._open(name, boundary)
+                offsets = getattr(data, name).offsets
+                rows = store.open(key, rows_name(name, boundary), offsets, bypass.token_bytes)
+                self._rows[name, boundary] = rows
 
     def enter_phase(self, phase: int, engine: PhaseEngine) -> bool:
         """Serve the phase's boundary from now on, to this engine; False if it has none."""
@@ -160,8 +158,8 @@ class PrefixCache:
         tensors[PREFIX_HIDDEN] = padded_hidden(
             [found[int(i)] for i in ids],
             tensors["input_ids"].shape[1],
-            self._token_bytes,
-            self._dtype,
+            self._bypass.token_bytes,
+            self._bypass.dtype,
         )
         self.counts.read_seconds += time.perf_counter() - started
         return tensors
@@ -219,13 +217,6 @@ class PrefixCache:
             # The trial needs none of it: it goes on computing what it does not find.
             log.warning("no more hidden states are kept in this trial: %s", error)
             self._full = True
-
-    def _open(self, name: str, boundary: Boundary) -> None:
-        split: TokenisedSplit = getattr(self._data, name)
-        rows = self.store.open(
-            self._key, rows_name(name, boundary), split.offsets, self._token_bytes
-        )
-        self._rows[name, boundary] = rows
 
     def _note_first_use(self, name: str, ids: np.ndarray, found: Collection[int]) -> None:
         """Remember the boundary at which an example was first needed, negative if its row was

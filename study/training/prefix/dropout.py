@@ -44,15 +44,15 @@ def _differs_from_pass_to_pass(
     def keep(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found.append(args[0] if args else kwargs["hidden_states"])
 
-    handle = find_blocks(model)[boundary].register_forward_pre_hook(keep, with_kwargs=True)
+    _, blocks = find_blocks(model)
+    hook = blocks[boundary].register_forward_pre_hook(keep, with_kwargs=True)
     training, devices = model.training, [model.device] if model.device.type == "cuda" else []
     model.train()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with hook, torch.no_grad(), torch.random.fork_rng(devices=devices):
             for seed in (0, 1):
                 torch.manual_seed(seed)
                 model(**sample)
     finally:
-        handle.remove()
         model.train(training)
     return not torch.equal(*found)

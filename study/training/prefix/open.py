@@ -82,8 +82,6 @@ def open_prefix_cache(
             [highest(kept, b) for b in wanted],
             data,
             placement,
-            found.dtype,
-            found.hidden_size,
             in_step=config.zero.stage == 3,
         )
     except OSError as error:
@@ -118,8 +116,7 @@ class _Found:
         model.eval()
         self.bypass = BlockBypass(model, sample)
         model.train(training)
-        self.dtype, self.hidden_size = self.bypass.dtype, self.bypass.hidden_size
-        self.key = _key(config, model, layout, data, self.dtype)
+        self.key = _key(config, model, layout, data, self.bypass.dtype)
         self.store = node_store(config)
         new = set(candidates) - self.store.verified(self.key)
         if new:
@@ -140,13 +137,12 @@ class _Found:
     ) -> dict[Boundary, int]:
         """Bytes that each boundary would still take for this trial."""
         missing = dict.fromkeys(candidates, 0)
-        token_bytes = self.hidden_size * self.dtype.itemsize
         for name in SPLITS:
             split = getattr(data, name)
             ids = subset if name == "pool" else np.arange(len(split))
             for boundary in candidates:
                 rows = self.store.open(
-                    self.key, rows_name(name, boundary), split.offsets, token_bytes
+                    self.key, rows_name(name, boundary), split.offsets, self.bypass.token_bytes
                 )
                 missing[boundary] += rows.missing_bytes(ids)
                 rows.close()

@@ -172,7 +172,7 @@ class PrefixStore:
 
     def used_bytes(self) -> int:
         """Disk blocks in use; rows that nobody wrote take none."""
-        return sum(_allocated(path) for path in self._files())
+        return sum(_allocated(path) for path in _row_files(self.root))
 
     def room(self) -> int:
         """Bytes that may still be written; negative when over the budget."""
@@ -187,7 +187,9 @@ class PrefixStore:
         kept = {self.root / key / (name + _ROWS) for key, name in keep}
         abandoned = self._abandoned()
         used = self.used_bytes() + sum(map(_allocated, abandoned))
-        rows = [p for p in [*self._files(), *abandoned] if p.suffix == _ROWS and p not in kept]
+        rows = [
+            p for p in [*_row_files(self.root), *abandoned] if p.suffix == _ROWS and p not in kept
+        ]
         for path in sorted(rows, key=_last_used):
             if self._room_beside(used) >= needed:
                 return
@@ -196,9 +198,6 @@ class PrefixStore:
     def _room_beside(self, used: int) -> int:
         free = shutil.disk_usage(self.root).free - self.min_free_bytes
         return min(self.max_bytes - used, free)
-
-    def _files(self) -> list[Path]:
-        return _row_files(self.root)
 
     def _abandoned(self) -> list[Path]:
         """Files of other hosts that nobody has used for a day."""

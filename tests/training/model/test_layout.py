@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
-from study.training.model.layout import check_blocks, find_layout
+from study.training.model.layout import find_layout, meta_layout
 from study.training.model.load import load_model, new_head
 from tests.helpers.models import BLOCKS, CAUSAL, ENCODERS, tiny_model, tiny_model_folder
 
@@ -149,8 +149,8 @@ def test_two_blocks_that_share_a_weight_are_refused() -> None:
 def test_blocks_are_found_without_weights_too(architecture: str) -> None:
     config = tiny_model(architecture).config
     with torch.device("meta"):
-        blocks, tied = check_blocks(AutoModelForSequenceClassification.from_config(config))
-    assert (blocks, tied) == (BLOCKS, False)
+        layout = meta_layout(AutoModelForSequenceClassification.from_config(config))
+    assert (len(layout.blocks), layout.tied) == (BLOCKS, False)
 
 
 @pytest.mark.parametrize("architecture", CAUSAL)
@@ -158,4 +158,5 @@ def test_a_tied_head_is_seen_without_weights_too(architecture: str) -> None:
     model = tiny_model(architecture)
     with torch.device("meta"):
         bare = type(model)(model.config)
-    assert check_blocks(bare) == (BLOCKS, find_layout(model).tied)
+    layout = meta_layout(bare)
+    assert (len(layout.blocks), layout.tied) == (BLOCKS, find_layout(model).tied)

@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
-from study.training.model.layout import check_blocks
+from study.training.model.layout import meta_layout
 from study.training.model.load import (
     load_model,
     load_tokenizer,
@@ -164,9 +164,9 @@ def test_splittable_is_checked_without_reading_weights(tmp_path: Path) -> None:
     start = 8 + int.from_bytes(weights[:8], "little")
     # Numbers that nobody reads, behind a header that is as it was.
     (folder / "model.safetensors").write_bytes(weights[:start] + b"\xff" * (len(weights) - start))
-    check_blocks(meta_model(ModelConfig(path=str(folder)), "causal-lm"))
+    meta_layout(meta_model(ModelConfig(path=str(folder)), "causal-lm"))
     folder = tiny_model_folder(tmp_path, "opt")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "layerdrop": 0.5}))
     with pytest.raises(ModelError, match=r"OPTForCausalLM.*layerdrop"):
-        check_blocks(meta_model(ModelConfig(path=str(folder)), "causal-lm"))
+        meta_layout(meta_model(ModelConfig(path=str(folder)), "causal-lm"))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
-from study.training.model.layout import check_blocks
+from study.training.model.layout import meta_layout
 from study.training.model.load import load_model, meta_model, new_head
 from tests.helpers.models import tiny_model_folder
 
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_trained(
     spoil(folder)
     config = ModelConfig(path=str(folder))
     for refuse in (
-        lambda: check_blocks(meta_model(config, task)),
+        lambda: meta_layout(meta_model(config, task)),
         lambda: load_model(config, task, 2, torch.float32, 0),
     ):
         with pytest.raises(ModelError, match=said) as caught:
@@ -132,7 +132,7 @@ def test_weights_apart_that_the_configuration_ties_stay_apart(tmp_path: Path) ->
     folder = tiny_model_folder(tmp_path, "llama", tie_word_embeddings=False)
     with_config(folder, tie_word_embeddings=True)
     config = ModelConfig(path=str(folder))
-    assert check_blocks(meta_model(config, CAUSAL))[1] is False
+    assert not meta_layout(meta_model(config, CAUSAL)).tied
     model = load_model(config, CAUSAL, 0, torch.float32, 0)
     stored = load_file(folder / "model.safetensors")
     assert torch.equal(model.lm_head.weight, stored["lm_head.weight"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.training.data.readers.base import UnreadableError, WrittenFloat
+from study.training.data.readers.base import Part, UnreadableError, WrittenFloat
 
 if TYPE_CHECKING:
     import pyarrow
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BATCH = 1000
 
 
-class ParquetRows:
+class ParquetRows(Part):
     """Rows of a Parquet file, of which only the columns asked for are read."""
 
     def __init__(self, path: Path) -> None:
@@ -30,9 +30,6 @@ class ParquetRows:
             self._schema = self._file.schema_arrow
         self.columns = self._schema.names
 
-    def has(self, column: str) -> bool:
-        return column in self.columns
-
     def label_names(self, column: str) -> list[str] | None:
         return _label_names(self._schema, column)
 
@@ -42,7 +39,7 @@ class ParquetRows:
                 yield from _rows(batch, columns)
 
 
-class ArrowRows:
+class ArrowRows(Part):
     """Rows of an Arrow file or stream; `datasets` writes streams."""
 
     def __init__(self, path: Path) -> None:
@@ -57,9 +54,6 @@ class ArrowRows:
             self._table = table.read_all()  # a map of the file, not a copy
         self.columns = self._table.column_names
 
-    def has(self, column: str) -> bool:
-        return column in self.columns
-
     def label_names(self, column: str) -> list[str] | None:
         return _label_names(self._table.schema, column)
 
@@ -69,16 +63,13 @@ class ArrowRows:
                 yield from _rows(batch, columns)
 
 
-class DatasetRows:
+class DatasetRows(Part):
     """Rows of a dataset of the hub."""
 
     def __init__(self, dataset: Dataset, name: str) -> None:
         self.name = name
         self._dataset = dataset
         self.columns = dataset.column_names
-
-    def has(self, column: str) -> bool:
-        return column in self.columns
 
     def label_names(self, column: str) -> list[str] | None:
         return getattr(self._dataset.features[column], "names", None)

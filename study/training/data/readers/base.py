@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from study.basics.errors import DataError
 
@@ -11,7 +12,7 @@ TEXT_COLUMN = "text"
 """The column of plain text."""
 
 
-class Part(Protocol):
+class Part(ABC):
     """The rows of one file, or of one dataset of the hub.
 
     Values are what JSON has: texts, integers, floats, booleans, None, and lists and dictionaries
@@ -23,13 +24,13 @@ class Part(Protocol):
     """
 
     name: str
-
-    @property
-    def columns(self) -> Sequence[str]: ...
+    columns: Sequence[str]
 
     def has(self, column: str) -> bool:
         """Whether any row has the column."""
+        return column in self.columns
 
+    @abstractmethod
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """The values of these columns alone, row by row; None where a row lacks one.
 
@@ -39,6 +40,7 @@ class Part(Protocol):
 
     def label_names(self, column: str) -> list[str] | None:
         """The names of a `datasets.ClassLabel` column, or None if the column is of another type."""
+        return None
 
 
 class WrittenFloat(float):

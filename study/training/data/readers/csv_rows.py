@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study.training.data.readers.base import UnreadableError
+from study.training.data.readers.base import Part, UnreadableError
 from study.training.data.readers.opened import LONGEST_LINE, lines
 
 _SEPARATORS = (",", ";", "\t", "|")
@@ -24,7 +24,7 @@ _PLAIN: Mapping[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None}
 csv.field_size_limit(LONGEST_LINE)
 
 
-class CsvRows:
+class CsvRows(Part):
     """Records below a header line; all values are text as it is written ("NA" is no missing one).
 
     What the file does not say is found out from it: the separator of a ``.csv``, whether
@@ -47,12 +47,6 @@ class CsvRows:
         if len(self.columns) > 1 and all(name[:1] == " " for name in self.columns[1:]):
             self._dialect["skipinitialspace"] = True
             self.columns = next(record for _, record in self._records())
-
-    def has(self, column: str) -> bool:
-        return column in self.columns
-
-    def label_names(self, column: str) -> None:
-        return None
 
     def missing_header(self, column: str) -> str | None:
         """What to say of a file that lacks a column because its first line is, or may be, an

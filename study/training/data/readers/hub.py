@@ -37,14 +37,11 @@ def _load(source: Source, subset: str | None) -> Dataset:
                 f"{source.key}: {source.hub} is neither a local path nor reachable on the "
                 "Hugging Face hub. Check the spelling, or give the path of a local file."
             ) from error
-        except ValueError as error:
-            last = error
-            if not str(error).startswith("Unknown split"):
-                break
         except Exception as error:
             # The hub client raises a dozen unrelated classes: gated, removed, broken metadata.
             last = error
-            break
+            if not str(error).startswith("Unknown split"):
+                break
     first_line = str(last).strip().split("\n")[0]
     if subset is None and "onfig name is missing" in str(last):
         first_line = " ".join(str(last).split())[:200] + " Set data.subset."

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from study.training.data.readers.base import UnreadableError, WrittenFloat
+from study.training.data.readers.base import Part, UnreadableError, WrittenFloat
 from study.training.data.readers.opened import first_character, lines, whole
 
 _FIRST_ROWS = 1000
@@ -22,7 +22,7 @@ _WHITE = re.compile(r"[ \t\r\n]*")
 Row = dict[str, Any]
 
 
-class JsonRows:
+class JsonRows(Part):
     """Rows as JSON objects: one a line, or in one array, alone in the file or under the only key
     that holds one; or an object with a list for each column."""
 
@@ -32,12 +32,12 @@ class JsonRows:
         self._is_lines = first_character(path, encoding) != "[" and path.suffix != ".json"
 
     @cached_property
-    def columns(self) -> tuple[str, ...]:
+    def columns(self) -> Sequence[str]:  # type: ignore[override]
         first = itertools.islice(self._objects(), _FIRST_ROWS)
         return tuple(dict.fromkeys(itertools.chain.from_iterable(first)))
 
     def has(self, column: str) -> bool:
-        return column in self.columns or any(column in row for row in self._objects())
+        return super().has(column) or any(column in row for row in self._objects())
 
     def rows(
         self, columns: Sequence[str], wanted: Callable[[], bool] = lambda: True
@@ -48,9 +48,6 @@ class JsonRows:
         """
         for row in self._objects(columns, wanted):
             yield tuple(map(row.get, columns))
-
-    def label_names(self, column: str) -> None:
-        return None
 
     def _objects(
         self, columns: Sequence[str] = (), wanted: Callable[[], bool] = lambda: True

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from study.training.data.readers.base import TEXT_COLUMN
+from study.training.data.readers.base import TEXT_COLUMN, Part
 from study.training.data.readers.opened import lines
 
 
-class TextRows:
+class TextRows(Part):
     """Examples are separated by blank lines; in a file without a blank line between two others
     every line is an example."""
 
@@ -19,12 +19,6 @@ class TextRows:
         self.name = str(path)
         self._path, self._encoding = path, encoding
         self._is_lines = not self._has_paragraphs()
-
-    def has(self, column: str) -> bool:
-        return column in self.columns
-
-    def label_names(self, column: str) -> None:
-        return None
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
         paragraph: list[str] = []
