@@ -40,7 +40,7 @@ FOLLOW = """
 import json, sys, time
 import ray
 from study.config.load import ResourcesConfig
-from study.orchestration import cluster
+from study.orchestration.cluster import cluster
 from study.orchestration.cluster.capacity import find_capacity
 
 told = []
