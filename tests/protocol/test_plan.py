@@ -201,7 +201,7 @@ def test_a_prefix_cache_that_does_not_pay_is_not_used_and_counts_for_nothing() -
     facts = dataclasses.replace(FACTS, prefix_cache=True, probe=slow)
     assert not prefix_cache_pays(config, facts)
     assert trial_steps(config, facts, "lift", 64, {}) == 192
-    unusable = step_costs(0.3, 0.1875, lift_fill=0.5)
+    unusable = step_costs(0.3, 0.1875, None, lift_fill=0.5)
     for probe in (None, unusable, step_costs(0.3, 0.1875, 0.15)):
         assert prefix_cache_pays(config, dataclasses.replace(facts, probe=probe))
 

@@ -54,8 +54,7 @@ def test_a_full_trial_costs_its_steps_evaluations_and_one_phase() -> None:
 
 
 def test_only_the_first_lift_trial_of_a_subset_fills_the_cache() -> None:
-    lift = dataclasses.replace(PROBE.arms["lift"], step_cached=0.2)
-    probe = StepCosts(PROBE.arms | {"lift": lift})
+    probe = step_costs(0.5, 0.4, 0.2, 2.0, 1.5, 3.0)
     first, second = make_plan(probe, arms=("lift",)).search[:2]
     plan = make_plan(probe, arms=("lift",))
     assert trial_cost(plan, DATA, second) < trial_cost(plan, DATA, first)
