@@ -133,11 +133,10 @@ def test_costs_of_an_earlier_version_are_read() -> None:
 
 
 def test_what_it_needs_and_costs_is_foreseen(tmp_path: Path) -> None:
-    from study.orchestration.preflight.shape import model_shape
-
     from study.orchestration.ledger.budget import Predictor
     from study.orchestration.preflight.footprint import possible_phases
     from study.orchestration.preflight.forecast import trial_cost
+    from study.training.model.shape import model_shape
     from tests.helpers.models import tiny_model_folder
 
     folder = tiny_model_folder(tmp_path)
