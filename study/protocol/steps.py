@@ -196,7 +196,11 @@ def trial_strategy(config: StudyConfig, arm: str, hyperparameters: Mapping[str, 
         UserError: the two together are no structure.
     """
     section = config.arms.strategy(arm)
-    return make_strategy(arm, section.model_dump() if section else {}, hyperparameters)
+    if section is None:
+        return make_strategy(arm, {}, hyperparameters)
+    if hyperparameters.keys().isdisjoint(STRATEGIES[arm].model_fields):
+        return section  # every trial's steps ask for it, and the study file was validated
+    return make_strategy(arm, section.model_dump(), hyperparameters)
 
 
 def possible_strategies(config: StudyConfig, arm: str) -> list[Strategy]:
