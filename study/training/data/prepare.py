@@ -20,7 +20,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,15 @@ def prepare_data(
         DataError: data that is missing, unreadable, malformed, empty or too small; a disk that
             is full.
     """
-    sources = _find_sources(config)
-    day = _chat_date(config, tokenizer, known.chat_date if known else None)
-    most = _most_rows(config, known)
-    key = _version_key(config, sources, tokenizer, head, day, most)
+    inputs = _Inputs(
+        config=config,
+        sources=_find_sources(config),
+        tokenizer=tokenizer,
+        head=head,
+        day=_chat_date(config, tokenizer, known.chat_date if known else None),
+        most=_most_rows(config, known),
+    )
+    key = inputs.key()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / ".lock").acquire()
@@ -103,10 +108,45 @@ def prepare_data(
         summary = stored_summary(folder, key)
         if summary is None:
             with new_version(folder, key) as version:
-                summary = _build(config, sources, tokenizer, head, day, most, version)
+                summary = _build(inputs, version)
         else:
             os.utime(folder / key)  # it is in use again
     return summary
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """All that decides what the data become.
+
+    Attributes:
+        sources: in the order in which they keep duplicates.
+        day: what the chat template prints as today's; None where it prints none.
+        most: rows of train to go on with.
+    """
+
+    config: StudyConfig
+    sources: Mapping[str, Source]
+    tokenizer: Any
+    head: Head | None
+    day: str | None
+    most: int
+
+    def key(self) -> str:
+        """Names the version that is made of them."""
+        config, head = self.config, self.head
+        parts = [
+            _FORMAT,
+            {name: source.identity() for name, source in self.sources.items()},
+            config.data.model_dump(),
+            config.task,
+            config.training.sequence_length,
+            config.seed,
+            tokenizer_fingerprint(self.tokenizer),
+            head and [head.names, head.problem],
+            self.day,
+            self.most,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_sizes(config: StudyConfig, summary: DataSummary) -> None:
@@ -167,39 +207,9 @@ def _chat_date(config: StudyConfig, tokenizer: Any, known: str | None) -> str | 
     return today and (config.data.chat_date or known or today)
 
 
-def _version_key(
-    config: StudyConfig,
-    sources: Mapping[str, Source],
-    tokenizer: Any,
-    head: Head | None,
-    day: str | None,
-    most: int,
-) -> str:
-    parts = [
-        _FORMAT,
-        {name: source.identity() for name, source in sources.items()},
-        config.data.model_dump(),
-        config.task,
-        config.training.sequence_length,
-        config.seed,
-        tokenizer_fingerprint(tokenizer),
-        head and [head.names, head.problem],
-        day,
-        most,
-    ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _build(
-    config: StudyConfig,
-    sources: Mapping[str, Source],
-    tokenizer: Any,
-    head: Head | None,
-    day: str | None,
-    most: int,
-    version: Path,
-) -> DataSummary:
-    template = make_template(config, tokenizer, day)
+def _build(inputs: _Inputs, version: Path) -> DataSummary:
+    config, tokenizer, most = inputs.config, inputs.tokenizer, inputs.most
+    template = make_template(config, tokenizer, inputs.day)
     draws = {
         "train": Draw(most, (_DRAW_STREAM, config.seed)),
         # Some of them may be empty, or stand in other splits.
@@ -207,7 +217,7 @@ def _build(
             max(_ENOUGH, 10 * config.data.retention_size), (_DRAW_STREAM, config.seed, 1)
         ),
     }
-    rows, classes = _read(config, sources, tokenizer, template, head, draws)
+    rows, classes = _read(inputs, template, draws)
     read = {name: len(rows[name]) for name in _HUB_SPLITS if name in rows}
     rows, removed = clean(rows)
     splits = cut_missing(rows, config.data, config.seed)
@@ -237,7 +247,7 @@ def _build(
         dropped=dict(removed.empty),
         cut=_cut(splits),
         end_token_ids=_end_tokens(splits["pool"]),
-        chat_date=day,
+        chat_date=inputs.day,
         highest_token=max(int(split.tokens.max()) for split in arrays.values()),
         longest=max(int(split.lengths.max()) for split in arrays.values()),
         notes=(
@@ -311,20 +321,15 @@ def _unknown_notes(tokenizer: Any, pool: TokenisedSplit) -> list[str]:
 
 
 def _read(
-    config: StudyConfig,
-    sources: Mapping[str, Source],
-    tokenizer: Any,
-    template: Template,
-    head: Head | None,
-    draws: Mapping[str, Draw],
+    inputs: _Inputs, template: Template, draws: Mapping[str, Draw]
 ) -> tuple[dict[str, Rows], Classes | None]:
     """All sources tokenised, and what their labels mean (None for causal-lm)."""
-    retention = config.data.retention
-    encoder = Encoder(tokenizer, config.training.sequence_length)
+    config, retention = inputs.config, inputs.config.data.retention
+    encoder = Encoder(inputs.tokenizer, config.training.sequence_length)
     tables: dict[str, Table] = {}
     labels: dict[str, list[Label]] = {}
     rows: dict[str, Rows] = {}
-    for name, source in sources.items():
+    for name, source in inputs.sources.items():
         # The subset names a configuration of the task's dataset, not of the retention text's.
         subset = config.data.subset if name != "retention" else None
         table = read_table(source, subset, config.data.encoding)
@@ -339,7 +344,7 @@ def _read(
             rows[name] = Rows(source, encoder.encode(examples, used.add_special_tokens))
     if config.task == "causal-lm":
         return rows, None
-    classes = resolve_labels(labels, _declared(str(config.data.label), tables), head)
+    classes = resolve_labels(labels, _declared(str(config.data.label), tables), inputs.head)
     labelled = {n: Rows(r.source, r.encoded, classes.ids[n]) for n, r in rows.items()}
     return labelled, classes
 
