@@ -18,10 +18,7 @@ from study.analysis.cells.base import (
     counted,
     score_of,
 )
-from study.analysis.cells.cost_records import (
-    CellCost,
-    PrefixCacheSummary,
-)
+from study.analysis.cells.cost_records import CellCost, PrefixCacheSummary
 from study.analysis.cells.costs import (
     cold_device_seconds_of,
     device_seconds_of,
@@ -29,41 +26,16 @@ from study.analysis.cells.costs import (
     spent_device_seconds_of,
     steps_done,
 )
-from study.analysis.cells.prefix_cache import (
-    summarise_prefix_cache,
-)
-from study.analysis.curve.evidence import (
-    Evidence,
-)
-from study.analysis.curve.fit import (
-    Curve,
-)
-from study.analysis.findings import (
-    caveats,
-    crossover_sentence,
-    found_sentences,
-)
+from study.analysis.cells.prefix_cache import summarise_prefix_cache
+from study.analysis.curve.evidence import Evidence
+from study.analysis.curve.fit import Curve
+from study.analysis.findings import caveats, crossover_sentence, found_sentences
 from study.analysis.rules import Pair
-from study.analysis.summary import (
-    StudySummary,
-    gather_evidence,
-    summarise,
-    verdict_of,
-)
-from study.analysis.verdict.decide import (
-    decide,
-)
-from study.analysis.verdict.gates import (
-    plan_gates,
-)
-from study.analysis.verdict.ranking import (
-    Ranking,
-)
-from study.analysis.verdict.records import (
-    NextRuns,
-    Retention,
-    Verdict,
-)
+from study.analysis.summary import StudySummary, gather_evidence, summarise, verdict_of
+from study.analysis.verdict.decide import decide
+from study.analysis.verdict.gates import plan_gates
+from study.analysis.verdict.ranking import Ranking
+from study.analysis.verdict.records import NextRuns, Retention, Verdict
 
 __all__ = [
     "CellCost",

@@ -8,17 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from study.analysis.cells.base import (
-    CellSummary,
-    Difference,
-    Split,
-    StateCounts,
-)
+from study.analysis.cells.base import CellSummary, Difference, Split, StateCounts
 from study.analysis.cells.best_of_k import best_of_k
 from study.analysis.cells.cost_records import PrefixCacheSummary
-from study.analysis.cells.costs import (
-    cell_cost,
-)
+from study.analysis.cells.costs import cell_cost
 from study.analysis.cells.estimates import (
     cell_losses,
     cell_metrics,

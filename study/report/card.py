@@ -18,13 +18,7 @@ from study.report.base import (
     table_of,
 )
 from study.report.phrases import directed, likelihood, ratio_span, span, with_ratio_span
-from study.report.verdict import (
-    Setting,
-    forgets_more,
-    headline,
-    label,
-    notes,
-)
+from study.report.verdict import Setting, forgets_more, headline, label, notes
 from study.report.what_changes import what_changes
 from study.strategies import arm_label
 

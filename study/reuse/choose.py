@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.analysis import (
-    CellSummary,
-    ReplicateSummary,
-    StudySummary,
-    counted,
-    score_of,
-)
+from study.analysis import CellSummary, ReplicateSummary, StudySummary, counted, score_of
 from study.analysis.rules import REACH
 from study.basics.errors import UserError
 from study.protocol.records import TrialRecord

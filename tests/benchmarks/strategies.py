@@ -211,12 +211,7 @@ def run_all(
 
 def trainer_seconds(options: argparse.Namespace, folder: Path, device: torch.device) -> float:
     """Seconds of Hugging Face Trainer's training steps: same model, batches and DeepSpeed."""
-    from transformers import (
-        AutoModelForCausalLM,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-    )
+    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     data, config = make_data(options), make_config(options, folder, None)
     spec = make_spec(options, "full", 1)

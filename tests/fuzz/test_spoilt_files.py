@@ -14,14 +14,7 @@ import pytest
 
 from study.reuse.recipe import read_recipe
 from tests.fuzz.mutants import STUDY_FILES, spoilt, ways_for
-from tests.helpers.answers import (
-    SPACE,
-    STUDIES,
-    answered,
-    command,
-    write_data_files,
-    write_project,
-)
+from tests.helpers.answers import SPACE, STUDIES, answered, command, write_data_files, write_project
 from tests.tiers import thinned
 
 BEST = """\

@@ -12,14 +12,7 @@ from study.orchestration.ledger.ledger import Ledger
 from study.protocol.records import TrialOutcome, TrialRecord, TrialSpec, TrialState
 from study.store.study_store import StudyStore
 from tests.helpers.stores import measurement
-from tests.orchestration.ledgers import (
-    loss_of,
-    make_ledger,
-    make_plan,
-    outcomes,
-    run_all,
-    train,
-)
+from tests.orchestration.ledgers import loss_of, make_ledger, make_plan, outcomes, run_all, train
 
 
 def record_of(ledger: Ledger, trial_id: str) -> TrialRecord:

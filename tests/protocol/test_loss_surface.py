@@ -9,13 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.protocol.search.choice import (
-    best_rate,
-    best_values,
-    bracket_of,
-    regret_of,
-    rise_from,
-)
+from study.protocol.search.choice import best_rate, best_values, bracket_of, regret_of, rise_from
 from study.protocol.search.parameters import Parameter, Space, Trial
 from study.protocol.search.surface import OUTLIER, Surface, excess_of
 

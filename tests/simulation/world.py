@@ -14,14 +14,7 @@ import numpy as np
 
 from study.protocol.plan import cell_of
 from study.protocol.records import BaseModelRecord, Measurement, TrialOutcome, TrialSpec
-from tests.simulation.landscape import (
-    BASE_LOSS,
-    BASE_RETENTION,
-    RHO,
-    Floats,
-    Point,
-    as_point,
-)
+from tests.simulation.landscape import BASE_LOSS, BASE_RETENTION, RHO, Floats, Point, as_point
 from tests.simulation.plans import LaidOut
 from tests.simulation.records import make_measurements, make_outcome, seconds_of
 from tests.simulation.scenarios import Scenario

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study.basics.errors import UserError
-from study.strategies.base import (
-    BlockLayout,
-    Strategy,
-    frozen_prefix,
-    lowest_active_block,
-)
+from study.strategies.base import BlockLayout, Strategy, frozen_prefix, lowest_active_block
 
 
 def layout(blocks: int = 6, tied: bool = False, new_head: bool = False) -> BlockLayout:

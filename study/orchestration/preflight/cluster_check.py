@@ -16,18 +16,8 @@ from study.basics.errors import ResourceError
 from study.orchestration.preflight import local
 from study.orchestration.preflight.base import Checklist, Finding, Status
 from study.orchestration.preflight.examination import Examination
-from study.orchestration.preflight.memory import (
-    Devices,
-    NodeRoom,
-    check_memory,
-    or_without_it,
-)
-from study.orchestration.preflight.node_task import (
-    Question,
-    look_around,
-    own_versions,
-    prepare,
-)
+from study.orchestration.preflight.memory import Devices, NodeRoom, check_memory, or_without_it
+from study.orchestration.preflight.node_task import Question, look_around, own_versions, prepare
 
 with warnings.catch_warnings():
     # Ray, Tune and Train warn about their own deprecations on import.

@@ -8,12 +8,7 @@ from pathlib import Path
 from study.basics.database_url import sqlite_path
 from study.config.load import StudyConfig
 from study.orchestration.preflight import local
-from study.orchestration.preflight.base import (
-    Checklist,
-    CheckObserver,
-    CheckResult,
-    Finding,
-)
+from study.orchestration.preflight.base import Checklist, CheckObserver, CheckResult, Finding
 from study.orchestration.preflight.examination import Examination
 
 _FALLBACK = "See the log that was named at the start."

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.protocol.rounds.boundary import (
-    ERROR,
-    FIRST_LOOK,
-    Floats,
-    boundary_levels,
-    error_spent,
-)
+from study.protocol.rounds.boundary import ERROR, FIRST_LOOK, Floats, boundary_levels, error_spent
 
 MOST_ROUNDS = 64
 """That can be planned, and that the table has."""

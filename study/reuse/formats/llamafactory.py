@@ -12,13 +12,7 @@ from study.reuse.best_file import Best
 from study.reuse.formats.badam import badam_arguments, badam_notes, badam_run, zero_3
 from study.reuse.formats.base import CannotExpressError, Export, Run, comments
 from study.reuse.formats.provenance import provenance
-from study.reuse.formats.sources import (
-    RENDERED,
-    form,
-    rendering_note,
-    sources,
-    split_notes,
-)
+from study.reuse.formats.sources import RENDERED, form, rendering_note, sources, split_notes
 from study.reuse.formats.trainer import deepspeed_section, training_arguments, training_notes
 from study.strategies import trains_all
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 import yaml
 
 from study.reuse.best_file import Best
-from study.reuse.formats.base import (
-    Export,
-    Run,
-    class_notes,
-    comments,
-    loading,
-)
+from study.reuse.formats.base import Export, Run, class_notes, comments, loading
 from study.reuse.formats.provenance import provenance
 from study.reuse.formats.trainer import deepspeed_section, training_arguments, training_notes
 

@@ -26,14 +26,7 @@ from study.store.study_store import StudyStore
 from tests.helpers.costs import step_costs
 from tests.helpers.results import make_config, make_trial
 from tests.helpers.stores import measurement
-from tests.orchestration.ledgers import (
-    loss_of,
-    make_ledger,
-    make_plan,
-    outcomes,
-    run_all,
-    train,
-)
+from tests.orchestration.ledgers import loss_of, make_ledger, make_plan, outcomes, run_all, train
 
 HOUR = 3600.0
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from study.orchestration.preflight.base import (
-    CheckResult,
-)
+from study.orchestration.preflight.base import CheckResult
 
 
 class Listener:

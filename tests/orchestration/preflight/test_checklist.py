@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study.basics.errors import DataError, UserError
-from study.orchestration.preflight.base import (
-    Checklist,
-    CheckResult,
-    Finding,
-    Status,
-    split_remedy,
-)
+from study.orchestration.preflight.base import Checklist, CheckResult, Finding, Status, split_remedy
 from tests.orchestration.preflight.listener import Listener
 
 

@@ -10,12 +10,7 @@ import pytest
 from study.config.load import ModelConfig, StudyConfig
 from study.orchestration.preflight.base import Finding, Status
 from study.orchestration.preflight.footprint import Footprint
-from study.orchestration.preflight.memory import (
-    Devices,
-    NodeRoom,
-    check_memory,
-    or_without_it,
-)
+from study.orchestration.preflight.memory import Devices, NodeRoom, check_memory, or_without_it
 from study.orchestration.preflight.node_task import Gpu
 from study.strategies import make_strategy
 from study.training.model.shape import ModelShape, model_shape

@@ -17,13 +17,7 @@ import pytest
 
 from study.training.checkpoint.files import CheckpointFolder
 from tests.helpers.workers import run_workers
-from tests.training.interrupted import (
-    Runs,
-    comparable,
-    make_folder,
-    spec_of,
-    study_of,
-)
+from tests.training.interrupted import Runs, comparable, make_folder, spec_of, study_of
 
 SLOW_WRITE = 1e4
 """Seconds, not waited for: no trial here takes nearly as long."""

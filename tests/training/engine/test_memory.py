@@ -19,9 +19,7 @@ from tests.helpers.phase_memory import (
     measure_stock,
     switch_often,
 )
-from tests.helpers.workers import (
-    run_workers,
-)
+from tests.helpers.workers import run_workers
 from tests.tiers import thinned, tiered, wanted
 
 FEW_SWITCHES, MANY_SWITCHES = 24, 200

@@ -10,12 +10,7 @@ from transformers import AutoModel
 from study.basics.errors import ModelError
 from study.config.load import ModelConfig
 from study.training.model.layout import meta_layout
-from study.training.model.load import (
-    load_model,
-    load_tokenizer,
-    meta_model,
-    new_head,
-)
+from study.training.model.load import load_model, load_tokenizer, meta_model, new_head
 from tests.helpers.models import tiny_model, tiny_model_folder, tiny_tokenizer
 
 CLASSIFICATION = "sequence-classification"

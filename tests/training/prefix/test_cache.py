@@ -16,14 +16,7 @@ from transformers import PreTrainedModel
 from study.config.load import ModelConfig
 from study.training.model.load import load_model
 from tests.helpers.models import ALL_ARCHITECTURES, ENCODERS, telling, tiny_model, tiny_model_folder
-from tests.helpers.prefix_runs import (
-    STAGES,
-    compare,
-    make_config,
-    make_data,
-    once,
-    shared_folder,
-)
+from tests.helpers.prefix_runs import STAGES, compare, make_config, make_data, once, shared_folder
 from tests.helpers.workers import run_workers
 from tests.tiers import thinned, wanted
 
